@@ -1,0 +1,1 @@
+"""The algorithms, one file each. The only folder that imports torch."""

@@ -1,0 +1,62 @@
+"""What goes wrong, as types. Every message shows the value and says what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import gymnasium
+
+
+class OfflineMetaError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class UnknownNameError(OfflineMetaError, ValueError):
+    """A name that does not exist: a family, a split, an option."""
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+        known = list(known)
+        folded = {k.lower(): k for k in known}
+        close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
+        hint = f"Did you mean {folded[close[0]]!r}?" if close else f"There are: {', '.join(known)}."
+        super().__init__(f"{kind} {name!r} does not exist. {hint}")
+
+
+class TaskError(OfflineMetaError, ValueError):
+    """A task that the family does not have: an index out of range, or a task of another family."""
+
+
+class TaskFileError(OfflineMetaError, RuntimeError):
+    """A frozen task list that is missing, unreadable or inconsistent."""
+
+
+class ActionError(OfflineMetaError, ValueError):
+    """Actions of the wrong shape, or not finite."""
+
+
+class ResetNeededError(OfflineMetaError, gymnasium.error.ResetNeeded):
+    """A step before the first reset, after the end of an episode, or after a change of task."""
+
+
+class NotRelabelableError(OfflineMetaError, TypeError):
+    """The reward is not a function of recorded features (Meta-World), so it cannot be computed for another task."""
+
+
+class MissingExtraError(OfflineMetaError, ImportError):
+    """An optional dependency that is not installed."""
+
+    def __init__(self, extra: str, what: str) -> None:
+        super().__init__(f"{what} needs an optional dependency. Install it with: pip install 'offlinemeta[{extra}]'")
+
+
+class RenderError(OfflineMetaError, RuntimeError):
+    """No picture can be drawn on this machine."""
+
+
+class ReferenceWarning(UserWarning):
+    """The installed physics is not the reference: returns may not compare with published ones."""
+
+
+class ArgumentError(OfflineMetaError, ValueError):
+    """An argument outside of what makes sense, such as ``num_envs=0``."""

@@ -1,0 +1,1 @@
+"""The task families, one definition each. ``registry.py`` lists them."""

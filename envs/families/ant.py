@@ -1,0 +1,116 @@
+"""AntDir and AntGoal: a four-legged ant walks in a hidden direction, or to a hidden goal.
+
+Source: AntDir of the study (Pong et al., 2022, arXiv 2107.03974), AntGoal of PEARL (Rakelly et al., 2019). Departures:
+no contact cost, since ``cfrc_ext`` was (nearly) zero in the builds that published results used; the survive bonus is
+paid while healthy, where the study's code pays it in the last step too; the observation has no contact forces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from offlinemeta.envs.families.point import unit
+from offlinemeta.envs.family import TASK_SEED, box
+from offlinemeta.envs.mujoco_family import STATE_LIMIT, MujocoFamily, Physics, State, join, speed, squared_norm
+from offlinemeta.envs.render import Camera, Marker
+from offlinemeta.envs.shapes import Array, Bool, Float, Float32
+from offlinemeta.envs.task import Task
+
+
+class Ant(MujocoFamily):
+    """What both share: body, reset, picture."""
+
+    physics = Physics(
+        asset="ant.xml",
+        sha256="cd5f83ef0ea35b0969e65d360c5bacd5b74ccaef6b27e4433b5168c605e3e2be",
+        timestep=0.01,
+        frame_skip=5,
+        integrator="RK4",
+        solver="Newton",
+        iterations=100,
+    )
+    varies = "reward"
+    action_space = box(-1, 1, 8)
+    reset_noise = 0.1
+    reset_velocity = "normal"
+    camera = Camera(distance=8, azimuth=90, elevation=-50, body="torso", height=0.5)
+
+
+class AntDir(Ant):
+    """Walk in a hidden direction θ. Reward v_xy·(cos θ, sin θ) - 0.5‖a‖² + 1 while healthy."""
+
+    name = "AntDir"
+    summary = "an ant walks in a hidden direction"
+    terminates = "torso height outside [0.2, 1.0] m"
+    param_names = ("angle [rad]",)
+    feature_names = ("velocity_x [m/s]", "velocity_y [m/s]", "‖action‖²", "healthy")
+    observation_space = box(-STATE_LIMIT, STATE_LIMIT, 27)
+
+    def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
+        """120 angles uniform in [0°, 360°): first 100 train, last 20 test."""
+        angle = np.deg2rad(np.random.RandomState(TASK_SEED).uniform(0, 360, 120))
+        return {"train": angle[:100, None], "test": angle[100:, None], "ood": np.empty((0, 1))}
+
+    def observe(self, state: State) -> Float32[Array, "... O"]:
+        """qpos[2:], qvel."""
+        return join(state.qpos[..., 2:], state.qvel)
+
+    def terminated(self, state: State) -> Bool[Array, ...]:
+        """The torso is too low or too high."""
+        z = state.qpos[..., 2]
+        return (z < 0.2) | (z > 1.0)
+
+    def features(self, before: State, actions: Float[Array, "... A"], after: State) -> Float32[Array, "... F"]:
+        """Velocity in the plane, squared action, health."""
+        velocity = speed(before.qpos[..., :2], after.qpos[..., :2], self.dt)
+        return join(velocity, squared_norm(actions), ~self.terminated(after)[..., None])
+
+    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+        """v_xy·(cos θ, sin θ) - 0.5‖a‖² + 1 while healthy."""
+        forward = features[..., 0] * np.cos(params[..., 0]) + features[..., 1] * np.sin(params[..., 0])
+        return forward - 0.5 * features[..., 2] + features[..., 3]
+
+    def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
+        """(cos θ, sin θ)."""
+        return unit(params[..., 0]).astype(np.float32)
+
+    def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
+        """An arrow in the wanted direction."""
+        colour = (0.9, 0.4, 0.1, 1.0)
+        return (Marker("arrow", (0.0, 0.0, 1.2), size=2.0, rgba=colour, direction=task.params[0], follow=True),)
+
+
+class AntGoal(Ant):
+    """Walk to a hidden goal. Reward -‖xy - g‖₁ - 0.1‖a‖²."""
+
+    name = "AntGoal"
+    summary = "an ant walks to a hidden goal"
+    param_names = ("goal_x [m]", "goal_y [m]")
+    feature_names = ("x [m]", "y [m]", "‖action‖²")
+    observation_space = box(-STATE_LIMIT, STATE_LIMIT, 29)
+
+    def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
+        """g = 3√u (cos θ, sin θ), all θ drawn before all u: 100 train, 30 test; ood: 10 at 3.5 to 4.5 m, drawn next."""
+        rng = np.random.RandomState(TASK_SEED)
+        angle, radius = rng.uniform(0, 2 * np.pi, 130), 3 * np.sqrt(rng.uniform(0, 1, 130))
+        goals = radius[:, None] * unit(angle)
+        angle, radius = rng.uniform(0, 2 * np.pi, 10), rng.uniform(3.5, 4.5, 10)
+        return {"train": goals[:100], "test": goals[100:], "ood": radius[:, None] * unit(angle)}
+
+    def observe(self, state: State) -> Float32[Array, "... O"]:
+        """qpos, qvel."""
+        return join(state.qpos, state.qvel)
+
+    def features(self, before: State, actions: Float[Array, "... A"], after: State) -> Float32[Array, "... F"]:
+        """Where the ant is, and squared action."""
+        return join(after.qpos[..., :2], squared_norm(actions))
+
+    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+        """-‖xy - g‖₁ - 0.1‖a‖²."""
+        return -np.abs(features[..., :2] - params).sum(-1) - 0.1 * features[..., 2]
+
+    def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
+        """The goal."""
+        return (Marker("sphere", (task.params[0], task.params[1], 0.3), size=0.3, rgba=(0.1, 0.6, 0.3, 0.8)),)

@@ -1,0 +1,94 @@
+"""CheetahVel and CheetahDir: a planar cheetah runs at a hidden speed, or in a hidden direction.
+
+Source: the definitions of MAML and PEARL, in the study's numbers (Pong et al., 2022, arXiv 2107.03974). Departures:
+none in the reward; velocities are finite differences over one env step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from offlinemeta.envs.family import TASK_SEED, box
+from offlinemeta.envs.mujoco_family import STATE_LIMIT, MujocoFamily, Physics, State, join, speed, squared_norm
+from offlinemeta.envs.render import Camera, Marker
+from offlinemeta.envs.shapes import Array, Float, Float32
+from offlinemeta.envs.task import Task
+
+TORSO_HEIGHT = 0.7
+"""Height of the torso at qpos = 0 [m]."""
+
+
+class Cheetah(MujocoFamily):
+    """What both share: body, observation, features."""
+
+    physics = Physics(
+        asset="half_cheetah.xml",
+        sha256="11797a5d69e8ac955e89ca6fdd3a0087f1c990094fda401ac51420de1b6c5494",
+        timestep=0.01,
+        frame_skip=5,
+        integrator="Euler",
+        solver="Newton",
+        iterations=100,
+    )
+    varies = "reward"
+    feature_names = ("velocity_x [m/s]", "‖action‖²")
+    observation_space = box(-STATE_LIMIT, STATE_LIMIT, 20)
+    action_space = box(-1, 1, 6)
+    reset_noise = 0.1
+    reset_velocity = "normal"
+    camera = Camera(distance=4.5, azimuth=90, elevation=-12, body="torso", height=0.6)
+
+    def observe(self, state: State) -> Float32[Array, "... O"]:
+        """qpos[1:], qvel, and the torso's position xyz [m]: the absolute x is part of the study's definition."""
+        x, z = state.qpos[..., :1], TORSO_HEIGHT + state.qpos[..., 1:2]
+        return join(state.qpos[..., 1:], state.qvel, x, np.zeros_like(x), z)
+
+    def features(self, before: State, actions: Float[Array, "... A"], after: State) -> Float32[Array, "... F"]:
+        """Forward velocity and squared action."""
+        return join(speed(before.qpos[..., :1], after.qpos[..., :1], self.dt), squared_norm(actions))
+
+
+class CheetahVel(Cheetah):
+    """Run at a hidden speed. Reward -abs(v_x - v*) - 0.05‖a‖²."""
+
+    name = "CheetahVel"
+    summary = "a cheetah runs at a hidden speed"
+    param_names = ("velocity [m/s]",)
+
+    def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
+        """130 speeds uniform in [0, 3] m/s: first 100 train, last 30 test; ood: 3.1, 3.2, ..., 4."""
+        velocity = np.random.RandomState(TASK_SEED).uniform(0, 3, 130)
+        return {"train": velocity[:100, None], "test": velocity[100:, None], "ood": np.linspace(3.1, 4, 10)[:, None]}
+
+    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+        """-abs(v_x - v*) - 0.05‖a‖²."""
+        return -np.abs(features[..., 0] - params[..., 0]) - 0.05 * features[..., 1]
+
+    def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
+        """A pacemaker that runs at the wanted speed."""
+        pace = (task.params[0] * time, 0.6, 1.4)
+        return (Marker("sphere", pace, size=0.12, rgba=(0.9, 0.4, 0.1, 1.0)),)
+
+
+class CheetahDir(Cheetah):
+    """Run forward or backward, which is hidden. Reward d·v_x - 0.05‖a‖²."""
+
+    name = "CheetahDir"
+    summary = "a cheetah runs in a hidden direction, forward or backward"
+    param_names = ("direction",)
+
+    def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
+        """Both directions, for training and for testing."""
+        both = np.array([[1.0], [-1.0]])
+        return {"train": both, "test": both, "ood": np.empty((0, 1))}
+
+    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+        """d·v_x - 0.05‖a‖²."""
+        return params[..., 0] * features[..., 0] - 0.05 * features[..., 1]
+
+    def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
+        """An arrow in the wanted direction."""
+        angle = 0.0 if task.params[0] > 0 else np.pi
+        return (Marker("arrow", (0.0, 0.6, 1.4), size=1.0, rgba=(0.9, 0.4, 0.1, 1.0), direction=angle, follow=True),)

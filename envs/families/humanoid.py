@@ -1,0 +1,81 @@
+"""HumanoidDir: a humanoid walks in a hidden direction.
+
+Source: the study (Pong et al., 2022, arXiv 2107.03974) and PEARL. Departures: no contact cost (``cfrc_ext`` was zero in
+the builds used); 45 observations instead of 376, of which the rest are functions; 1.25 is the study's 0.25 / model
+timestep (0.003 s) × dt (0.015 s).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from offlinemeta.envs.families.point import unit
+from offlinemeta.envs.family import TASK_SEED, box
+from offlinemeta.envs.mujoco_family import STATE_LIMIT, MujocoFamily, Physics, State, join, speed, squared_norm
+from offlinemeta.envs.render import Camera, Marker
+from offlinemeta.envs.shapes import Array, Bool, Float, Float32
+from offlinemeta.envs.task import Task
+
+CONTROL_RANGE = 0.4
+"""A unit action's control; the cost is paid on the control."""
+
+
+class HumanoidDir(MujocoFamily):
+    """Walk in a hidden direction θ. Reward 1.25 v_com·(cos θ, sin θ) - 0.1‖ctrl‖² + 5."""
+
+    name = "HumanoidDir"
+    summary = "a humanoid walks in a hidden direction"
+    varies = "reward"
+    terminates = "torso height outside [1, 2] m"
+    physics = Physics(
+        asset="humanoid.xml",
+        sha256="85816f372c826d2094b4a598918233bd9c5843b2439119eece2733bdc2e0d073",
+        timestep=0.003,
+        frame_skip=5,
+        integrator="RK4",
+        solver="PGS",
+        iterations=50,
+    )
+    param_names = ("angle [rad]",)
+    feature_names = ("com_velocity_x [m/s]", "com_velocity_y [m/s]", "‖control‖²")
+    observation_space = box(-STATE_LIMIT, STATE_LIMIT, 45)
+    action_space = box(-1, 1, 17)
+    reset_noise = 0.01
+    reset_velocity = "uniform"
+    tracked_body = "torso"  # the root: its subtree is the whole body
+    camera = Camera(distance=5, azimuth=90, elevation=-20, body="torso", height=1.0)
+
+    def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
+        """70 angles uniform in [0, 2π): first 50 train, last 20 test."""
+        angle = np.random.RandomState(TASK_SEED).uniform(0, 2 * np.pi, 70)
+        return {"train": angle[:50, None], "test": angle[50:, None], "ood": np.empty((0, 1))}
+
+    def observe(self, state: State) -> Float32[Array, "... O"]:
+        """qpos[2:], qvel."""
+        return join(state.qpos[..., 2:], state.qvel)
+
+    def terminated(self, state: State) -> Bool[Array, ...]:
+        """The torso is too low or too high."""
+        z = state.qpos[..., 2]
+        return (z < 1.0) | (z > 2.0)
+
+    def features(self, before: State, actions: Float[Array, "... A"], after: State) -> Float32[Array, "... F"]:
+        """Velocity of the centre of mass in the plane, squared control."""
+        velocity = speed(before.com[..., :2], after.com[..., :2], self.dt)
+        return join(velocity, squared_norm(CONTROL_RANGE * actions))
+
+    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+        """1.25 v_com·(cos θ, sin θ) - 0.1‖ctrl‖² + 5."""
+        forward = features[..., 0] * np.cos(params[..., 0]) + features[..., 1] * np.sin(params[..., 0])
+        return 1.25 * forward - 0.1 * features[..., 2] + 5.0
+
+    def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
+        """(cos θ, sin θ)."""
+        return unit(params[..., 0]).astype(np.float32)
+
+    def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
+        """An arrow in the wanted direction."""
+        colour = (0.9, 0.4, 0.1, 1.0)
+        return (Marker("arrow", (0.0, 0.0, 2.0), size=1.2, rgba=colour, direction=task.params[0], follow=True),)

@@ -1,0 +1,154 @@
+"""ML1-<task>: one Meta-World manipulation task with a hidden goal, for each of its 50 classes.
+
+Source: Meta-World (Yu et al., 2019, arXiv 1910.10897), the ``metaworld`` package 3.1.1, reward version "v2". A task is
+Meta-World's random vector (object and goal positions), with those of ``metaworld.ML1(name, seed=1337)`` frozen in our
+JSON; a reset to one task always gives the same state, as in Meta-World. Departures: our own time limit, float32
+observations, and no going through ``gym.make("Meta-World/...")``, whose ML1-train gives the test tasks.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from offlinemeta.envs.errors import MissingExtraError, NotRelabelableError, TaskFileError
+from offlinemeta.envs.family import TASK_SEED, Simulator, TaskFamily, Transition, box
+from offlinemeta.envs.render import Camera, Marker, View
+from offlinemeta.envs.shapes import Array, Float, Float32
+from offlinemeta.envs.task import TASK_FILES, Task
+
+ML1_TASKS = (
+    "assembly", "basketball", "bin-picking", "box-close", "button-press-topdown", "button-press-topdown-wall",
+    "button-press", "button-press-wall", "coffee-button", "coffee-pull", "coffee-push", "dial-turn", "disassemble",
+    "door-close", "door-lock", "door-open", "door-unlock", "hand-insert", "drawer-close", "drawer-open", "faucet-open",
+    "faucet-close", "hammer", "handle-press-side", "handle-press", "handle-pull-side", "handle-pull", "lever-pull",
+    "pick-place-wall", "pick-out-of-hole", "pick-place", "plate-slide", "plate-slide-side", "plate-slide-back",
+    "plate-slide-back-side", "peg-insert-side", "peg-unplug-side", "soccer", "stick-push", "stick-pull", "push",
+    "push-wall", "push-back", "reach", "reach-wall", "shelf-place", "sweep-into", "sweep", "window-open",
+    "window-close",
+)  # fmt: skip
+"""Meta-World's v3 classes, without the version."""
+
+LIMIT = 10.0
+"""Bound of an observation's entries; positions in metres stay far below."""
+
+
+class ML1(TaskFamily):
+    """One Meta-World task. Reward: Meta-World's "v2", of the simulator's state; not relabelable."""
+
+    varies = "reward"
+    horizon = 500
+    dt = 0.0125
+    feature_names = ()
+    info_names = ("success",)
+    observation_space = box(-LIMIT, LIMIT, 39)
+    action_space = box(-1, 1, 4)
+
+    def __init__(self, task_name: str) -> None:
+        self.task_name = task_name
+        self.name = f"ML1-{task_name}"
+        self.summary = f"a robot arm: Meta-World's {task_name}, with a hidden goal"
+
+    @cached_property
+    def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The entries of Meta-World's random vector, as many as the task list has."""
+        path = TASK_FILES / f"{self.name}.json"
+        try:
+            return tuple(json.loads(path.read_text(encoding="utf-8"))["params"])
+        except (OSError, ValueError, KeyError) as error:
+            raise TaskFileError(f"The task list {path} cannot be used: {error!r}. Reinstall offlinemeta.") from error
+
+    def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
+        """The 50 train and 50 test tasks of ``metaworld.ML1(name, seed=1337)``."""
+        benchmark = _metaworld().ML1(f"{self.task_name}-v3", seed=TASK_SEED)
+        vectors = {"train": benchmark.train_tasks, "test": benchmark.test_tasks}
+        drawn = {split: np.array([pickle.loads(task.data)["rand_vec"] for task in vectors[split]]) for split in vectors}
+        return {**drawn, "ood": np.empty((0, drawn["train"].shape[1]))}
+
+    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+        """Raise NotRelabelableError."""
+        raise NotRelabelableError(
+            f"{self.name}'s reward depends on the simulator's state (contacts, initial positions), not on recorded "
+            f"features, so it cannot be computed for another task. Collect with one env per task instead."
+        )
+
+    def simulator(self, num_envs: int, num_threads: int) -> Simulator:
+        """One Meta-World env in this process, several in a pool of processes.
+
+        Raises:
+            MissingExtraError: metaworld is not installed.
+        """
+        _metaworld()
+        if num_envs == 1:
+            return MetaWorldSimulator(self, 1)
+        from offlinemeta.envs.pool import ProcessPool
+
+        make = partial(MetaWorldSimulator, self)
+        return ProcessPool(make, num_envs, num_processes=num_threads, preload=("metaworld", __name__))
+
+    def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
+        """None: Meta-World's scenes show their goal."""
+        return ()
+
+
+class MetaWorldSimulator:
+    """N Meta-World envs, one after the other; each keeps its scene, which takes a quarter of a second to build."""
+
+    def __init__(self, family: ML1, num_envs: int) -> None:
+        make = _metaworld().ALL_V3_ENVIRONMENTS[f"{family.task_name}-v3"]
+        self._envs = [make(reward_function_version="v2") for _ in range(num_envs)]
+        self._observations = np.zeros((num_envs, 39), dtype=np.float32)
+
+    def set_task(self, i: int, task: Task) -> None:
+        """Hand env ``i`` the task's random vector, in the pickle that Meta-World expects."""
+        from metaworld.types import Task as MetaWorldTask
+
+        env = self._envs[i]
+        content = {"rand_vec": np.array(task.params), "env_cls": type(env), "partially_observable": True}
+        env.set_task(MetaWorldTask(env_name=task.family, data=pickle.dumps(content)))
+
+    def reset(self, i: int, rng: np.random.Generator) -> None:
+        """Put env ``i`` back; a task has one initial state, so ``rng`` is not used."""
+        observation, _ = self._envs[i].reset()
+        self._observations[i] = np.clip(observation, -LIMIT, LIMIT)
+
+    def step(self, actions: Float[Array, "N A"]) -> Transition:
+        """Step each env; ``success`` (0 or 1) goes to the info."""
+        n = len(self._envs)
+        rewards, success, diverged = np.zeros(n), np.zeros(n), np.zeros(n, dtype=bool)
+        for i, (env, action) in enumerate(zip(self._envs, actions, strict=True)):
+            env.curr_path_length = 0  # the time limit is ours
+            observation, reward, _, _, info = env.step(action.astype(np.float32))
+            diverged[i] = not (np.isfinite(observation).all() and np.isfinite(reward))
+            if not diverged[i]:
+                self._observations[i] = np.clip(observation, -LIMIT, LIMIT)
+                rewards[i], success[i] = reward, info["success"]
+        features = np.zeros((n, 0), dtype=np.float32)
+        return Transition(features, diverged.copy(), diverged, rewards, {"success": success})
+
+    def observe(self) -> Float32[Array, "N O"]:
+        """The latest observations, goal hidden."""
+        return self._observations.copy()
+
+    def view(self, i: int) -> View:
+        """The table from the front corner."""
+        camera = Camera(lookat=(0.0, 0.6, 0.2), distance=1.6, azimuth=-120, elevation=-25)
+        return View(self._envs[i].model, self._envs[i].data, camera)
+
+    def close(self) -> None:
+        """Close Meta-World's envs."""
+        for env in self._envs:
+            env.close()
+
+
+def _metaworld() -> Any:
+    try:
+        import metaworld
+    except ImportError as error:
+        raise MissingExtraError("metaworld", "ML1") from error
+    return metaworld

@@ -1,0 +1,153 @@
+"""PointRobot and SparsePointRobot: a point in the plane that walks to a hidden goal.
+
+Source: PEARL (Rakelly et al., 2019, arXiv 1903.08254).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from offlinemeta.envs.family import TASK_SEED, TaskFamily, Transition, box
+from offlinemeta.envs.render import Camera, Marker, View
+from offlinemeta.envs.shapes import Array, Float, Float32
+from offlinemeta.envs.task import Task
+
+if TYPE_CHECKING:
+    import mujoco
+
+STEP = 0.1
+"""Distance of a unit action [m]."""
+
+SCENE = """
+<mujoco model="point robot">
+  <visual><headlight ambient=".5 .5 .5"/></visual>
+  <asset>
+    <texture name="grid" type="2d" builtin="checker" width="256" height="256" rgb1=".93 .93 .93" rgb2=".87 .87 .87"/>
+    <material name="grid" texture="grid" texrepeat="6 6"/>
+  </asset>
+  <worldbody>
+    <geom type="plane" size="3 3 .1" material="grid"/>
+    <body name="robot" mocap="true" pos="0 0 .05"><geom type="cylinder" size=".06 .04" rgba=".12 .35 .65 1"/></body>
+  </worldbody>
+</mujoco>
+"""
+
+
+class PointRobot(TaskFamily):
+    """Walk to a goal somewhere in the square. Reward -‖s' - g‖₂; s' = s + 0.1 a."""
+
+    name = "PointRobot"
+    summary = "a point walks to a hidden goal in the square"
+    varies = "reward"
+    horizon = 20
+    dt = 1.0
+    param_names = ("goal_x [m]", "goal_y [m]")
+    feature_names = ("x [m]", "y [m]")
+    observation_space = box(-3, 3, 2)
+    action_space = box(-1, 1, 2)
+
+    def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
+        """Goals uniform in [-1, 1]²: 80 train, 20 test; ood: 10 at a radius of 1.5 to 2 m, drawn after them."""
+        rng = np.random.RandomState(TASK_SEED)
+        goals = rng.uniform(-1, 1, (100, 2))
+        angle, radius = rng.uniform(0, 2 * np.pi, 10), rng.uniform(1.5, 2, 10)
+        return {"train": goals[:80], "test": goals[80:], "ood": radius[:, None] * unit(angle)}
+
+    def reset_state(self, rng: np.random.Generator) -> Float[Array, 2]:
+        """Start anywhere in [-1, 1]²."""
+        return rng.uniform(-1, 1, 2)
+
+    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+        """-‖s' - g‖₂ [m]."""
+        return -np.sqrt(((features - params) ** 2).sum(-1))
+
+    def simulator(self, num_envs: int, num_threads: int) -> PointSimulator:
+        """Build a batch of points; numpy needs no threads here."""
+        return PointSimulator(self, num_envs)
+
+    def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
+        """The goal."""
+        return (Marker("sphere", (task.params[0], task.params[1], 0.05), size=0.07, rgba=(0.1, 0.6, 0.3, 1.0)),)
+
+
+class SparsePointRobot(PointRobot):
+    """Find a goal on the unit half circle. Reward 1 - ‖s' - g‖₂ within 0.2 m of it, else 0.
+
+    Departure from PEARL: one reward. (PEARL's code trains on the dense distance and shows the sparse reward to the
+    encoder only.)
+    """
+
+    name = "SparsePointRobot"
+    summary = "a point searches a half circle for a hidden goal, paid only near it"
+
+    RADIUS = 0.2
+    """Where the reward begins [m]."""
+
+    def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
+        """Angles uniform in [0, π]: 80 train, 20 test; ood: 10 evenly spaced inside the lower half circle."""
+        angle = np.random.RandomState(TASK_SEED).uniform(0, np.pi, 100)
+        ood = np.pi + np.pi * np.arange(1, 11) / 11
+        return {"train": unit(angle[:80]), "test": unit(angle[80:]), "ood": unit(ood)}
+
+    def reset_state(self, rng: np.random.Generator) -> Float[Array, 2]:
+        """Start at the origin."""
+        return np.zeros(2)
+
+    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+        """1 - ‖s' - g‖₂ inside the radius, else 0."""
+        distance = -super().reward(features, params)
+        return np.where(distance <= self.RADIUS, 1 - distance, 0.0)
+
+
+class PointSimulator:
+    """N points, as arrays."""
+
+    def __init__(self, family: PointRobot, num_envs: int) -> None:
+        self._family = family
+        self._position = np.zeros((num_envs, 2))  # [m]
+        self._never = np.zeros(num_envs, dtype=bool)
+
+    def set_task(self, i: int, task: Task) -> None:
+        """Nothing to do: the dynamics know no task."""
+
+    def reset(self, i: int, rng: np.random.Generator) -> None:
+        """Place point ``i``."""
+        self._position[i] = self._family.reset_state(rng)
+
+    def step(self, actions: Float[Array, "N 2"]) -> Transition:
+        """s' = s + 0.1 a."""
+        self._position += STEP * actions
+        return Transition(self.observe(), terminated=self._never.copy(), diverged=self._never.copy())
+
+    def observe(self) -> Float32[Array, "N 2"]:
+        """The positions."""
+        return self._position.astype(np.float32)
+
+    def view(self, i: int) -> View:
+        """The square from above."""
+        import mujoco
+
+        model = _scene()
+        data = mujoco.MjData(model)
+        data.mocap_pos[0, :2] = self._position[i]
+        mujoco.mj_forward(model, data)
+        return View(model, data, Camera(lookat=(0.0, 0.0, 0.0), distance=5.5, azimuth=90, elevation=-89.9))
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+@cache
+def _scene() -> mujoco.MjModel:
+    import mujoco
+
+    return mujoco.MjModel.from_xml_string(SCENE)
+
+
+def unit(angle: Any) -> Float[Array, "... 2"]:
+    """Return the unit vectors at angles [rad]."""
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)

@@ -1,0 +1,142 @@
+"""WalkerParam and HopperParam: running with hidden random dynamics.
+
+Source: the ``rand_param_envs`` scheme that PEARL and the study use (log scale limit 3): every body's mass and inertia,
+every joint's damping and every geom's friction is multiplied by a factor of its own. Departures: derived constants are
+recomputed after each change (``mj_setConst``), and each task starts from the original model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from offlinemeta.envs.family import TASK_SEED, box
+from offlinemeta.envs.mujoco_family import STATE_LIMIT, MujocoFamily, Physics, State, join, speed, squared_norm
+from offlinemeta.envs.render import Camera
+from offlinemeta.envs.shapes import Array, Bool, Float, Float32
+
+if TYPE_CHECKING:
+    import mujoco
+
+MASS, INERTIA, DAMPING, FRICTION = 1.5, 1.5, 1.3, 1.5
+"""A factor is one of these to the power of u."""
+
+LIMIT, OOD_LIMIT = 3.0, 4.0
+"""abs(u) is at most LIMIT in train and test tasks, and between the two in ood tasks."""
+
+MAX_VELOCITY = 10.0
+"""Observed velocities are clipped here [m/s, rad/s]."""
+
+
+class RandomParams(MujocoFamily):
+    """What both share. Reward v_x + 1 - 0.001‖a‖²; the task is in the dynamics."""
+
+    varies = "dynamics"
+    feature_names = ("velocity_x [m/s]", "‖action‖²")
+    reset_noise = 0.005
+    reset_velocity = "uniform"
+    camera = Camera(distance=4.5, azimuth=90, elevation=-10, body="torso", height=1.0)
+
+    sizes: ClassVar[tuple[int, int, int]]
+    """Bodies (with the world), degrees of freedom, geoms of the model."""
+
+    @property
+    def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Multipliers, in the order in which they are drawn."""
+        bodies, dofs, geoms = self.sizes
+        return (
+            *(f"body_mass[{i}]" for i in range(bodies)),
+            *(f"body_inertia[{i},{j}]" for i in range(bodies) for j in range(3)),
+            *(f"dof_damping[{i}]" for i in range(dofs)),
+            *(f"geom_friction[{i},{j}]" for i in range(geoms) for j in range(3)),
+        )
+
+    def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
+        """70 tasks, u uniform in [-3, 3]: 50 train, 20 test; ood: 10 with abs(u) in [3, 4] and then a random sign."""
+        bodies, dofs, geoms = self.sizes
+        base = np.repeat([MASS, INERTIA, DAMPING, FRICTION], [bodies, 3 * bodies, dofs, 3 * geoms])
+        rng = np.random.RandomState(TASK_SEED)
+        inside = base ** rng.uniform(-LIMIT, LIMIT, (70, len(base)))
+        size, sign = rng.uniform(LIMIT, OOD_LIMIT, (10, len(base))), rng.choice([-1.0, 1.0], (10, len(base)))
+        return {"train": inside[:50], "test": inside[50:], "ood": base ** (sign * size)}
+
+    def apply(self, params: Sequence[float], model: mujoco.MjModel) -> None:
+        """Multiply the model's own values."""
+        arrays = (model.body_mass, model.body_inertia, model.dof_damping, model.geom_friction)
+        ends = np.cumsum([array.size for array in arrays])
+        for array, factors in zip(arrays, np.split(np.array(params), ends[:-1]), strict=True):
+            array *= factors.reshape(array.shape)
+
+    def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
+        """The logarithms of the multipliers."""
+        return np.log(params).astype(np.float32)
+
+    def observe(self, state: State) -> Float32[Array, "... O"]:
+        """qpos[1:], qvel clipped to ±10."""
+        return join(state.qpos[..., 1:], np.minimum(np.maximum(state.qvel, -MAX_VELOCITY), MAX_VELOCITY))
+
+    def features(self, before: State, actions: Float[Array, "... A"], after: State) -> Float32[Array, "... F"]:
+        """Forward velocity and squared action."""
+        return join(speed(before.qpos[..., :1], after.qpos[..., :1], self.dt), squared_norm(actions))
+
+    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+        """v_x + 1 - 0.001‖a‖², whatever the task."""
+        return features[..., 0] + 1.0 - 1e-3 * features[..., 1] + np.zeros(params.shape[:-1])
+
+
+def _observations(positions: int, velocities: int) -> tuple[list[float], list[float]]:
+    high = [STATE_LIMIT] * positions + [MAX_VELOCITY] * velocities
+    return [-h for h in high], high
+
+
+class WalkerParam(RandomParams):
+    """A planar walker."""
+
+    name = "WalkerParam"
+    summary = "a walker runs with hidden masses, inertias, damping and friction"
+    terminates = "height outside (0.8, 2) m or angle outside (-1, 1) rad"
+    physics = Physics(
+        asset="walker2d_v5.xml",
+        sha256="6bed53a6cc3ca73c4fe8ac3486d3b4228927264a6454f4ef16d3eed3c58bc09d",
+        timestep=0.002,
+        frame_skip=4,
+        integrator="RK4",
+        solver="Newton",
+        iterations=100,
+    )
+    sizes = (8, 9, 8)
+    observation_space = box(*_observations(8, 9), 17)
+    action_space = box(-1, 1, 6)
+
+    def terminated(self, state: State) -> Bool[Array, ...]:
+        """Too low, too high, or tilted."""
+        z, angle = state.qpos[..., 1], state.qpos[..., 2]
+        return ~((z > 0.8) & (z < 2.0) & (np.abs(angle) < 1.0))
+
+
+class HopperParam(RandomParams):
+    """A planar one-legged hopper."""
+
+    name = "HopperParam"
+    summary = "a hopper runs with hidden masses, inertias, damping and friction"
+    terminates = "height ≤ 0.7 m, angle outside (-0.2, 0.2) rad, or another state beyond ±100"
+    physics = Physics(
+        asset="hopper.xml",
+        sha256="3ce93a055ffdcd83c0c701d2400768e40d2cbb9532f3c4ae33377c27f8b39f9e",
+        timestep=0.002,
+        frame_skip=4,
+        integrator="RK4",
+        solver="Newton",
+        iterations=100,
+    )
+    sizes = (5, 6, 5)
+    observation_space = box(*_observations(5, 6), 11)
+    action_space = box(-1, 1, 3)
+
+    def terminated(self, state: State) -> Bool[Array, ...]:
+        """Too low, tilted, or out of bounds."""
+        z, angle = state.qpos[..., 1], state.qpos[..., 2]
+        wild = (np.abs(state.qpos[..., 2:]) >= 100).any(-1) | (np.abs(state.qvel) >= 100).any(-1)
+        return wild | (z <= 0.7) | (np.abs(angle) >= 0.2)

@@ -1,0 +1,184 @@
+"""What a task family is, and what simulates it.
+
+A :class:`TaskFamily` is the definition: spaces, horizon, tasks, and pure functions over any leading axes. A
+:class:`Simulator` is the physics of N copies at once. The environments (``env.py`` for one, ``vector.py`` for a batch)
+are thin, know no family, and run on the same simulator, so a batch and a single env cannot disagree.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from gymnasium import spaces
+
+from offlinemeta.envs.errors import TaskError
+from offlinemeta.envs.shapes import Array, Bool, Float, Float32
+from offlinemeta.envs.task import TASK_FILES, Task, TaskLike, TaskLists, check_split, read_tasks
+
+if TYPE_CHECKING:
+    from offlinemeta.envs.render import Marker, View
+
+TASK_SEED = 1337
+"""The seed of every random task list: ``numpy.random.RandomState(1337)``, as PEARL and its successors drew them."""
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What one step of N environments gives, apart from the observation.
+
+    Attributes:
+        features: ``[N, F]`` all that the reward depends on.
+        terminated: ``[N]`` the MDP has ended (never a time limit).
+        diverged: ``[N]`` the simulation became unstable; such an env is also terminated, and keeps its last good state.
+        rewards: ``[N]``, only where the reward is no function of features (Meta-World).
+        info: ``[N]`` for each of the family's ``info_names``.
+    """
+
+    features: Float32[Array, "N F"]
+    terminated: Bool[Array, " N"]
+    diverged: Bool[Array, " N"]
+    rewards: Float[Array, " N"] | None = None
+    info: Mapping[str, Array] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Simulator(Protocol):
+    """The physics of N environments of one family, each with a task of its own. It knows neither reward nor horizon."""
+
+    def set_task(self, i: int, task: Task) -> None:
+        """Give environment ``i`` a task; it holds from the next reset."""
+
+    def reset(self, i: int, rng: np.random.Generator) -> None:
+        """Draw an initial state for environment ``i``."""
+
+    def step(self, actions: Float[Array, "N A"]) -> Transition:
+        """Advance all environments by one step; actions lie in [-1, 1]."""
+
+    def observe(self) -> Float32[Array, "N O"]:
+        """Return the observations of the present states, as a new array."""
+
+    def view(self, i: int) -> View:
+        """Return what a renderer needs to draw environment ``i``."""
+
+    def close(self) -> None:
+        """Release threads and processes."""
+
+
+class TaskFamily(ABC):
+    """A distribution of MDPs that share spaces and horizon and differ in their task.
+
+    Subclasses set the attributes below and define the abstract methods. They hold no state of any environment.
+    """
+
+    name: str
+    summary: str
+    """One line for lists."""
+    varies: Literal["reward", "dynamics"]
+    horizon: int = 200
+    """Steps until truncation."""
+    dt: float
+    """Time per step [s]."""
+    terminates: str = "never"
+    """When ``terminated`` is set, in words."""
+    param_names: tuple[str, ...]
+    """The entries of ``Task.params``, with units."""
+    feature_names: tuple[str, ...]
+    """The entries of the reward features."""
+    info_names: tuple[str, ...] = ()
+    """Further entries of the step's info, a number each."""
+    observation_space: spaces.Box
+    action_space: spaces.Box
+
+    # --- tasks ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def tasks(self) -> TaskLists:
+        """The frozen task lists by split.
+
+        Raises:
+            TaskFileError: the file is missing or corrupt.
+        """
+        return read_tasks(TASK_FILES / f"{self.name}.json", self.name, self.param_names)
+
+    @abstractmethod
+    def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
+        """Draw the task parameters of each split by the family's formula (used once, to freeze the lists)."""
+
+    def task(self, task: TaskLike, split: str = "train") -> Task:
+        """Return a task by its index in a split; a :class:`Task` of this family is returned as it is.
+
+        Raises:
+            UnknownNameError: there is no such split.
+            TaskError: the index is out of range, or the task is another family's.
+        """
+        if isinstance(task, Task):
+            listed = self.tasks.get(task.split, ())
+            if task.family != self.name:
+                raise TaskError(f"{task} is a task of {task.family}, not of {self.name}.")
+            if not 0 <= task.index < len(listed) or listed[task.index] != task:
+                raise TaskError(f"{task} is not in the frozen task lists of {self.name}. Take it from family.tasks.")
+            return task
+        listed = self.tasks[check_split(split)]
+        if isinstance(task, bool) or not isinstance(task, (int, np.integer)):
+            raise TaskError(f"A task is an index or a Task, not {task!r} ({type(task).__name__}).")
+        if not 0 <= task < len(listed):
+            there_are = f"Valid indices are 0 to {len(listed) - 1}." if listed else "It has none."
+            raise TaskError(f"{self.name} has {len(listed)} {split} tasks, so there is no task {task}. {there_are}")
+        return listed[task]
+
+    def sample_tasks(self, n: int, split: str, rng: np.random.Generator | int | None) -> list[Task]:
+        """Draw ``n`` tasks of a split, uniformly with replacement.
+
+        Raises:
+            TaskError: the split has no tasks.
+        """
+        self.task(0, split)
+        listed = self.tasks[split]
+        return [listed[i] for i in np.random.default_rng(rng).integers(len(listed), size=n)]
+
+    def params(self, tasks: Sequence[Task]) -> Float[Array, "n P"]:
+        """Stack the parameters of tasks."""
+        return np.array([task.params for task in tasks]).reshape(len(tasks), len(self.param_names))
+
+    # --- pure functions, over any leading axes ---------------------------------------------------------------------
+
+    @abstractmethod
+    def reward(self, features: Float[Array, "*#batch F"], params: Float[Array, "*#batch P"]) -> Float[Array, "*#batch"]:
+        """Compute the reward from recorded features, for any task.
+
+        Args:
+            features: ``[..., F]``, the entries of ``feature_names``.
+            params: ``[..., P]``, task parameters; leading axes broadcast against those of ``features``.
+
+        Raises:
+            NotRelabelableError: the family's reward is no such function.
+        """
+
+    def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
+        """Describe tasks to a task-conditioned policy (:class:`TaskObservation`); by default, the parameters."""
+        return params.astype(np.float32)
+
+    # --- simulation ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def simulator(self, num_envs: int, num_threads: int) -> Simulator:
+        """Build the physics of ``num_envs`` environments."""
+
+    def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
+        """Return what a picture shows of the task ``time`` seconds into the episode: a goal, a direction, a pace."""
+        return ()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+def box(low: Any, high: Any, size: int) -> spaces.Box:
+    """Return a float32 box ``[low, high]^size``."""
+    return spaces.Box(
+        np.broadcast_to(low, (size,)).astype(np.float32), np.broadcast_to(high, (size,)).astype(np.float32)
+    )

@@ -1,0 +1,117 @@
+"""What the MuJoCo families share: an asset with every physics option explicit, and pure functions of the state.
+
+Importing this does not import mujoco; ``physics.py`` does, when the first environment is made.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from offlinemeta.envs.family import Simulator, TaskFamily
+from offlinemeta.envs.render import Camera
+from offlinemeta.envs.shapes import Array, Bool, Float, Float32
+
+if TYPE_CHECKING:
+    import mujoco
+
+STATE_LIMIT = 1e3
+"""Where a position [m, rad] or velocity [m/s, rad/s] counts as unstable; it also bounds the observation spaces."""
+
+
+@dataclass(frozen=True)
+class Physics:
+    """A model and how it is integrated. Nothing is inherited from the file or from a simulator's default.
+
+    Attributes:
+        asset: file among Gymnasium's MuJoCo assets.
+        sha256: of that file, as these families were defined.
+        timestep: of one simulator step [s].
+        frame_skip: simulator steps per env step.
+        integrator, solver, iterations: MuJoCo's.
+    """
+
+    asset: str
+    sha256: str
+    timestep: float
+    frame_skip: int
+    integrator: Literal["Euler", "RK4"]
+    solver: Literal["Newton", "PGS"]
+    iterations: int
+
+
+class State(NamedTuple):
+    """The state of any number of copies.
+
+    ``com`` is the centre of mass of the body that the family tracks, empty where it tracks none.
+    """
+
+    qpos: Float[Array, "... nq"]
+    qvel: Float[Array, "... nv"]
+    com: Float[Array, "... xyz"]
+
+
+class MujocoFamily(TaskFamily):
+    """A family simulated by MuJoCo."""
+
+    physics: ClassVar[Physics]
+    reset_noise: ClassVar[float]
+    reset_velocity: ClassVar[Literal["normal", "uniform"]]
+    tracked_body: ClassVar[str | None] = None
+    """Body whose subtree's centre of mass the features need."""
+    camera: ClassVar[Camera]
+
+    @property
+    def dt(self) -> float:  # type: ignore[override]
+        """Time per env step [s]."""
+        return self.physics.timestep * self.physics.frame_skip
+
+    @abstractmethod
+    def observe(self, state: State) -> Float32[Array, "... O"]:
+        """Return what the agent sees of a state."""
+
+    @abstractmethod
+    def features(self, before: State, actions: Float[Array, "... A"], after: State) -> Float32[Array, "... F"]:
+        """Return all that the reward of a step depends on, in the order of ``feature_names``."""
+
+    def terminated(self, state: State) -> Bool[Array, ...]:
+        """Tell where the MDP has ended; by default nowhere."""
+        return np.zeros(state.qpos.shape[:-1], dtype=bool)
+
+    def reset_state(
+        self, qpos0: Float[Array, " nq"], nv: int, rng: np.random.Generator
+    ) -> tuple[Float[Array, " nq"], Float[Array, " nv"]]:
+        """Draw an initial state: uniform noise on positions, normal or uniform noise on velocities."""
+        noise = self.reset_noise
+        qpos = qpos0 + rng.uniform(-noise, noise, len(qpos0))
+        if self.reset_velocity == "normal":
+            return qpos, noise * rng.standard_normal(nv)
+        return qpos, rng.uniform(-noise, noise, nv)
+
+    def apply(self, params: Sequence[float], model: mujoco.MjModel) -> None:
+        """Write a task's dynamics into a fresh copy of the model (families that vary in dynamics)."""
+
+    def simulator(self, num_envs: int, num_threads: int) -> Simulator:
+        """Build the batch engine."""
+        from offlinemeta.envs.physics import MujocoSimulator
+
+        return MujocoSimulator(self, num_envs, num_threads)
+
+
+def speed(before: Float[Array, "... xyz"], after: Float[Array, "... xyz"], dt: float) -> Float[Array, "... xyz"]:
+    """Finite difference over one env step [m/s]."""
+    return (after - before) / dt
+
+
+def squared_norm(vector: Float[Array, "*batch A"]) -> Float[Array, "*batch 1"]:
+    """‖a‖², as a column."""
+    return (vector * vector).sum(-1, keepdims=True)
+
+
+def join(*parts: Float[Array, "*batch _"] | Bool[Array, "*batch _"]) -> Float32[Array, "*batch F"]:
+    """Concatenate columns to one float32 array."""
+    return np.concatenate(parts, axis=-1, dtype=np.float32)

@@ -1,0 +1,269 @@
+"""The batch engine: N copies of a MuJoCo model, stepped in C by ``mujoco.rollout`` on all cores.
+
+Each env step starts the constraint solver cold (no warm start from the step before), so that a transition is a
+function of state and action alone: a state taken from a dataset replays exactly.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import itertools
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from mujoco.rollout import Rollout
+
+from offlinemeta.envs.errors import ReferenceWarning
+from offlinemeta.envs.family import Transition
+from offlinemeta.envs.mujoco_family import STATE_LIMIT, MujocoFamily, Physics, State
+from offlinemeta.envs.render import View
+from offlinemeta.envs.shapes import Array, Float, Float32
+from offlinemeta.envs.task import Task
+
+REFERENCE_MUJOCO = "3.3.0"
+"""The version that defines the benchmark's physics; it is what Meta-World allows."""
+
+CHUNKS_PER_THREAD = 6
+
+Job = tuple[Any, ...]
+"""The arguments of one call of mujoco.rollout: models, steps, control spec, state, warm start, control, outputs."""
+
+
+class MujocoSimulator:
+    """N copies of a family's model, each with its own task, stepped together."""
+
+    def __init__(self, family: MujocoFamily, num_envs: int, num_threads: int) -> None:
+        warn_of_other_versions()
+        self._family = family
+        self._model = load_model(family.physics, family.tracked_body)
+        model, steps = self._model, family.physics.frame_skip
+        self._nq, self._nv = model.nq, model.nv
+        self._gear = model.actuator_ctrlrange[:, 1].copy()
+        if not np.array_equal(self._gear, -model.actuator_ctrlrange[:, 0]):
+            raise ValueError(
+                f"{family.physics.asset}: control ranges must be symmetric, to scale actions from [-1, 1]."
+            )
+
+        size = 1 + model.nq + model.nv  # MuJoCo's FULLPHYSICS state: time, qpos, qvel
+        self._state = np.zeros((num_envs, size))
+        self._control = np.zeros((num_envs, steps, model.nu))
+        self._trajectory = np.empty((num_envs, steps, size))
+        self._com = np.zeros((num_envs, model.nsensordata))
+        self._data = mujoco.MjData(model)  # for resets and pictures
+
+        self._team = RolloutTeam(model, num_threads)
+        weakref.finalize(self, self._team.close)
+        self._chunk = -(-num_envs // (CHUNKS_PER_THREAD * num_threads))
+        sensors = np.empty((num_envs, steps, model.nsensordata))
+        self._jobs = self._divide(model, steps, self._state, self._control, self._trajectory, sensors)
+        if family.tracked_body is not None:
+            still, ignored = np.zeros((num_envs, 1, model.nu)), np.empty((num_envs, 1, size))
+            self._com_jobs = self._divide(kinematics(model), 1, self._state, still, ignored, self._com[:, None])
+
+    def _divide(self, model: mujoco.MjModel, steps: int, state: Array, *arrays: Array) -> list[Job]:
+        """Cut a batch into the chunks that threads take in turn; arrays are control, trajectory, sensor data."""
+        jobs = []
+        for start in range(0, len(state), self._chunk):
+            rows = slice(start, start + self._chunk)
+            control, trajectory, sensors = (array[rows] for array in arrays)
+            models = [model] * len(state[rows])
+            jobs.append(
+                (models, steps, mujoco.mjtState.mjSTATE_CTRL.value, state[rows], None, control, trajectory, sensors)
+            )
+        return jobs
+
+    def set_task(self, i: int, task: Task) -> None:
+        """Give copy ``i`` the dynamics of a task."""
+        if self._family.varies == "dynamics":
+            self._jobs[i // self._chunk][0][i % self._chunk] = task_model(self._family, task)
+
+    def reset(self, i: int, rng: np.random.Generator) -> None:
+        """Draw an initial state for copy ``i``."""
+        qpos, qvel = self._family.reset_state(self._model.qpos0, self._nv, rng)
+        self._state[i] = np.concatenate([[0.0], qpos, qvel])
+        if self._family.tracked_body is not None:
+            self._com[i] = self._load(i).sensordata
+
+    def step(self, actions: Float[Array, "N A"]) -> Transition:
+        """Hold each action for ``frame_skip`` simulator steps.
+
+        A copy whose state becomes non-finite or leaves :data:`STATE_LIMIT` keeps its last good state and is
+        terminated as diverged. MuJoCo resets such a copy by itself, which shows in its clock: every step starts at 0.
+        """
+        family = self._family
+        np.multiply(actions[:, None], self._gear, out=self._control)
+        self._team.run(self._jobs)
+        after = self._trajectory[:, -1]
+        reset_by_mujoco = after[:, 0] < family.dt - family.physics.timestep / 2
+        diverged = np.zeros(len(after), dtype=bool)
+        if reset_by_mujoco.any() or not np.abs(after).max() <= STATE_LIMIT:
+            diverged = reset_by_mujoco | ~(np.abs(after) <= STATE_LIMIT).all(axis=1)
+            after[diverged] = self._state[diverged]
+        before = self._now(self._state.copy(), self._com.copy())
+        self._state[:, 1:] = after[:, 1:]
+        if family.tracked_body is not None:
+            self._team.run(self._com_jobs)
+        now = self._now(self._state, self._com)
+        return Transition(family.features(before, actions, now), family.terminated(now) | diverged, diverged)
+
+    def observe(self) -> Float32[Array, "N O"]:
+        """The observations of the present states."""
+        return self._family.observe(self._now(self._state, self._com))
+
+    def _now(self, state: Float[Array, "N S"], com: Float[Array, "N _"]) -> State:
+        return State(state[:, 1 : 1 + self._nq], state[:, 1 + self._nq :], com)
+
+    def _load(self, i: int) -> mujoco.MjData:
+        """Put copy ``i``'s state into a MjData, with all positions and position sensors computed."""
+        data = self._data
+        data.qpos[:], data.qvel[:] = self._state[i, 1 : 1 + self._nq], self._state[i, 1 + self._nq :]
+        mujoco.mj_forward(self._model, data)
+        return data
+
+    def view(self, i: int) -> View:
+        """What a renderer needs to draw copy ``i``."""
+        return View(self._model, self._load(i), self._family.camera)
+
+    def close(self) -> None:
+        """Stop the helper threads."""
+        self._team.close()
+
+
+class RolloutTeam:
+    """Runs chunks of a batch on the calling thread and its helpers, whoever is free.
+
+    ``mujoco.rollout`` has a thread pool of its own, whose caller sleeps until the pool has woken up and finished; at a
+    millisecond of work per step that costs a third of the speed on two cores. Here the caller starts at once.
+    """
+
+    def __init__(self, model: mujoco.MjModel, num_threads: int) -> None:
+        self._rollouts = [Rollout(nthread=0).rollout_.rollout for _ in range(num_threads)]
+        self._data = [[mujoco.MjData(model)] for _ in range(num_threads)]
+        self._jobs: Sequence[Job] = ()
+        self._next: Iterator[int] = iter(())
+        self._errors: list[BaseException] = []
+        self._closed = False
+        self._start = [threading.Lock() for _ in range(num_threads - 1)]
+        self._finished = [threading.Lock() for _ in range(num_threads - 1)]
+        for lock in (*self._start, *self._finished):
+            lock.acquire()
+        for helper in range(1, num_threads):
+            threading.Thread(target=self._help, args=(helper,), daemon=True, name=f"rollout-{helper}").start()
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Run all jobs and return when they are done."""
+        self._jobs, self._next = jobs, itertools.count()
+        helpers = self._start[: len(jobs) - 1]
+        for lock in helpers:
+            lock.release()
+        self._work(0)
+        for lock in self._finished[: len(helpers)]:
+            while not lock.acquire(blocking=False):  # at most a chunk away; to sleep and be woken would take longer
+                time.sleep(0)
+        if self._errors:
+            raise self._errors.pop()
+
+    def _help(self, helper: int) -> None:
+        while True:
+            self._start[helper - 1].acquire()
+            if self._closed:
+                return
+            self._work(helper)
+            self._finished[helper - 1].release()
+
+    def _work(self, worker: int) -> None:
+        rollout, data, jobs = self._rollouts[worker], self._data[worker], self._jobs
+        try:
+            for job in self._next:  # the next free chunk: the counter is atomic
+                if job >= len(jobs):
+                    return
+                models, *rest = jobs[job]
+                rollout(models, data, *rest, None)
+        except BaseException as error:
+            self._errors.append(error)
+
+    def close(self) -> None:
+        """Let the helpers go."""
+        if not self._closed:
+            self._closed = True
+            for lock in self._start:
+                lock.release()
+
+
+@cache
+def load_model(physics: Physics, tracked_body: str | None = None) -> mujoco.MjModel:
+    """Load a model from Gymnasium's assets, with every physics option explicit."""
+    path = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / physics.asset
+    if hashlib.sha256(path.read_bytes()).hexdigest() != physics.sha256:
+        warnings.warn(
+            f"Gymnasium {gymnasium.__version__} ships another {physics.asset} than the one that the families were "
+            f"defined with, so returns may not compare. Use the versions in constraints.txt.",
+            ReferenceWarning,
+            stacklevel=2,
+        )
+    spec = mujoco.MjSpec.from_file(str(path))
+    if tracked_body is not None:
+        kind, body = mujoco.mjtSensor.mjSENS_SUBTREECOM, mujoco.mjtObj.mjOBJ_BODY
+        spec.add_sensor(name="com", type=kind, objtype=body, objname=tracked_body)
+    model = spec.compile()
+    option = model.opt
+    option.timestep = physics.timestep
+    option.integrator = {"Euler": mujoco.mjtIntegrator.mjINT_EULER, "RK4": mujoco.mjtIntegrator.mjINT_RK4}[
+        physics.integrator
+    ]
+    option.solver = {"Newton": mujoco.mjtSolver.mjSOL_NEWTON, "PGS": mujoco.mjtSolver.mjSOL_PGS}[physics.solver]
+    option.iterations = physics.iterations
+    option.ls_iterations, option.noslip_iterations = 50, 0
+    option.tolerance, option.ls_tolerance, option.impratio = 1e-8, 0.01, 1.0
+    option.cone, option.jacobian = mujoco.mjtCone.mjCONE_PYRAMIDAL, mujoco.mjtJacobian.mjJAC_AUTO
+    option.gravity[:], option.wind[:] = (0.0, 0.0, -9.81), 0.0
+    option.density = option.viscosity = 0.0
+    option.disableflags = option.enableflags = 0
+    return model
+
+
+def kinematics(model: mujoco.MjModel) -> mujoco.MjModel:
+    """Return a copy without forces and contacts, a step of which computes position sensors and little more."""
+    flags = mujoco.mjtDisableBit
+    idle = copy.copy(model)
+    idle.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
+    off = (
+        flags.mjDSBL_CONSTRAINT,
+        flags.mjDSBL_CONTACT,
+        flags.mjDSBL_PASSIVE,
+        flags.mjDSBL_GRAVITY,
+        flags.mjDSBL_ACTUATION,
+    )
+    idle.opt.disableflags = sum(int(flag) for flag in off)
+    return idle
+
+
+@cache
+def task_model(family: MujocoFamily, task: Task) -> mujoco.MjModel:
+    """Return the model of one task, made from a fresh copy of the original, with derived constants recomputed."""
+    model = copy.copy(load_model(family.physics, family.tracked_body))
+    family.apply(task.params, model)
+    mujoco.mj_setConst(model, mujoco.MjData(model))
+    return model
+
+
+@cache
+def warn_of_other_versions() -> None:
+    """Say once that this MuJoCo is not the reference."""
+    if mujoco.__version__ != REFERENCE_MUJOCO:
+        warnings.warn(
+            f"MuJoCo {mujoco.__version__} is installed; offlinemeta's reference is {REFERENCE_MUJOCO}. Trajectories "
+            f"and returns differ between versions. For comparable numbers: pip install mujoco=={REFERENCE_MUJOCO}",
+            ReferenceWarning,
+            stacklevel=2,
+        )

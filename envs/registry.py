@@ -1,0 +1,70 @@
+"""The list of families, and their registration with Gymnasium."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import gymnasium
+
+from offlinemeta.envs.errors import UnknownNameError
+from offlinemeta.envs.families.ant import AntDir, AntGoal
+from offlinemeta.envs.families.cheetah import CheetahDir, CheetahVel
+from offlinemeta.envs.families.humanoid import HumanoidDir
+from offlinemeta.envs.families.ml1 import ML1, ML1_TASKS
+from offlinemeta.envs.families.point import PointRobot, SparsePointRobot
+from offlinemeta.envs.families.rand_params import HopperParam, WalkerParam
+from offlinemeta.envs.family import TaskFamily
+
+NAMESPACE = "OfflineMeta"
+VERSION = 0
+
+FAMILIES: Mapping[str, TaskFamily] = {
+    family.name: family
+    for family in (
+        PointRobot(),
+        SparsePointRobot(),
+        CheetahVel(),
+        CheetahDir(),
+        AntDir(),
+        AntGoal(),
+        HumanoidDir(),
+        WalkerParam(),
+        HopperParam(),
+        *(ML1(task) for task in ML1_TASKS),
+    )
+}
+"""Every family by name. A new one is one line here."""
+
+
+def get_family(name: str | TaskFamily) -> TaskFamily:
+    """Return a family by name, such as ``"AntDir"``; a family is returned as it is.
+
+    Raises:
+        UnknownNameError: there is none of that name; the message has the nearest.
+    """
+    if isinstance(name, TaskFamily):
+        return name
+    if name not in FAMILIES:
+        raise UnknownNameError("Family", name, FAMILIES)
+    return FAMILIES[name]
+
+
+def env_id(family: TaskFamily) -> str:
+    """Return the Gymnasium id, such as ``OfflineMeta/AntDir-v0``."""
+    return f"{NAMESPACE}/{family.name}-v{VERSION}"
+
+
+def register_envs() -> None:
+    """Register every family with Gymnasium.
+
+    Entry points are strings and kwargs are plain, so that a spec survives JSON and Minari can recover the environment
+    of a dataset without importing this package first. They are stored in published datasets: never move them.
+    """
+    for family in FAMILIES.values():
+        gymnasium.register(
+            id=env_id(family),
+            entry_point="offlinemeta.envs:TaskEnv",
+            vector_entry_point="offlinemeta.envs:TaskVectorEnv",
+            max_episode_steps=family.horizon,
+            kwargs={"family": family.name},
+        )

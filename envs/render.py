@@ -1,0 +1,250 @@
+"""Pictures and films, for every family by MuJoCo's own renderer, on a screen or without one."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from offlinemeta.envs.errors import MissingExtraError, RenderError
+from offlinemeta.envs.shapes import Array, UInt8
+
+if TYPE_CHECKING:
+    import mujoco
+
+GL_COMMAND = "apt-get install -y libosmesa6"
+"""What gives a machine without a screen an OpenGL library."""
+
+RENDER_MODES = ("rgb_array", "human")
+
+
+@dataclass(frozen=True)
+class Marker:
+    """A shape that shows the task: a goal, a direction, a pace. It is drawn, and has no part in the physics.
+
+    Attributes:
+        kind: a sphere, or an arrow that starts at ``position`` and points along ``direction``.
+        position: [m]; added to the camera's target where ``follow``.
+        size: radius of the sphere or length of the arrow [m].
+        rgba: colour, each in [0, 1].
+        direction: angle in the plane [rad].
+        follow: whether the shape travels with what the camera tracks.
+    """
+
+    kind: Literal["sphere", "arrow"]
+    position: tuple[float, float, float]
+    size: float
+    rgba: tuple[float, float, float, float]
+    direction: float = 0.0
+    follow: bool = False
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Where one looks from: at a fixed point, or at a body that it follows.
+
+    Attributes:
+        lookat: [m], or None to follow ``body``.
+        distance: [m].
+        azimuth, elevation: [degrees], MuJoCo's.
+        body: name of the body to follow.
+        height: the target's height above ground [m]; None keeps the body's own.
+    """
+
+    distance: float
+    azimuth: float
+    elevation: float
+    lookat: tuple[float, float, float] | None = None
+    body: str | None = None
+    height: float | None = None
+
+
+class View(NamedTuple):
+    """A model, its state, and the camera."""
+
+    model: mujoco.MjModel
+    data: mujoco.MjData
+    camera: Camera
+
+
+class Renderer:
+    """Draws views of one family as ``[height, width, 3]`` pictures, or in a window.
+
+    Raises:
+        RenderError: no OpenGL library is found; the message names the command that provides one.
+    """
+
+    def __init__(self, mode: str, width: int = 480, height: int = 480) -> None:
+        self._mode, self._width, self._height = mode, width, height
+        self._offscreen: mujoco.Renderer | None = None
+        self._window: Any = None
+        self._model: mujoco.MjModel | None = None
+        self._shown_at = 0.0
+
+    def render(self, view: View, markers: Iterable[Marker], dt: float) -> UInt8[Array, "H W 3"] | None:
+        """Draw a view; ``human`` mode shows it in a window at the pace of ``dt`` [s] and returns None."""
+        target = _target(view)
+        if self._mode == "human":
+            self._show(view, target, markers, dt)
+            return None
+        return self._draw(view, target, markers)
+
+    def _draw(self, view: View, target: Array, markers: Iterable[Marker]) -> UInt8[Array, "H W 3"]:
+        import mujoco
+
+        if self._offscreen is None or self._model is not view.model:
+            self.close()
+            self._offscreen, self._model = _open_offscreen(view.model, self._width, self._height), view.model
+        self._offscreen.update_scene(view.data, _aim(view.camera, target))
+        _add(self._offscreen.scene, markers, target)
+        for costly in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):  # without a GPU
+            self._offscreen.scene.flags[costly] = 0
+        picture: Array = self._offscreen.render()
+        return picture
+
+    def _show(self, view: View, target: Array, markers: Iterable[Marker], dt: float) -> None:
+        if self._window is None:
+            self._window = _Window(view)
+        self._window.draw(view, target, markers)
+        time.sleep(max(0.0, self._shown_at + dt - time.monotonic()))
+        self._shown_at = time.monotonic()
+
+    def close(self) -> None:
+        """Close the window and free the drawing surface."""
+        if self._offscreen is not None:
+            self._offscreen.close()
+            self._offscreen = None
+        if self._window is not None:
+            self._window.close()
+            self._window = None
+
+
+class _Window:
+    """MuJoCo's passive viewer on a copy of the state, so that it can follow any simulator."""
+
+    def __init__(self, view: View) -> None:
+        if sys.platform == "linux" and not _has_screen():
+            raise RenderError("render_mode='human' opens a window, and there is no screen here (DISPLAY is not set).")
+        import mujoco
+        import mujoco.viewer
+
+        self._data = mujoco.MjData(view.model)
+        others = set(threading.enumerate())
+        self._viewer = mujoco.viewer.launch_passive(view.model, self._data, show_left_ui=False, show_right_ui=False)
+        self._threads = set(threading.enumerate()) - others
+
+    def draw(self, view: View, target: Array, markers: Iterable[Marker]) -> None:
+        import mujoco
+
+        with self._viewer.lock():
+            mujoco.mj_copyData(self._data, view.model, view.data)
+            _aim(view.camera, target, self._viewer.cam)
+            self._viewer.user_scn.ngeom = 0
+            _add(self._viewer.user_scn, markers, target)
+        self._viewer.sync()
+
+    def close(self) -> None:
+        self._viewer.close()
+        for thread in self._threads:  # the viewer's own; leaving it behind can crash the interpreter's exit
+            thread.join(timeout=5)
+
+
+def write_film(path: str | Path, pictures: Iterable[UInt8[Array, "H W 3"]], fps: float) -> Path:
+    """Write pictures as a film; the name's end decides the format.
+
+    Args:
+        path: ends in ``.mp4`` or ``.gif``.
+        pictures: ``[height, width, 3]``, all of one size.
+        fps: pictures per second.
+
+    Raises:
+        MissingExtraError: imageio is not installed.
+        ValueError: another format.
+    """
+    path = Path(path)
+    if path.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"A film is a .mp4 or a .gif, not {path.name!r}.")
+    try:
+        import imageio.v2 as imageio
+    except ImportError as error:
+        raise MissingExtraError("plots", "Writing a film") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".gif":
+        writer = imageio.get_writer(path, duration=1000 / fps, loop=0)
+    else:
+        writer = imageio.get_writer(path, fps=fps, macro_block_size=16, ffmpeg_log_level="error")
+    with writer:
+        for picture in pictures:
+            writer.append_data(picture)
+    return path
+
+
+def _open_offscreen(model: mujoco.MjModel, width: int, height: int) -> mujoco.Renderer:
+    import mujoco
+    from mujoco import gl_context
+
+    if sys.platform == "linux" and not os.environ.get("MUJOCO_GL") and not _has_screen():
+        # mujoco would ask for a window; a library that draws into memory can be chosen as late as here
+        library = next((name for name in ("OSMesa", "EGL") if ctypes.util.find_library(name)), None)
+        if library is None:
+            raise RenderError(f"No OpenGL library for pictures without a screen. Install one with: {GL_COMMAND}")
+        gl_context.GLContext = importlib.import_module(f"mujoco.{library.lower()}").GLContext
+    model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)
+    model.vis.global_.offheight = max(model.vis.global_.offheight, height)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return mujoco.Renderer(model, height=height, width=width)
+        except Exception as error:  # each OpenGL library fails in a way of its own
+            why = f"OpenGL does not work here ({type(error).__name__}: {error})"
+            raise RenderError(f"{why}. Without a screen, install: {GL_COMMAND}") from error
+
+
+def _has_screen() -> bool:
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _target(view: View) -> Array:
+    camera = view.camera
+    if camera.body is None:
+        return np.array(camera.lookat)
+    target: Array = view.data.body(camera.body).xpos.copy()
+    if camera.height is not None:
+        target[2] = camera.height
+    return target
+
+
+def _aim(camera: Camera, target: Array, aimed: Any = None) -> Any:
+    import mujoco
+
+    aimed = mujoco.MjvCamera() if aimed is None else aimed
+    aimed.type = mujoco.mjtCamera.mjCAMERA_FREE
+    aimed.lookat[:] = target
+    aimed.distance, aimed.azimuth, aimed.elevation = camera.distance, camera.azimuth, camera.elevation
+    return aimed
+
+
+def _add(scene: mujoco.MjvScene, markers: Iterable[Marker], target: Array) -> None:
+    import mujoco
+
+    for marker in markers:
+        position = np.array(marker.position) + (np.array([target[0], target[1], 0.0]) if marker.follow else 0.0)
+        geom = scene.geoms[scene.ngeom]
+        if marker.kind == "sphere":
+            kind, size, frame = mujoco.mjtGeom.mjGEOM_SPHERE, np.full(3, marker.size), np.eye(3)
+        else:  # an arrow points along its own z axis
+            kind, size = mujoco.mjtGeom.mjGEOM_ARROW, np.array([0.05, 0.05, marker.size])
+            cos, sin = np.cos(marker.direction), np.sin(marker.direction)
+            frame = np.array([[-sin, 0.0, cos], [cos, 0.0, sin], [0.0, 1.0, 0.0]])
+        mujoco.mjv_initGeom(geom, kind, size, position, frame.flatten(), np.array(marker.rgba, dtype=np.float32))
+        scene.ngeom += 1

@@ -1,0 +1,105 @@
+"""Tasks and their frozen lists.
+
+A :class:`Task` is all that distinguishes one MDP from its siblings. Each family's lists are frozen as
+``envs/tasks/<family>.json``, written by ``python -m offlinemeta.envs.freeze`` from the formulas in
+:meth:`TaskFamily.draw_tasks`; the JSON is what counts, so that no change of a random generator can move a task.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+
+from offlinemeta.envs.errors import TaskFileError, UnknownNameError
+
+SPLITS = ("train", "test", "ood")
+"""Training tasks, held-out tasks of the same distribution, and tasks outside of it."""
+
+TASK_FILES = Path(__file__).parent / "tasks"
+
+TaskLists = Mapping[str, tuple["Task", ...]]
+TaskLike = Union[int, "np.integer[Any]", "Task"]
+"""An index in a split, or a task itself."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One MDP of a family.
+
+    Attributes:
+        family: name of the family, such as ``"AntDir"``.
+        split: one of :data:`SPLITS`.
+        index: position in the family's list of that split.
+        params: what varies, in the family's own units (``family.param_names``).
+    """
+
+    family: str
+    split: str
+    index: int
+    params: tuple[float, ...]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{p:.4g}" for p in self.params[:4]) + (", ..." if len(self.params) > 4 else "")
+        return f"Task({self.family} {self.split}[{self.index}]: {shown})"
+
+
+def check_split(split: str) -> str:
+    """Return the split, or raise.
+
+    Raises:
+        UnknownNameError: it is none of :data:`SPLITS`.
+    """
+    if split not in SPLITS:
+        raise UnknownNameError("Split", split, SPLITS)
+    return split
+
+
+def write_tasks(
+    path: Path, family: str, param_names: Sequence[str], params: Mapping[str, Sequence[Sequence[float]]]
+) -> None:
+    """Freeze a family's task lists: one line a task, floats in full precision."""
+    lines = [f' "family": {json.dumps(family)}', f' "params": {json.dumps(list(param_names))}']
+    for split in SPLITS:
+        rows = ",\n  ".join(json.dumps([float(p) for p in row]) for row in params[split])
+        lines.append(f' "{split}": [' + (f"\n  {rows}\n ]" if rows else "]"))
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def read_tasks(path: Path, family: str, param_names: Sequence[str]) -> TaskLists:
+    """Read a family's frozen task lists.
+
+    Raises:
+        TaskFileError: the file is missing, is no JSON, or is not this family's.
+    """
+
+    def fail(why: object) -> TaskFileError:
+        return TaskFileError(
+            f"The task list {path} cannot be used: {why}. Reinstall offlinemeta, or in a checkout write it anew with: "
+            f"python -m offlinemeta.envs.freeze {family}"
+        )
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise fail(error) from error
+    if not isinstance(content, dict) or content.get("family") != family:
+        raise fail(f"it is not a task list of {family}")
+    if content.get("params") != list(param_names):
+        raise fail(f"its parameters are {content.get('params')}, not {list(param_names)}")
+    tasks = {}
+    for split in SPLITS:
+        rows = content.get(split)
+        if not isinstance(rows, list):
+            raise fail(f"the list of {split} tasks is missing")
+        for index, row in enumerate(rows):
+            numbers = isinstance(row, list) and all(isinstance(p, float) and math.isfinite(p) for p in row)
+            if not numbers or len(row) != len(param_names):
+                raise fail(f"{split} task {index} is {row!r}, not {len(param_names)} finite numbers")
+        tasks[split] = tuple(Task(family, split, index, tuple(row)) for index, row in enumerate(rows))
+    return tasks

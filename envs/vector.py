@@ -1,0 +1,307 @@
+"""A batch of environments of one family, each with a task of its own: ``gym.make_vec(id, num_envs=64)``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+from offlinemeta.envs.env import check_actions, check_options, check_render_mode, frames_per_second
+from offlinemeta.envs.errors import ArgumentError, ResetNeededError, TaskError, UnknownNameError
+from offlinemeta.envs.family import TaskFamily, Transition
+from offlinemeta.envs.registry import get_family
+from offlinemeta.envs.render import RENDER_MODES, Renderer
+from offlinemeta.envs.shapes import Array, Bool, Float, Float32, UInt8
+from offlinemeta.envs.task import Task, TaskLike, check_split
+
+Tasks = TaskLike | Sequence[TaskLike] | Array
+
+
+class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
+    """N environments of a family, stepped at once; trajectories are those of N single ones of the same seeds.
+
+    Infos are arrays with a mask each, as in Gymnasium: ``task`` ``[N]``, ``features`` ``[N, F]``, ``diverged`` ``[N]``.
+    In the default autoreset mode, SAME_STEP, the observation after an episode's end is the first of the next episode,
+    and the last one is in ``info["final_obs"]``, its info in ``info["final_info"]``. An automatic reset keeps the task.
+
+    Args:
+        family: name of a family, or a :class:`TaskFamily`.
+        num_envs: how many.
+        split: ``"train"``, ``"test"`` or ``"ood"``.
+        task: an index for all, or one for each env; by default env i has task i modulo the number of tasks.
+        max_episode_steps: can shorten the family's horizon, not extend it.
+        autoreset_mode: Gymnasium's ``AutoresetMode``, or its value as a string.
+        render_mode: ``"rgb_array"`` or None.
+        width, height: of pictures [pixels].
+        num_threads: threads (processes for Meta-World); all available cores by default.
+
+    Raises:
+        ArgumentError: ``num_envs`` or ``num_threads`` below 1, or a horizon that is too long.
+        UnknownNameError: no such family, split or mode.
+        TaskError: no such task, or not as many tasks as environments.
+    """
+
+    def __init__(
+        self,
+        family: str | TaskFamily,
+        num_envs: int = 1,
+        split: str = "train",
+        task: Tasks | None = None,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        render_mode: str | None = None,
+        width: int = 480,
+        height: int = 480,
+        num_threads: int | None = None,
+    ) -> None:
+        self.family = get_family(family)
+        self.num_envs = check_count("num_envs", num_envs)
+        self._horizon = self._check_horizon(max_episode_steps)
+        self._mode = _check_autoreset_mode(autoreset_mode)
+        self.render_mode = check_render_mode(render_mode)
+        if render_mode == "human":
+            raise ArgumentError(
+                "A batch renders as 'rgb_array'. For a window, make a single environment with gym.make."
+            )
+        self.metadata = {
+            "render_modes": list(RENDER_MODES[:1]),
+            "render_fps": frames_per_second(self.family),
+            "autoreset_mode": self._mode,
+        }
+        self.single_observation_space, self.single_action_space = (
+            self.family.observation_space,
+            self.family.action_space,
+        )
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+        self._split = check_split(split)
+        tasks = self._as_tasks(np.arange(num_envs) % max(1, len(self.family.tasks[split])) if task is None else task)
+        threads = check_count("num_threads", num_threads) if num_threads is not None else available_cores()
+        self._simulator = self.family.simulator(num_envs, min(threads, num_envs))
+        self._renderer = Renderer("rgb_array", width, height) if render_mode is not None else None
+
+        self._tasks: list[Task] = list(tasks)
+        self._params = self.family.params(tasks)
+        self._indices = np.zeros(num_envs, dtype=np.int64)
+        self._rngs = [np.random.default_rng(seed) for seed in np.random.SeedSequence().spawn(num_envs)]
+        self._steps = np.zeros(num_envs, dtype=np.int64)
+        self._over = np.zeros(num_envs, dtype=bool)  # the episode has ended
+        self._stale = np.ones(num_envs, dtype=bool)  # never reset, or the task has changed
+        self._all = np.ones(num_envs, dtype=bool)
+        self._set(tasks, self._all)
+
+    # --- tasks
+
+    def set_tasks(self, tasks: Tasks) -> None:
+        """Choose the tasks of the next episodes; running ones end here, so that no episode mixes two tasks.
+
+        Args:
+            tasks: an index in the present split or a :class:`Task`, for all; or a sequence of one for each env.
+
+        Raises:
+            TaskError: the family has no such task, or the sequence has another length.
+        """
+        self._set(self._as_tasks(tasks), self._all)
+        self._stale[:] = True
+
+    def get_tasks(self) -> list[Task]:
+        """Return the present task of each env."""
+        return list(self._tasks)
+
+    def sample_tasks(self, n: int | None = None, rng: np.random.Generator | int | None = None) -> list[Task]:
+        """Draw ``n`` tasks of the split (by default one for each env), uniformly with replacement."""
+        return self.family.sample_tasks(self.num_envs if n is None else n, self._split, rng)
+
+    def _as_tasks(self, tasks: Tasks) -> list[Task]:
+        if isinstance(tasks, (int, np.integer, Task)):
+            return [self.family.task(tasks, self._split)] * self.num_envs
+        if isinstance(tasks, str) or not isinstance(tasks, (Sequence, np.ndarray)):
+            raise TaskError(f"Tasks are an index, a Task, or a sequence of {self.num_envs} of them; not {tasks!r}.")
+        if len(tasks) != self.num_envs:
+            raise TaskError(
+                f"{len(tasks)} tasks were given for {self.num_envs} environments. Give one, or one for each."
+            )
+        return [self.family.task(task, self._split) for task in tasks]
+
+    def _set(self, tasks: Sequence[Task], where: Bool[Array, " N"]) -> None:
+        for i in np.flatnonzero(where).tolist():
+            self._tasks[i] = tasks[i]
+            self._indices[i] = tasks[i].index
+            self._params[i] = tasks[i].params
+            self._simulator.set_task(i, tasks[i])
+
+    # --- episodes
+
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32[Array, "N O"], dict[str, Any]]:
+        """Begin an episode in all environments, or in those of a mask.
+
+        Args:
+            seed: env i is seeded with ``seed + i``; or a sequence with a seed for each.
+            options: ``task``: tasks as in :meth:`set_tasks`; ``reset_mask``: bool ``[N]``, which environments to reset.
+
+        Raises:
+            UnknownNameError: another option.
+            TaskError: no such task, or another number of tasks.
+            ArgumentError: a mask or a sequence of seeds of another length.
+        """
+        options = check_options(options, ("task", "reset_mask"))
+        mask = self._check_mask(options.get("reset_mask"))
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else seed
+        if seeds is not None and len(seeds) != self.num_envs:
+            raise ArgumentError(f"{len(seeds)} seeds were given for {self.num_envs} environments.")
+        if options.get("task") is not None:
+            self._set(self._as_tasks(options["task"]), mask)
+        for i in np.flatnonzero(mask).tolist():
+            if seeds is not None and seeds[i] is not None:
+                self._rngs[i], _ = seeding.np_random(seeds[i])
+        self._restart(mask)
+        return self._simulator.observe(), self._info(None, mask)
+
+    def _restart(self, where: Bool[Array, " N"]) -> None:
+        for i in np.flatnonzero(where).tolist():
+            self._simulator.reset(i, self._rngs[i])
+        self._steps[where] = 0
+        self._over[where] = self._stale[where] = False
+
+    def step(
+        self, actions: Any
+    ) -> tuple[Float32[Array, "N O"], Float[Array, " N"], Bool[Array, " N"], Bool[Array, " N"], dict[str, Any]]:
+        """Advance all environments by one step.
+
+        Args:
+            actions: ``[N, A]`` numbers in [-1, 1].
+
+        Raises:
+            ResetNeededError: before the first reset, after a change of task, or, where autoreset is off, after the end.
+            ActionError: a wrong shape, or entries that are not finite.
+        """
+        self._check_ready()
+        step = self._simulator.step(check_actions(actions, (self.num_envs, *self.family.action_space.shape)))
+        rewards = step.rewards if step.rewards is not None else self.family.reward(step.features, self._params)
+        self._steps += 1
+        terminated, truncated = step.terminated, self._steps >= self._horizon
+
+        if self._mode is AutoresetMode.NEXT_STEP and self._over.any():
+            begun = self._over.copy()  # their step is the reset; what the simulator did to them does not count
+            rewards[begun], terminated[begun], truncated[begun] = 0.0, False, False
+            for array in (step.features, step.diverged, *step.info.values()):
+                array[begun] = 0
+            self._restart(begun)
+
+        self._over = terminated | truncated
+        info = self._info(step, self._all)
+        if self._mode is AutoresetMode.SAME_STEP and self._over.any():
+            ended = self._over.copy()
+            last = self._simulator.observe()
+            final = np.full(self.num_envs, None, dtype=object)
+            for i in np.flatnonzero(ended):
+                final[i] = last[i]
+            final_info = self._info(step, ended)
+            for array in (step.features, step.diverged, *step.info.values()):
+                array[ended] = 0
+            self._restart(ended)
+            info = self._info(step, self._all)
+            info |= {"final_obs": final, "_final_obs": ended, "final_info": final_info, "_final_info": ended.copy()}
+        return self._simulator.observe(), rewards, terminated, truncated, info
+
+    def _info(self, step: Transition | None, where: Bool[Array, " N"]) -> dict[str, Any]:
+        """The infos of a step, or of a reset where there is none, each with the mask of the envs that they are of."""
+        n = self.num_envs
+        if step is None:
+            features = np.zeros((n, len(self.family.feature_names)), dtype=np.float32)
+            arrays: dict[str, Array] = {
+                "task": self._indices,
+                "features": features,
+                "diverged": np.zeros(n, dtype=bool),
+            }
+            arrays |= {name: np.zeros(n) for name in self.family.info_names}
+        else:
+            arrays = {"task": self._indices, "features": step.features, "diverged": step.diverged, **step.info}
+        info: dict[str, Any] = {}
+        for name, array in arrays.items():
+            info[name], info[f"_{name}"] = array.copy(), where.copy()
+        return info
+
+    def render(self) -> tuple[UInt8[Array, "H W 3"], ...] | None:
+        """Draw each environment as ``[height, width, 3]``.
+
+        Raises:
+            RenderError: OpenGL is not available; the message names the remedy.
+        """
+        if self._renderer is None:
+            gymnasium.logger.warn("render() shows nothing without a render mode. Make it with render_mode='rgb_array'.")
+            return None
+        pictures = []
+        for i, task in enumerate(self._tasks):
+            markers = self.family.markers(task, float(self._steps[i]) * self.family.dt)
+            pictures.append(self._renderer.render(self._simulator.view(i), markers, self.family.dt))
+        return tuple(picture for picture in pictures if picture is not None)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Release the simulator and the renderer."""
+        self._simulator.close()
+        if self._renderer is not None:
+            self._renderer.close()
+
+    # --- checks
+
+    def _check_ready(self) -> None:
+        if self._stale.any():
+            which = np.flatnonzero(self._stale).tolist()
+            raise ResetNeededError(f"Call reset() first: environments {which} have no running episode of their task.")
+        if self._mode is AutoresetMode.DISABLED and self._over.any():
+            which = np.flatnonzero(self._over).tolist()
+            raise ResetNeededError(
+                f"The episodes of environments {which} have ended and autoreset is disabled. Call "
+                f"reset(options={{'reset_mask': mask}}) with a mask that is True there."
+            )
+
+    def _check_mask(self, mask: Any) -> Bool[Array, " N"]:
+        if mask is None:
+            return self._all
+        mask = np.asarray(mask)
+        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.any():
+            raise ArgumentError(
+                f"reset_mask must be {self.num_envs} bools, at least one True; got {mask.dtype} {mask.shape}: {mask}."
+            )
+        return mask
+
+    def _check_horizon(self, max_episode_steps: int | None) -> int:
+        horizon = self.family.horizon
+        if max_episode_steps is None:
+            return horizon
+        if not 1 <= max_episode_steps <= horizon:
+            raise ArgumentError(
+                f"max_episode_steps={max_episode_steps} must lie between 1 and {self.family.name}'s {horizon}."
+            )
+        return max_episode_steps
+
+
+def check_count(name: str, count: Any) -> int:
+    """Return a positive int, or raise ArgumentError."""
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
+        raise ArgumentError(f"{name}={count!r} must be a whole number of at least 1.")
+    return int(count)
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError as error:
+        raise UnknownNameError("Autoreset mode", mode, [m.value for m in AutoresetMode]) from error

@@ -1,0 +1,1 @@
+"""Submitted results and their table. Imports ``offlinemeta.benchmark`` only."""
