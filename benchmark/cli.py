@@ -1,0 +1,86 @@
+"""The command ``offlinemeta``. Heavy imports stay inside the commands, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+import offlinemeta
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="A benchmark suite for offline meta-reinforcement learning.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console()
+
+
+def main() -> None:
+    """Run the command line; what this package raises on purpose is shown as one line, without a traceback."""
+    from offlinemeta.envs.errors import OfflineMetaError
+
+    try:
+        app()
+    except OfflineMetaError as error:
+        Console(stderr=True).print("[bold red]Error:[/bold red]", escape(str(error)), highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    """A benchmark suite for offline meta-reinforcement learning."""
+    if show:
+        console.print(f"offlinemeta {offlinemeta.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.command(
+    epilog="Examples:\n\n  offlinemeta envs\n\n  offlinemeta envs AntDir\n\n"
+    "  offlinemeta envs AntDir --film out.mp4 --task 3\n\n"
+    "  offlinemeta envs PointRobot --film goal.gif --policy scripted --split test"
+)
+def envs(
+    family: Annotated[str | None, typer.Argument(help="A family to show in detail, such as AntDir.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="List each ML1 family on a line of its own.")] = False,
+    film: Annotated[Path | None, typer.Option(help="Write a film of one episode: a .mp4 or a .gif.")] = None,
+    split: Annotated[str, typer.Option(help="Of the filmed task: train, test or ood.")] = "train",
+    task: Annotated[int, typer.Option(help="Index of the filmed task.")] = 0,
+    policy: Annotated[
+        str, typer.Option(help="Who acts in the film: random, or scripted where there is a script.")
+    ] = "random",
+    seed: Annotated[int, typer.Option(help="Of the film.")] = 0,
+) -> None:
+    """List the task families, show one, or film it."""
+    from offlinemeta.benchmark import show
+    from offlinemeta.envs import get_family
+    from offlinemeta.envs.errors import ArgumentError
+
+    if family is None:
+        if film is not None:
+            raise ArgumentError("--film needs a family, for example: offlinemeta envs AntDir --film out.mp4")
+        console.print(show.family_list(every))
+        return
+    chosen = get_family(family)
+    if film is None:
+        console.print(show.family_detail(chosen))
+        return
+    total = show.film_episode(chosen, film, split, task, policy, seed, console)
+    shown = f"{film}: {chosen.task(task, split)}, {policy} policy, return {total:.1f}"
+    console.print(escape(shown), highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example:\n\n  offlinemeta demo --out out")
+def demo(out: Annotated[Path, typer.Option(help="Folder for the picture and the films.")] = Path("out")) -> None:
+    """Roll out random and scripted policies on a few tasks, and write a picture and films of what was seen."""
+    from offlinemeta.benchmark.demo import run
+
+    run(out, console)

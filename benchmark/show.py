@@ -1,0 +1,131 @@
+"""What the command line prints and films about families."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.progress import track
+from rich.table import Table
+from rich.text import Text
+
+from offlinemeta.datasets.scripted import SCRIPTED
+from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, env_id
+from offlinemeta.envs.errors import UnknownNameError
+from offlinemeta.envs.render import write_film
+from offlinemeta.envs.shapes import Array, UInt8
+
+MAX_FPS = 40
+"""Pictures per second of a film; faster simulations are filmed every so many steps."""
+
+
+def family_list(every: bool) -> RenderableType:
+    """A table of all families; those of Meta-World in one line unless ``every``."""
+    table = Table(
+        "family", "obs/act", "horizon", "dt \\[s]", "train/test/ood", "varies", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    for column in table.columns:
+        column.no_wrap = True
+    manipulation = [family for family in FAMILIES.values() if family.name.startswith("ML1-")]
+    for family in FAMILIES.values():
+        if every or family not in manipulation:
+            table.add_row(family.name, *_facts(family))
+    notes = ['Make one with gymnasium.make("OfflineMeta/<family>-v0", split="train", task=0).']
+    if not every:
+        table.add_row("ML1-<task>", *_facts(manipulation[0]))
+        notes.insert(0, f"ML1-<task>: {len(manipulation)} Meta-World tasks (extra: metaworld); list them with --all.")
+    return Group(table, Text("\n".join(notes), style="dim"))
+
+
+def _facts(family: TaskFamily) -> tuple[str, ...]:
+    sizes = f"{family.observation_space.shape[0]}/{family.action_space.shape[0]}"
+    counts = "/".join(str(len(family.tasks[split])) for split in SPLITS)
+    return sizes, str(family.horizon), f"{family.dt:g}", counts, family.varies
+
+
+def family_detail(family: TaskFamily) -> RenderableType:
+    """All about one family."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    names = family.param_names
+    lows, highs = family.observation_space.low.min(), family.observation_space.high.max()
+    rows = {
+        "id": env_id(family),
+        "what": family.summary,
+        "definition": " ".join((type(family).__doc__ or "").split()),
+        "observation": f"{family.observation_space.shape[0]} numbers, float32, in [{lows:g}, {highs:g}]",
+        "action": f"{family.action_space.shape[0]} numbers in [-1, 1]",
+        "horizon": f"{family.horizon} steps of {family.dt:g} s",
+        "terminates": family.terminates,
+        "varies": family.varies,
+        "task parameters": ", ".join(names)
+        if len(names) <= 8
+        else f"{len(names)}: {', '.join(names[:2])}, ..., {names[-1]}",
+        "reward features": ", ".join(family.feature_names) or "none: the reward cannot be computed for another task",
+    }
+    for split in SPLITS:
+        rows[f"{split} tasks"] = _describe(np.array([task.params for task in family.tasks[split]]))
+    for name, value in rows.items():
+        table.add_row(name, Text(value))
+    return table
+
+
+def _describe(params: Array) -> str:
+    """How many tasks, and where their parameters lie."""
+    if len(params) == 0:
+        return "none"
+    if params.shape[1] > 6:
+        return f"{len(params)}, each parameter in [{params.min():.3g}, {params.max():.3g}]"
+    ranges = (f"[{low:.3g}, {high:.3g}]" for low, high in zip(params.min(0), params.max(0), strict=True))
+    return f"{len(params)}, in {' x '.join(ranges)}"
+
+
+def film_episode(
+    family: TaskFamily, path: Path, split: str, task: int, policy: str, seed: int, console: Console
+) -> float:
+    """Film one episode in real time and return its return.
+
+    Raises:
+        UnknownNameError: no such policy, or the family has no script.
+        RenderError: OpenGL is not available.
+    """
+    if policy not in ("random", "scripted"):
+        raise UnknownNameError("Policy", policy, ("random", "scripted"))
+    if policy == "scripted" and family.name not in SCRIPTED:
+        raise UnknownNameError("Scripted policy of family", family.name, SCRIPTED)
+    env = TaskEnv(family, split=split, task=task, render_mode="rgb_array")
+    stride = math.ceil(env.metadata["render_fps"] / MAX_FPS)
+    total = 0.0
+
+    def pictures() -> Iterator[UInt8[Array, "H W 3"]]:
+        nonlocal total
+        rng = np.random.default_rng(seed)
+        observation, _ = env.reset(seed=seed)
+        params = family.params([env.get_task()])
+        yield draw(env)
+        for t in track(range(family.horizon), f"filming {family.name}", console=console, transient=True):
+            if policy == "random":
+                action = rng.uniform(-1, 1, env.action_space.shape)
+            else:
+                action = SCRIPTED[family.name](observation[None], params, t)[0]
+            observation, reward, terminated, truncated, _ = env.step(action)
+            total += reward
+            if (t + 1) % stride == 0:
+                yield draw(env)
+            if terminated or truncated:
+                return
+
+    write_film(path, pictures(), fps=env.metadata["render_fps"] / stride)
+    env.close()
+    return total
+
+
+def draw(env: TaskEnv) -> UInt8[Array, "H W 3"]:
+    """Return a picture of an env made with ``rgb_array``."""
+    picture = env.render()
+    assert picture is not None
+    return picture
