@@ -1,0 +1,295 @@
+"""One contract over every registered family."""
+
+from __future__ import annotations
+
+import copy
+import random
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils.env_checker import check_env
+from helpers import by_family
+
+from offlinemeta.datasets.scripted import walk_to_goal
+from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, TaskVectorEnv, env_id
+from offlinemeta.envs.errors import NotRelabelableError
+
+T = 12  # steps of a short rollout
+
+
+def actions(family: TaskFamily, steps: int = T, envs: int | None = None, seed: int = 0) -> np.ndarray:
+    shape = (steps, *(() if envs is None else (envs,)), *family.action_space.shape)
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
+
+
+def rollout(env: gym.Env, plan: np.ndarray, task: int = 0, seed: int = 3) -> dict[str, np.ndarray]:
+    """Follow a plan of actions, resetting where an episode ends."""
+    observation, info = env.reset(seed=seed, options={"task": task})
+    rows: list[tuple[Any, ...]] = [(observation, 0.0, False, False, info["features"])]
+    for action in plan:
+        observation, reward, terminated, truncated, info = env.step(action)
+        rows.append((observation, reward, terminated, truncated, info["features"]))
+        if terminated or truncated:
+            env.reset()
+    return dict(
+        zip(
+            ("obs", "reward", "terminated", "truncated", "features"),
+            map(np.array, zip(*rows, strict=True)),
+            strict=True,
+        )
+    )
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    return all(np.array_equal(a[key], b[key]) for key in a)
+
+
+@by_family()
+def test_gymnasium_checker_is_silent(bare: TaskEnv) -> None:
+    check_env(bare, skip_render_check=True)  # its warnings are errors here
+
+
+@by_family()
+def test_observations_lie_in_their_space_are_finite_and_not_aliased(env: gym.Env, family: TaskFamily) -> None:
+    observation, _ = env.reset(seed=0, options={"task": 0})
+    seen = [observation]
+    for action in actions(family):
+        observation, reward, terminated, truncated, _ = env.step(action)
+        assert type(reward) is float
+        assert np.isfinite(reward)
+        assert type(terminated) is bool
+        assert type(truncated) is bool
+        seen.append(observation)
+        if terminated or truncated:
+            seen.append(env.reset()[0])
+    kept = [observation.copy() for observation in seen]
+    seen[0][:] = 7.0  # writing into one must reach neither another nor the simulator
+    following = env.step(actions(family)[0])[0] if not (terminated or truncated) else env.reset()[0]
+    assert family.observation_space.contains(following)
+    for observation, copied in zip(seen[1:], kept[1:], strict=True):
+        assert family.observation_space.contains(observation)
+        assert np.isfinite(observation).all()
+        assert np.array_equal(observation, copied)
+
+
+@by_family()
+def test_same_seed_and_actions_give_the_same_trajectory_under_any_global_seed(env: gym.Env, family: TaskFamily) -> None:
+    runs = []
+    for global_seed in (0, 1):
+        random.seed(global_seed)
+        np.random.seed(global_seed)  # noqa: NPY002
+        runs.append(rollout(env, actions(family)))
+    assert same(*runs)
+
+
+@by_family()
+def test_reset_states_are_random_but_for_those_that_are_fixed(env: gym.Env, family: TaskFamily) -> None:
+    first, second = (env.reset(seed=seed, options={"task": 0})[0] for seed in (0, 1))
+    fixed = family.name == "SparsePointRobot" or family.name.startswith("ML1-")
+    assert np.array_equal(first, second) == fixed
+
+
+def telling_plan(env: gym.Env, bare: TaskEnv, family: TaskFamily) -> np.ndarray:
+    """Actions whose rewards tell tasks apart: random ones, or a script's on task 0 where the reward needs skill."""
+    if family.name == "SparsePointRobot":
+        goal = family.params(family.tasks["train"][:1])
+        return np.array([walk_to_goal(t * np.clip(goal, -0.1, 0.1), goal, t)[0] for t in range(family.horizon)])
+    if not family.name.startswith("ML1-"):
+        return actions(family, 40)
+    from metaworld.policies import ENV_POLICY_MAP
+
+    policy, plan = ENV_POLICY_MAP[f"{family.task_name}-v3"](), []
+    observation, _ = env.reset(seed=0, options={"task": 0})
+    for _ in range(200):
+        goal = bare._simulator._envs[0]._target_pos  # hidden from agents; Meta-World's scripts need it
+        action = np.clip(policy.get_action(np.append(observation[:-3], goal).astype(float)), -1, 1)
+        plan.append(action)
+        observation = env.step(action)[0]
+    return np.array(plan)
+
+
+@pytest.mark.filterwarnings("ignore:Constant.s. may be too high")  # Meta-World's scripts
+@by_family()
+def test_tasks_differ_in_reward_or_dynamics(env: gym.Env, bare: TaskEnv, family: TaskFamily) -> None:
+    plan = telling_plan(env, bare, family)
+    first, second = (rollout(env, plan, task=task) for task in (0, 1))
+    if family.varies == "dynamics":
+        assert np.array_equal(first["obs"][0], second["obs"][0])
+        assert not np.array_equal(first["obs"][1:], second["obs"][1:])
+        return
+    assert not np.array_equal(first["reward"], second["reward"])
+    if not family.name.startswith("ML1-"):  # Meta-World's tasks place objects too
+        assert np.array_equal(first["obs"], second["obs"])
+
+
+@by_family()
+def test_the_time_limit_truncates_and_never_terminates(family: TaskFamily) -> None:
+    short = copy.copy(family)
+    short.horizon = 4
+    env = TaskEnv(short)
+    env.reset(seed=0)
+    ends = [env.step(action)[2:4] for action in 0.1 * actions(family, 4)]
+    env.close()
+    assert ends == [(False, False)] * 3 + [(False, True)]
+
+
+@by_family()
+def test_info_has_the_same_keys_at_reset_and_at_every_step(env: gym.Env, family: TaskFamily) -> None:
+    _, at_reset = env.reset(seed=0, options={"task": 1})
+    _, _, _, _, at_step = env.step(actions(family)[0])
+    assert at_reset.keys() == at_step.keys() == {"task", "features", "diverged", *family.info_names}
+    for key in at_reset:
+        assert type(at_reset[key]) is type(at_step[key])
+        assert np.shape(at_reset[key]) == np.shape(at_step[key])
+    assert at_reset["task"] == at_step["task"] == 1
+    assert at_step["features"].shape == (len(family.feature_names),)
+    assert at_step["features"].dtype == np.float32
+
+
+@by_family()
+def test_a_plain_reset_keeps_the_task(env: gym.Env, bare: TaskEnv) -> None:
+    env.reset(seed=0, options={"task": 1})
+    _, info = env.reset()
+    assert info["task"] == bare.get_task().index == 1
+
+
+@by_family()
+def test_stepping_one_env_leaves_another_alone(env: gym.Env, family: TaskFamily) -> None:
+    plan = actions(family, 8)
+    alone = rollout(env, plan, task=0)
+    other = TaskEnv(family, task=1)
+    other.reset(seed=5)
+    env.reset(seed=3, options={"task": 0})
+    rewards = [0.0]
+    for action in plan:
+        _, reward, terminated, truncated, _ = env.step(action)
+        rewards.append(reward)
+        if terminated or truncated:
+            env.reset()
+        if any(other.step(-action)[2:4]):
+            other.reset()
+    other.close()
+    assert np.array_equal(rewards, alone["reward"])
+
+
+@by_family()
+def test_going_to_another_task_and_back_changes_nothing(env: gym.Env, family: TaskFamily) -> None:
+    plan = actions(family, 6)
+    first = rollout(env, plan, task=0)
+    rollout(env, -plan, task=1)
+    assert same(rollout(env, plan, task=0), first)
+
+
+@by_family()
+def test_a_batch_equals_single_envs_step_by_step_with_their_resets(env: gym.Env, family: TaskFamily) -> None:
+    limit, tasks = 7, [1, 0, 1]
+    plan = actions(family, 18, envs=3)
+    envs = gym.make_vec(env_id(family), num_envs=3, max_episode_steps=limit, num_threads=2)
+    observations, info = envs.reset(seed=10, options={"task": tasks})
+    batch = [(observations, np.zeros(3), np.zeros(3, bool), np.zeros(3, bool), info)]
+    batch += [envs.step(action) for action in plan]
+    envs.close()
+    for i, task in enumerate(tasks):
+        observation, info = env.reset(seed=10 + i, options={"task": task})
+        steps = 0
+        assert np.array_equal(batch[0][0][i], observation)
+        for (observations, rewards, terminated, truncated, infos), action in zip(batch[1:], plan[:, i], strict=True):
+            observation, reward, ended, _, info = env.step(action)
+            steps += 1
+            cut = steps == limit
+            assert (rewards[i], terminated[i], truncated[i]) == (reward, ended, cut)
+            if ended or cut:
+                assert infos["_final_obs"][i]
+                assert np.array_equal(infos["final_obs"][i], observation)
+                assert np.array_equal(infos["final_info"]["features"][i], info["features"])
+                observation, info = env.reset()
+                steps = 0
+            else:
+                assert "final_obs" not in infos or not infos["_final_obs"][i]
+            assert np.array_equal(observations[i], observation)
+            assert infos["task"][i] == info["task"] == task
+            assert np.array_equal(infos["features"][i], info["features"])
+
+
+@by_family()
+def test_the_reward_is_a_function_of_the_features_for_any_task(env: gym.Env, family: TaskFamily) -> None:
+    tasks = family.tasks["train"][:2]
+    if family.name.startswith("ML1-"):
+        with pytest.raises(NotRelabelableError, match="another task"):
+            family.reward(np.zeros((3, 0)), family.params(tasks[:1]))
+        return
+    runs = [rollout(env, actions(family, 30), task=task.index) for task in tasks]
+    for task, run in zip(tasks, runs, strict=True):
+        own = family.reward(run["features"][1:], family.params([task]))
+        assert np.array_equal(own, run["reward"][1:])
+        many = family.reward(run["features"][1:, None], family.params(family.tasks["train"]))
+        assert many.shape == (30, len(family.tasks["train"]))
+        assert np.array_equal(many[:, task.index], run["reward"][1:])
+    if family.varies == "reward":  # the same experience, labelled for the other task, is what that env would have paid
+        labels = family.reward(runs[0]["features"][1:], family.params([tasks[1]]))
+        assert np.array_equal(labels, runs[1]["reward"][1:])
+
+
+@by_family()
+def test_splits_equal_their_formulas_and_are_disjoint(family: TaskFamily) -> None:
+    drawn = family.draw_tasks()
+    for split in SPLITS:
+        frozen = family.params(family.tasks[split])
+        assert np.array_equal(frozen, drawn[split])
+        assert [task.index for task in family.tasks[split]] == list(range(len(frozen)))
+    sets = [{task.params for task in family.tasks[split]} for split in SPLITS]
+    if family.name == "CheetahDir":  # by definition there are two tasks, for training and for testing
+        assert sets[0] == sets[1]
+        return
+    assert sum(map(len, sets)) == len(set.union(*sets)) == sum(len(tasks) for tasks in family.tasks.values())
+
+
+@by_family()
+def test_a_spec_survives_json(env: gym.Env, family: TaskFamily) -> None:
+    made = gym.make(env_id(family), split="test", task=1)
+    spec = EnvSpec.from_json(made.spec.to_json())
+    again = gym.make(spec)
+    assert again.unwrapped.get_task() == made.unwrapped.get_task() == family.tasks["test"][1]
+    made.close()
+    again.close()
+
+
+@by_family()
+@pytest.mark.gl
+def test_rendering_gives_pictures_that_move(family: TaskFamily) -> None:
+    env = TaskEnv(family, render_mode="rgb_array", width=96, height=64)
+    env.reset(seed=0)
+    first = env.render()
+    for _ in range(3):
+        env.step(np.ones(family.action_space.shape))
+    second = env.render()
+    env.close()
+    for picture in (first, second):
+        assert picture.shape == (64, 96, 3)
+        assert picture.dtype == np.uint8
+        assert picture.std() > 1
+    assert not np.array_equal(first, second)
+
+
+@by_family()
+def test_every_family_documents_itself(family: TaskFamily) -> None:
+    assert type(family).__doc__
+    assert family.summary
+    assert len(set(family.param_names)) == len(family.param_names) == len(family.tasks["train"][0].params)
+    assert FAMILIES[family.name] is family
+    encoded = family.encode(family.params(family.tasks["train"]))
+    assert encoded.shape[0] == len(family.tasks["train"])
+    assert encoded.dtype == np.float32
+    assert len(np.unique(encoded, axis=0)) == len(encoded)
+
+
+def test_the_registry_holds_exactly_the_families() -> None:
+    ids = {id for id in gym.registry if id.startswith("OfflineMeta/")}
+    assert ids == {env_id(family) for family in FAMILIES.values()}
+    assert len(FAMILIES) == 9 + 50
+    envs = gym.make_vec("OfflineMeta/PointRobot-v0", num_envs=2)
+    assert isinstance(envs, TaskVectorEnv)
+    envs.close()
