@@ -67,7 +67,7 @@ def envs(
     if family is None:
         if film is not None:
             raise ArgumentError("--film needs a family, for example: offlinemeta envs AntDir --film out.mp4")
-        console.print(show.family_list(every))
+        Console(width=max(console.width, 100)).print(show.family_list(every))  # names stay whole
         return
     chosen = get_family(family)
     if film is None:

@@ -1,0 +1,81 @@
+"""The command line, run as a user runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from offlinemeta.envs import FAMILIES
+
+
+def offlinemeta(*args: str | Path, code: int = 0) -> str:
+    command = [sys.executable, "-m", "offlinemeta", *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, env=None, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_help_shows_commands_and_examples() -> None:
+    assert "envs" in offlinemeta("--help")
+    assert "offlinemeta envs AntDir --film out.mp4 --task 3" in offlinemeta("envs", "--help")
+    assert "0.1.0" in offlinemeta("--version")
+
+
+def test_listing_names_every_family() -> None:
+    short, full = offlinemeta("envs"), offlinemeta("envs", "--all")
+    for name in FAMILIES:
+        assert name in full
+        assert (name in short) != name.startswith("ML1-")
+    assert "80/20/10" in short
+
+
+def test_one_family_in_detail() -> None:
+    shown = offlinemeta("envs", "AntDir")
+    for fact in (
+        "OfflineMeta/AntDir-v0",
+        "27 numbers",
+        "8 numbers",
+        "200 steps of 0.05 s",
+        "angle [rad]",
+        "[0.2, 1.0] m",
+    ):
+        assert fact in shown
+    assert "100, in [0.0182, 6.27]" in shown
+
+
+def test_mistakes_are_one_line() -> None:
+    assert (
+        offlinemeta("envs", "AntDri", code=2).strip() == "Error: Family 'AntDri' does not exist. Did you mean 'AntDir'?"
+    )
+    assert "there is no task 500" in offlinemeta("envs", "AntDir", "--film", "x.mp4", "--task", "500", code=2)
+    assert "There are: PointRobot" in offlinemeta("envs", "AntDir", "--film", "x.gif", "--policy", "scripted", code=2)
+    assert "--film needs a family" in offlinemeta("envs", "--film", "x.mp4", code=2)
+
+
+@pytest.mark.gl
+@pytest.mark.parametrize("suffix", ["mp4", "gif"])
+def test_films_have_a_picture_for_each_step(suffix: str, tmp_path: Path) -> None:
+    import imageio.v2 as imageio
+
+    path = tmp_path / "new" / f"film.{suffix}"
+    said = offlinemeta("envs", "PointRobot", "--film", path, "--split", "test", "--task", "3")
+    assert "Task(PointRobot test[3]" in said
+    with imageio.get_reader(path) as film:
+        count = film.count_frames() if suffix == "mp4" else film.get_length()
+        first, later = film.get_data(0).astype(int), film.get_data(5).astype(int)
+    assert count == 21
+    assert first.shape[:2] == (480, 480)
+    assert abs(first - later).max() > 50
+
+
+@pytest.mark.gl
+def test_the_demo_shows_that_scripts_beat_chance_where_they_know_the_task(tmp_path: Path) -> None:
+    said = offlinemeta("demo", "--out", tmp_path)
+    rows = [line.split("│") for line in said.splitlines() if "PointRobot" in line and "│" in line]
+    assert len(rows) == 6
+    assert all(float(scripted) > float(random) for *_, random, scripted, _ in rows)
+    for name in ("tasks.png", "PointRobot.mp4", "CheetahVel.mp4"):
+        assert (tmp_path / name).stat().st_size > 1000

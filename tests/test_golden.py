@@ -1,0 +1,125 @@
+"""Rewards, features and ends worked out by hand."""
+
+from __future__ import annotations
+
+from math import atan2, pi
+
+import numpy as np
+import pytest
+
+from offlinemeta.envs import get_family
+from offlinemeta.envs.mujoco_family import MujocoFamily, State
+
+A34 = atan2(0.8, 0.6)  # cos 0.6, sin 0.8
+
+
+@pytest.mark.parametrize(
+    ("family", "features", "params", "reward"),
+    [
+        ("PointRobot", (0.5, -0.25), (0.2, 0.15), -0.5),  # a 3-4-5 triangle
+        ("SparsePointRobot", (0.9, 0.0), (1.0, 0.0), 0.9),
+        ("SparsePointRobot", (0.7, 0.0), (1.0, 0.0), 0.0),  # 0.3 m away: beyond the radius
+        ("CheetahVel", (1.2, 1.5), (2.0,), -0.8 - 0.075),
+        ("CheetahVel", (2.5, 0.0), (2.0,), -0.5),  # too fast is as bad as too slow
+        ("CheetahDir", (1.2, 1.5), (-1.0,), -1.2 - 0.075),
+        ("AntDir", (1.0, 2.0, 2.0, 1.0), (pi / 2,), 2.0 - 1.0 + 1.0),
+        ("AntDir", (1.0, 2.0, 2.0, 0.0), (A34,), 0.6 + 1.6 - 1.0),  # fallen: no bonus
+        ("AntGoal", (1.0, -2.0, 2.0), (3.0, 1.0), -(2.0 + 3.0) - 0.2),
+        ("HumanoidDir", (2.0, 1.0, 0.5), (A34,), 1.25 * (1.2 + 0.8) - 0.05 + 5.0),
+        ("WalkerParam", (1.5, 3.0), (1.0,) * 65, 1.5 + 1.0 - 0.003),
+        ("HopperParam", (-0.5, 0.0), (1.0,) * 41, 0.5),
+    ],
+)
+def test_rewards(family: str, features: tuple[float, ...], params: tuple[float, ...], reward: float) -> None:
+    assert get_family(family).reward(np.array(features), np.array(params)) == pytest.approx(reward, abs=1e-12)
+
+
+def state(nq: int, nv: int, com: tuple[float, ...] = (), **qpos: float) -> State:
+    """A state of zeros but for the given entries ``q0=..., v1=...``."""
+    positions, velocities = np.zeros(nq), np.zeros(nv)
+    for name, value in qpos.items():
+        (positions if name[0] == "q" else velocities)[int(name[1:])] = value
+    return State(positions, velocities, np.array(com))
+
+
+def mujoco_family(name: str) -> MujocoFamily:
+    family = get_family(name)
+    assert isinstance(family, MujocoFamily)
+    return family
+
+
+@pytest.mark.parametrize(
+    ("family", "before", "after", "action", "features"),
+    [
+        # 0.1 m in 0.05 s; six actions of 0.5
+        ("CheetahVel", state(9, 9, q0=1.0), state(9, 9, q0=1.1), [0.5] * 6, (2.0, 1.5)),
+        ("AntDir", state(15, 14), state(15, 14, q0=0.1, q1=-0.05, q2=0.5), [0.5] * 8, (2.0, -1.0, 2.0, 1.0)),
+        ("AntDir", state(15, 14), state(15, 14, q2=0.1), [0.0] * 8, (0.0, 0.0, 0.0, 0.0)),
+        ("AntGoal", state(15, 14), state(15, 14, q0=3.0, q1=4.0), [1.0] * 8, (3.0, 4.0, 8.0)),
+        # 0.03 m in 0.015 s; the control is 0.4 of the action: 17 * 0.16 * 0.25
+        (
+            "HumanoidDir",
+            state(24, 23, (0.0, 0.0, 1.3)),
+            state(24, 23, (0.03, -0.015, 1.2)),
+            [0.5] * 17,
+            (2.0, -1.0, 0.68),
+        ),
+        # 0.016 m in 0.008 s
+        ("WalkerParam", state(9, 9), state(9, 9, q0=0.016), [1.0] * 6, (2.0, 6.0)),
+        ("HopperParam", state(6, 6), state(6, 6, q0=-0.008), [0.5] * 3, (-1.0, 0.75)),
+    ],
+)
+def test_features(family: str, before: State, after: State, action: list[float], features: tuple[float, ...]) -> None:
+    got = mujoco_family(family).features(before, np.array(action), after)
+    assert got == pytest.approx(np.array(features), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("family", "where", "ended"),
+    [
+        ("CheetahVel", state(9, 9, q1=-9.0), False),
+        ("AntGoal", state(15, 14, q2=-9.0), False),
+        ("AntDir", state(15, 14, q2=0.19), True),
+        ("AntDir", state(15, 14, q2=0.21), False),
+        ("AntDir", state(15, 14, q2=0.99), False),
+        ("AntDir", state(15, 14, q2=1.01), True),
+        ("HumanoidDir", state(24, 23, q2=0.99), True),
+        ("HumanoidDir", state(24, 23, q2=1.4), False),
+        ("HumanoidDir", state(24, 23, q2=2.01), True),
+        ("WalkerParam", state(9, 9, q1=0.8), True),
+        ("WalkerParam", state(9, 9, q1=1.2, q2=0.99), False),
+        ("WalkerParam", state(9, 9, q1=1.2, q2=-1.0), True),
+        ("HopperParam", state(6, 6, q1=0.71), False),
+        ("HopperParam", state(6, 6, q1=0.7), True),
+        ("HopperParam", state(6, 6, q1=1.2, q2=0.2), True),
+        ("HopperParam", state(6, 6, q1=1.2, v4=100.0), True),
+        ("HopperParam", state(6, 6, q0=500.0, q1=1.2), False),  # the distance run is no reason
+    ],
+)
+def test_ends(family: str, where: State, ended: bool) -> None:
+    assert bool(mujoco_family(family).terminated(where)) is ended
+
+
+def test_observations() -> None:
+    cheetah = mujoco_family("CheetahVel").observe(state(9, 9, q0=3.0, q1=0.1, q8=0.8, v0=1.0, v8=2.0))
+    assert cheetah == pytest.approx([0.1, *[0] * 6, 0.8, 1.0, *[0] * 7, 2.0, 3.0, 0.0, 0.8])
+    ant = state(15, 14, q0=1.0, q1=2.0, q2=3.0, v13=4.0)
+    assert mujoco_family("AntDir").observe(ant) == pytest.approx([3.0, *[0] * 25, 4.0])
+    assert mujoco_family("AntGoal").observe(ant) == pytest.approx([1.0, 2.0, 3.0, *[0] * 25, 4.0])
+    hopper = mujoco_family("HopperParam").observe(state(6, 6, q0=9.0, q1=1.2, v0=50.0, v5=-50.0))
+    assert hopper == pytest.approx([1.2, 0, 0, 0, 0, 10.0, 0, 0, 0, 0, -10.0])
+
+
+def test_first_tasks() -> None:
+    """The first numbers of numpy.random.RandomState(1337), written out."""
+    velocities = [task.params[0] for task in get_family("CheetahVel").tasks["train"][:3]]
+    assert velocities == pytest.approx([0.78607403, 0.47605192, 0.83437956], abs=1e-8)
+    angles = [np.rad2deg(task.params[0]) for task in get_family("AntDir").tasks["train"][:2]]
+    assert angles == pytest.approx([94.32888301, 57.12622998], abs=1e-8)
+    assert [t.params[0] for t in get_family("CheetahVel").tasks["ood"]] == pytest.approx(np.arange(3.1, 4.05, 0.1))
+
+
+def test_task_descriptions() -> None:
+    assert get_family("AntDir").encode(np.array([pi / 2])) == pytest.approx([0.0, 1.0], abs=1e-7)
+    assert get_family("CheetahVel").encode(np.array([1.5])) == pytest.approx([1.5])
+    assert get_family("HopperParam").encode(np.full(41, np.e)) == pytest.approx(np.ones(41))

@@ -1,0 +1,89 @@
+"""The house: who imports whom, and what importing costs."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "envs": {"envs"},
+    "datasets": {"datasets", "envs"},
+    "benchmark": {"benchmark", "datasets", "envs"},
+    "baselines": {"baselines", "benchmark", "datasets", "envs"},
+    "leaderboard": {"leaderboard", "benchmark"},
+}
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_imports_run_one_way(folder: str) -> None:
+    files = list((ROOT / folder).rglob("*.py"))
+    assert files
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                assert isinstance(node, ast.Import) or node.level == 0, f"{file}: imports are absolute"
+                top, _, inner = name.partition(".")
+                assert top not in MAY_IMPORT, f"{file} imports {name}: say offlinemeta.{name}"
+                if top == "torch":
+                    assert folder == "baselines", f"{file} imports torch"
+                if top == "offlinemeta" and inner:
+                    assert inner.split(".")[0] in MAY_IMPORT[folder], f"{file} imports {name}"
+
+
+def run(code: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_is_cheap(tmp_path: Path) -> None:
+    loaded = run("import sys, json, offlinemeta; print(json.dumps(sorted(sys.modules)))", tmp_path)
+    heavy = {"torch", "mujoco", "metaworld", "matplotlib", "h5py", "minari", "pydantic", "typer", "rich", "jaxtyping"}
+    assert not heavy & set(json.loads(loaded))
+
+
+def test_a_spec_needs_no_import_of_ours(tmp_path: Path) -> None:
+    """This is how Minari recovers the environment of a dataset."""
+    spec = run(
+        "import gymnasium as g, offlinemeta; print(g.make('OfflineMeta/AntDir-v0', task=7).spec.to_json())", tmp_path
+    )
+    code = "import gymnasium as g; from gymnasium.envs.registration import EnvSpec; "
+    code += f"print(g.make(EnvSpec.from_json({spec!r})).unwrapped.get_task().index)"
+    assert run(code, tmp_path) == "7"
+    code = "import gymnasium as g; print(g.make('offlinemeta:OfflineMeta/AntDir-v0').unwrapped.family.name)"
+    assert run(code, tmp_path) == "AntDir"
+
+
+def test_a_foreign_package_named_datasets_is_not_shadowed(tmp_path: Path) -> None:
+    """With the checkout's root on the path, ``import datasets`` finds the installed one; ours has its full name."""
+    site = tmp_path / "site"
+    (site / "datasets").mkdir(parents=True)
+    (site / "datasets" / "__init__.py").write_text("who = 'the other'\n")
+    (site / "datasets" / "inner.py").write_text("who = 'inside the other'\n")
+    code = f"import sys; sys.path.append({str(site)!r}); import datasets.inner, offlinemeta.datasets.scripted as ours; "
+    code += "print(datasets.who, '|', datasets.inner.who, '|', ours.__name__)"
+    assert run(code, ROOT) == "the other | inside the other | offlinemeta.datasets.scripted"
+    done = subprocess.run(
+        [sys.executable, "-c", "import datasets"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert "ModuleNotFoundError: No module named 'datasets' (this project's is offlinemeta.datasets)" in done.stderr
+
+
+def test_freezing_writes_what_is_frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from offlinemeta.envs import freeze
+    from offlinemeta.envs.task import TASK_FILES
+
+    monkeypatch.setattr(freeze, "TASK_FILES", tmp_path)
+    for name in ("AntDir", "WalkerParam", "ML1-reach"):
+        freeze.freeze(name)
+        assert (tmp_path / f"{name}.json").read_bytes() == (TASK_FILES / f"{name}.json").read_bytes()

@@ -1,0 +1,196 @@
+"""The batch engine against MuJoCo itself and Gymnasium's own environments."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+import pytest
+
+from offlinemeta.envs import TaskVectorEnv, get_family
+from offlinemeta.envs.mujoco_family import STATE_LIMIT, MujocoFamily
+from offlinemeta.envs.physics import MujocoSimulator, RolloutTeam, load_model, task_model
+
+PAIRS = {
+    "CheetahVel": ("HalfCheetah-v5", {}),
+    "AntDir": ("Ant-v5", {"terminate_when_unhealthy": False}),
+    "HumanoidDir": ("Humanoid-v5", {"terminate_when_unhealthy": False}),
+    "WalkerParam": ("Walker2d-v5", {"terminate_when_unhealthy": False, "frame_skip": 4}),
+    "HopperParam": ("Hopper-v5", {"terminate_when_unhealthy": False, "frame_skip": 4}),
+}
+
+
+def family_of(name: str) -> MujocoFamily:
+    family = get_family(name)
+    assert isinstance(family, MujocoFamily)
+    return family
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_resets_and_steps_equal_gymnasium_v5_bit_for_bit(name: str) -> None:
+    """An independent implementation of the same physics; its solver is started cold each step, as ours is."""
+    family = family_of(name)
+    simulator = MujocoSimulator(family, num_envs=1, num_threads=1)  # no task: the original dynamics
+    other_id, kwargs = PAIRS[name]
+    other = gym.make(other_id, **kwargs).unwrapped
+    other.reset(seed=5)
+    rng, _ = gym.utils.seeding.np_random(5)
+    simulator.reset(0, rng)
+    nq = other.model.nq
+    actions = np.random.default_rng(0).uniform(-1, 1, (20, 1, other.model.nu))
+    for action in actions:
+        state = simulator._state[0]
+        assert np.array_equal(state[1 : 1 + nq], other.data.qpos)
+        assert np.array_equal(state[1 + nq :], other.data.qvel)
+        other.data.qacc_warmstart[:] = 0
+        _, _, _, _, info = other.step(action[0] * other.model.actuator_ctrlrange[:, 1])
+        step = simulator.step(action)
+    other.close()
+    simulator.close()
+    assert not step.diverged.any()
+    if name == "CheetahVel":
+        assert step.features[0, 0] == pytest.approx(info["x_velocity"], rel=1e-6)
+
+
+def test_the_tracked_centre_of_mass_is_the_mean_over_bodies() -> None:
+    simulator = MujocoSimulator(family_of("HumanoidDir"), num_envs=2, num_threads=1)
+    rng = np.random.default_rng(0)
+    simulator.reset(0, rng)
+    simulator.reset(1, rng)
+    model, data = simulator._model, mujoco.MjData(simulator._model)
+    for step in range(4):
+        for i in range(2):
+            data.qpos[:] = simulator._state[i, 1 : 1 + model.nq]
+            mujoco.mj_forward(model, data)
+            mean = (model.body_mass[:, None] * data.xipos).sum(0) / model.body_mass.sum()
+            assert simulator._com[i] == pytest.approx(mean, abs=1e-12), step
+        simulator.step(rng.uniform(-1, 1, (2, model.nu)))
+    simulator.close()
+
+
+@pytest.mark.parametrize("name", ["WalkerParam", "HopperParam"])
+def test_a_task_multiplies_the_original_model_and_nothing_drifts(name: str) -> None:
+    family = family_of(name)
+    original = copy.copy(load_model(family.physics))
+    first, second = family.tasks["train"][:2]
+    for task in (first, second, first):
+        model = task_model(family, task)
+        arrays = [getattr(model, key).ravel() for key in ("body_mass", "body_inertia", "dof_damping", "geom_friction")]
+        before = [
+            getattr(original, key).ravel() for key in ("body_mass", "body_inertia", "dof_damping", "geom_friction")
+        ]
+        assert np.array_equal(np.concatenate(arrays), np.concatenate(before) * np.array(task.params))
+        assert model.body_subtreemass[0] == pytest.approx(model.body_mass.sum())  # derived constants follow
+    assert np.array_equal(load_model(family.physics).body_mass, original.body_mass)
+    assert model.body_subtreemass[0] != pytest.approx(original.body_subtreemass[0])
+
+
+def test_a_step_is_a_function_of_state_and_action() -> None:
+    """Two simulators with different pasts, put into the same state, go the same way."""
+    ours, other = (MujocoSimulator(family_of("AntDir"), num_envs=1, num_threads=1) for _ in range(2))
+    ours.reset(0, np.random.default_rng(0))
+    other.reset(0, np.random.default_rng(1))
+    rng = np.random.default_rng(2)
+    for _ in range(30):
+        ours.step(rng.uniform(-1, 1, (1, 8)))
+    other._state[:] = ours._state
+    action = rng.uniform(-1, 1, (1, 8))
+    ours.step(action)
+    other.step(action)
+    assert np.array_equal(ours._state, other._state)
+
+
+@pytest.mark.parametrize("num_envs", [1, 2, 5, 17])
+def test_the_number_of_threads_changes_nothing(num_envs: int) -> None:
+    ends = []
+    for threads in (1, 2, 3):
+        envs = TaskVectorEnv("HopperParam", num_envs=num_envs, num_threads=threads)
+        envs.reset(seed=0)
+        rng = np.random.default_rng(0)
+        for _ in range(15):
+            observations, *_ = envs.step(rng.uniform(-1, 1, (num_envs, 3)))
+        envs.close()
+        ends.append(observations)
+    assert np.array_equal(ends[0], ends[1])
+    assert np.array_equal(ends[0], ends[2])
+
+
+def corrupting(simulator: MujocoSimulator, value: float) -> Callable[[list[Any]], None]:
+    """MuJoCo's step, with a bad velocity in what it returns for the env in the middle."""
+    run = simulator._team.run
+
+    def corrupted(jobs: list[Any]) -> None:
+        run(jobs)
+        simulator._trajectory[1, -1, -1] = value
+
+    return corrupted
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e12, 2 * STATE_LIMIT])
+@pytest.mark.parametrize("name", ["CheetahVel", "HumanoidDir"])
+def test_instability_ends_one_env_and_leaves_the_others_alone(name: str, value: float, monkeypatch) -> None:
+    plan = np.random.default_rng(0).uniform(-1, 1, (6, 3, *get_family(name).action_space.shape))
+    runs = []
+    for sick in (False, True):
+        envs = TaskVectorEnv(name, num_envs=3, task=[0, 1, 2], num_threads=2)
+        envs.reset(seed=0)
+        rows = []
+        for t, actions in enumerate(plan):
+            if sick and t == 2:
+                monkeypatch.setattr(envs._simulator._team, "run", corrupting(envs._simulator, value))
+            rows.append(envs.step(actions))
+            monkeypatch.undo()
+        envs.close()
+        runs.append(rows)
+    for t, (well, ill) in enumerate(zip(*runs, strict=True)):
+        assert np.isfinite(ill[0]).all()
+        assert envs.single_observation_space.contains(ill[0][1])
+        assert np.isfinite(ill[1]).all()
+        for i in (0, 2):
+            assert np.array_equal(well[0][i], ill[0][i])
+            assert well[1][i] == ill[1][i]
+        assert ill[2].tolist() == ([False, True, False] if t == 2 else [False] * 3)
+        if t == 2:
+            assert ill[4]["final_info"]["diverged"].tolist() == [False, True, False]
+            assert np.isfinite(ill[4]["final_obs"][1]).all()
+            assert not ill[4]["diverged"].any()  # the next episode has begun
+
+
+def test_real_instability_is_caught(tmp_path, monkeypatch) -> None:
+    """A model that blows up by itself: an enormous velocity makes MuJoCo reset the copy in the middle of a step."""
+    monkeypatch.chdir(tmp_path)
+    env = gym.make("OfflineMeta/AntDir-v0")
+    env.reset(seed=0)
+    simulator = env.unwrapped._simulator
+    simulator._state[0, 16:] = 999.0  # within the limit, but no solver survives it
+    observation, reward, terminated, truncated, info = env.step(np.ones(8))
+    assert (terminated, truncated, info["diverged"]) == (True, False, True)
+    assert np.isfinite(observation).all()
+    assert np.isfinite(reward)
+    env.close()
+
+
+def test_an_error_in_a_helper_thread_reaches_the_caller() -> None:
+    model = load_model(family_of("HopperParam").physics)
+    team = RolloutTeam(model, num_threads=2)
+    with pytest.raises(TypeError):
+        team.run([(None,) * 7] * 4)
+    team.close()
+    team.close()  # twice is fine
+
+
+def test_closing_a_batch_ends_its_threads() -> None:
+    import threading
+
+    before = threading.active_count()
+    envs = TaskVectorEnv("HopperParam", num_envs=4, num_threads=3)
+    assert threading.active_count() == before + 2
+    envs.close()
+    for thread in threading.enumerate():
+        if thread.name.startswith("rollout-"):
+            thread.join(timeout=5)
+    assert threading.active_count() == before
