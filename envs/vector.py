@@ -193,25 +193,32 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         if self._mode is AutoresetMode.NEXT_STEP and self._over.any():
             begun = self._over.copy()  # their step is the reset; what the simulator did to them does not count
             rewards[begun], terminated[begun], truncated[begun] = 0.0, False, False
-            for array in (step.features, step.diverged, *step.info.values()):
-                array[begun] = 0
-            self._restart(begun)
-
+            self._begin_anew(begun, step)
         self._over = terminated | truncated
-        info = self._info(step, self._all)
+        final: dict[str, Any] = {}
         if self._mode is AutoresetMode.SAME_STEP and self._over.any():
-            ended = self._over.copy()
-            last = self._simulator.observe()
-            final = np.full(self.num_envs, None, dtype=object)
-            for i in np.flatnonzero(ended):
-                final[i] = last[i]
-            final_info = self._info(step, ended)
-            for array in (step.features, step.diverged, *step.info.values()):
-                array[ended] = 0
-            self._restart(ended)
-            info = self._info(step, self._all)
-            info |= {"final_obs": final, "_final_obs": ended, "final_info": final_info, "_final_info": ended.copy()}
-        return self._simulator.observe(), rewards, terminated, truncated, info
+            final = self._final(step, self._over.copy())
+            self._begin_anew(self._over.copy(), step)
+            self._over[:] = False
+        return self._simulator.observe(), rewards, terminated, truncated, self._info(step, self._all) | final
+
+    def _begin_anew(self, where: Bool[Array, " N"], step: Transition) -> None:
+        """Restart environments in the middle of a step, and turn their infos into those of a reset."""
+        self._restart(where)
+        for array in (step.features, step.diverged, *step.info.values()):
+            array[where] = 0
+
+    def _final(self, step: Transition, where: Bool[Array, " N"]) -> dict[str, Any]:
+        """The observations and infos that an automatic reset would hide, as Gymnasium names them."""
+        observations, final = self._simulator.observe(), np.full(self.num_envs, None, dtype=object)
+        for i in np.flatnonzero(where).tolist():
+            final[i] = observations[i].copy()
+        return {
+            "final_obs": final,
+            "_final_obs": where,
+            "final_info": self._info(step, where),
+            "_final_info": where.copy(),
+        }
 
     def _info(self, step: Transition | None, where: Bool[Array, " N"]) -> dict[str, Any]:
         """The infos of a step, or of a reset where there is none, each with the mask of the envs that they are of."""

@@ -73,7 +73,7 @@ def test_a_fall_ends_only_the_inner_episode() -> None:
     env.reset(seed=0)
     ends, flags = 0, (False, False)
     while not any(flags):
-        observation, _, *flags, info = env.step(np.ones(3))
+        observation, _, *flags, _info = env.step(np.ones(3))
         ends += int(observation[-1])
     assert ends == 2
     assert flags == [True, False]  # the last inner episode ended in a fall
