@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import itertools
 import threading
 import time
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -149,8 +149,7 @@ class RolloutTeam:
     def __init__(self, model: mujoco.MjModel, num_threads: int) -> None:
         self._rollouts = [Rollout(nthread=0).rollout_.rollout for _ in range(num_threads)]
         self._data = [[mujoco.MjData(model)] for _ in range(num_threads)]
-        self._jobs: Sequence[Job] = ()
-        self._next: Iterator[int] = iter(())
+        self._jobs: deque[Job] = deque()
         self._errors: list[BaseException] = []
         self._closed = False
         self._start = [threading.Lock() for _ in range(num_threads - 1)]
@@ -162,7 +161,7 @@ class RolloutTeam:
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Run all jobs and return when they are done."""
-        self._jobs, self._next = jobs, itertools.count()
+        self._jobs.extend(jobs)
         helpers = self._start[: len(jobs) - 1]
         for lock in helpers:
             lock.release()
@@ -182,15 +181,18 @@ class RolloutTeam:
             self._finished[helper - 1].release()
 
     def _work(self, worker: int) -> None:
-        rollout, data, jobs = self._rollouts[worker], self._data[worker], self._jobs
-        try:
-            for job in self._next:  # the next free chunk: the counter is atomic
-                if job >= len(jobs):
-                    return
-                models, *rest = jobs[job]
+        rollout, data = self._rollouts[worker], self._data[worker]
+        # the caller takes chunks from the front, helpers from the back, so that most models stay in one core's cache
+        take = self._jobs.popleft if worker == 0 else self._jobs.pop
+        while True:
+            try:
+                models, *rest = take()
+            except IndexError:
+                return
+            try:
                 rollout(models, data, *rest, None)
-        except BaseException as error:
-            self._errors.append(error)
+            except BaseException as error:
+                self._errors.append(error)
 
     def close(self) -> None:
         """Let the helpers go."""
