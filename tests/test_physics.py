@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -183,14 +185,17 @@ def test_an_error_in_a_helper_thread_reaches_the_caller() -> None:
     team.close()  # twice is fine
 
 
-def test_closing_a_batch_ends_its_threads() -> None:
-    import threading
-
-    before = threading.active_count()
+@pytest.mark.parametrize("politely", [True, False])
+def test_a_batch_takes_its_threads_with_it(politely: bool) -> None:
+    before = set(threading.enumerate())
     envs = TaskVectorEnv("HopperParam", num_envs=4, num_threads=3)
-    assert threading.active_count() == before + 2
-    envs.close()
-    for thread in threading.enumerate():
-        if thread.name.startswith("rollout-"):
-            thread.join(timeout=5)
-    assert threading.active_count() == before
+    helpers = set(threading.enumerate()) - before
+    assert len(helpers) == 2
+    if politely:
+        envs.close()
+    else:
+        del envs
+        gc.collect()
+    for helper in helpers:
+        helper.join(timeout=5)
+        assert not helper.is_alive()
