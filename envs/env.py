@@ -153,7 +153,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
             )
             return None
         markers = self.family.markers(self._task, self._steps * self.family.dt)
-        return self._renderer.render(self._simulator.view(0), markers, self.family.dt)
+        return self._renderer.render(self._simulator.view(0), markers, 1 / self.metadata["render_fps"])
 
     def close(self) -> None:
         """Release the simulator and the renderer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes.util
 import importlib
 import os
@@ -91,11 +92,11 @@ class Renderer:
         self._model: mujoco.MjModel | None = None
         self._shown_at = 0.0
 
-    def render(self, view: View, markers: Iterable[Marker], dt: float) -> UInt8[Array, "H W 3"] | None:
-        """Draw a view; ``human`` mode shows it in a window at the pace of ``dt`` [s] and returns None."""
+    def render(self, view: View, markers: Iterable[Marker], pace: float) -> UInt8[Array, "H W 3"] | None:
+        """Draw a view; ``human`` mode shows it in a window, ``pace`` [s] after the last one, and returns None."""
         target = _target(view)
         if self._mode == "human":
-            self._show(view, target, markers, dt)
+            self._show(view, target, markers, pace)
             return None
         return self._draw(view, target, markers)
 
@@ -112,11 +113,11 @@ class Renderer:
         picture: Array = self._offscreen.render()
         return picture
 
-    def _show(self, view: View, target: Array, markers: Iterable[Marker], dt: float) -> None:
+    def _show(self, view: View, target: Array, markers: Iterable[Marker], pace: float) -> None:
         if self._window is None:
             self._window = _Window(view)
         self._window.draw(view, target, markers)
-        time.sleep(max(0.0, self._shown_at + dt - time.monotonic()))
+        time.sleep(max(0.0, self._shown_at + pace - time.monotonic()))
         self._shown_at = time.monotonic()
 
     def close(self) -> None:
@@ -139,23 +140,29 @@ class _Window:
         import mujoco.viewer
 
         self._data = mujoco.MjData(view.model)
+        self._kind = mujoco.mjtState.mjSTATE_INTEGRATION.value
+        self._state = np.empty(mujoco.mj_stateSize(view.model, self._kind))
         others = set(threading.enumerate())
         self._viewer = mujoco.viewer.launch_passive(view.model, self._data, show_left_ui=False, show_right_ui=False)
         self._threads = set(threading.enumerate()) - others
+        atexit.register(self.close)  # a viewer left behind crashes the interpreter's exit
 
     def draw(self, view: View, target: Array, markers: Iterable[Marker]) -> None:
         import mujoco
 
         with self._viewer.lock():
-            mujoco.mj_copyData(self._data, view.model, view.data)
+            mujoco.mj_getState(view.model, view.data, self._state, self._kind)
+            mujoco.mj_setState(view.model, self._data, self._state, self._kind)
+            mujoco.mj_forward(view.model, self._data)
             _aim(view.camera, target, self._viewer.cam)
             self._viewer.user_scn.ngeom = 0
             _add(self._viewer.user_scn, markers, target)
         self._viewer.sync()
 
     def close(self) -> None:
+        atexit.unregister(self.close)
         self._viewer.close()
-        for thread in self._threads:  # the viewer's own; leaving it behind can crash the interpreter's exit
+        for thread in self._threads:
             thread.join(timeout=5)
 
 

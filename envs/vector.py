@@ -250,7 +250,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         pictures = []
         for i, task in enumerate(self._tasks):
             markers = self.family.markers(task, float(self._steps[i]) * self.family.dt)
-            pictures.append(self._renderer.render(self._simulator.view(i), markers, self.family.dt))
+            pictures.append(self._renderer.render(self._simulator.view(i), markers, pace=0.0))
         return tuple(picture for picture in pictures if picture is not None)
 
     def close_extras(self, **kwargs: Any) -> None:

@@ -1,0 +1,36 @@
+"""A window on a virtual screen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import gymnasium as gym, offlinemeta
+for name in ("AntDir", "PointRobot", "ML1-reach"):
+    env = gym.make(f"OfflineMeta/{name}-v0", render_mode="human")
+    env.reset(seed=0)
+    for _ in range(3):
+        env.step(env.action_space.sample())
+    env.close()
+left_open = gym.make("OfflineMeta/AntDir-v0", render_mode="human")
+left_open.reset(seed=0)
+print("shown")
+"""
+
+
+def test_windows_open_follow_the_episode_and_close(tmp_path: Path) -> None:
+    screen = shutil.which("xvfb-run")
+    if screen is None:
+        if os.environ.get("OFFLINEMETA_REQUIRE_GL"):
+            pytest.fail("xvfb-run is required here: apt-get install -y xvfb libgl1")
+        pytest.skip("no virtual screen: apt-get install -y xvfb libgl1")
+    command = [screen, "-a", sys.executable, "-c", SCRIPT]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "shown" in done.stdout
