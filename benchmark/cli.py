@@ -55,7 +55,7 @@ def envs(
     split: Annotated[str, typer.Option(help="Of the filmed task: train, test or ood.")] = "train",
     task: Annotated[int, typer.Option(help="Index of the filmed task.")] = 0,
     policy: Annotated[
-        str, typer.Option(help="Who acts in the film: random, or scripted where there is a script.")
+        str, typer.Option(help="Who acts in the film: random, scripted or expert, where there is one.")
     ] = "random",
     seed: Annotated[int, typer.Option(help="Of the film.")] = 0,
 ) -> None:

@@ -10,13 +10,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from offlinemeta.benchmark.show import film_episode
-from offlinemeta.datasets.scripted import SCRIPTED, Scripted
+from offlinemeta.benchmark.show import film_episode, get_policy
+from offlinemeta.datasets.scripted import Scripted
 from offlinemeta.envs import TaskFamily, TaskVectorEnv, env_id, get_family
 from offlinemeta.envs.errors import MissingExtraError, RenderError
 from offlinemeta.envs.shapes import Array, Float
 
 FAMILIES = ("PointRobot", "CheetahVel")
+POLICIES = ("random", "scripted", "expert")
+EXPERTS = ("CheetahVel",)
+"""Families of the demo with a trained expert; PointRobot's script is optimal."""
 TASKS = (0, 1, 2, 3, 4, 5)
 REPEATS = 10
 
@@ -48,20 +51,15 @@ def rollout(family: TaskFamily, policy: Scripted, seed: int) -> Rollouts:
 def run(out: Path, console: Console) -> None:
     """Roll out, print the returns, and write ``tasks.png`` and a film for each family."""
     out.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-
-    def at_random(observations: Array, params: Array, t: int) -> Array:
-        size = family.action_space.shape[0]
-        return rng.uniform(-1, 1, (len(observations), size))
-
-    table = Table("test task", "parameters", "random", "scripted", title=f"Mean return of {REPEATS} episodes")
+    table = Table("test task", "parameters", *POLICIES, title=f"Mean return of {REPEATS} episodes")
     seen: dict[str, dict[str, Rollouts]] = {}
     for name in FAMILIES:
         family = get_family(name)
-        seen[name] = {"random": rollout(family, at_random, seed=0), "scripted": rollout(family, SCRIPTED[name], seed=0)}
+        kinds = [kind for kind in POLICIES if kind != "expert" or name in EXPERTS]
+        seen[name] = {kind: rollout(family, get_policy(family, kind, seed=0), seed=0) for kind in kinds}
         for row, index in enumerate(TASKS):
             params = ", ".join(f"{p:.2f}" for p in family.task(index, "test").params)
-            means = (f"{rollouts.returns[row].mean():.1f}" for rollouts in seen[name].values())
+            means = (f"{seen[name][kind].returns[row].mean():.1f}" if kind in seen[name] else "" for kind in POLICIES)
             table.add_row(f"{name} {index}", params, *means)
         table.add_section()
     console.print(table)
@@ -71,7 +69,8 @@ def run(out: Path, console: Console) -> None:
         written.append(plot(seen, out / "tasks.png"))
         for name in FAMILIES:
             path = out / f"{name}.mp4"
-            film_episode(get_family(name), path, "test", 0, "scripted", 0, console)
+            kind = "expert" if name in EXPERTS else "scripted"
+            film_episode(get_family(name), path, "test", 0, kind, 0, console)
             written.append(path)
     except (MissingExtraError, RenderError) as error:
         console.print(f"[yellow]No picture or film:[/yellow] {error}", highlight=False)
@@ -80,7 +79,7 @@ def run(out: Path, console: Console) -> None:
 
 
 def plot(seen: dict[str, dict[str, Rollouts]], path: Path) -> Path:
-    """Draw PointRobot's paths to the goals, and the cheetah's speed beside the wanted ones.
+    """Draw PointRobot's paths to the goals, and the cheetah's speeds beside the wanted ones.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -92,7 +91,8 @@ def plot(seen: dict[str, dict[str, Rollouts]], path: Path) -> Path:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     colours = [f"C{i}" for i in range(len(TASKS))]
-    for axes, (policy, rollouts) in zip((left, middle), seen["PointRobot"].items(), strict=True):
+    for axes, policy in ((left, "random"), (middle, "scripted")):
+        rollouts = seen["PointRobot"][policy]
         for row, index in enumerate(TASKS):
             goal = get_family("PointRobot").task(index, "test").params
             for repeat in range(REPEATS):
@@ -101,14 +101,17 @@ def plot(seen: dict[str, dict[str, Rollouts]], path: Path) -> Path:
         axes.set(
             title=f"PointRobot, {policy}", xlabel="x [m]", ylabel="y [m]", xlim=(-2, 2), ylim=(-2, 2), aspect="equal"
         )
-    for policy, rollouts in seen["CheetahVel"].items():
-        speeds = rollouts.features[..., 0].reshape(len(rollouts.features), -1)
-        time = np.arange(1, len(speeds) + 1) * get_family("CheetahVel").dt
-        right.plot(time, speeds.mean(1), label=policy, lw=1.5, color={"random": "0.5", "scripted": "black"}[policy])
+    family = get_family("CheetahVel")
+    time = np.arange(1, family.horizon + 1) * family.dt
+    for policy, colour in (("random", "0.6"), ("scripted", "black")):  # these do not know the task
+        speeds = seen["CheetahVel"][policy].features[..., 0]
+        right.plot(time, speeds.mean((1, 2)), label=policy, lw=1.5, color=colour)
     for row, index in enumerate(TASKS):
-        wanted = get_family("CheetahVel").task(index, "test").params[0]
-        right.axhline(wanted, color=colours[row], ls="--", lw=1, label="wanted, by task" if row == 0 else None)
-    right.set(title="CheetahVel: one gait, six tasks", xlabel="time [s]", ylabel="mean forward velocity [m/s]")
-    right.legend(loc="upper right", fontsize="small")
+        speeds = seen["CheetahVel"]["expert"].features[:, row, :, 0]
+        right.plot(time, speeds.mean(1), color=colours[row], lw=1, label="expert, by task" if row == 0 else None)
+        wanted = family.task(index, "test").params[0]
+        right.axhline(wanted, color=colours[row], ls="--", lw=1, label="wanted" if row == 0 else None)
+    right.set(title="CheetahVel", xlabel="time [s]", ylabel="mean forward velocity [m/s]", ylim=(-0.6, 4.2))
+    right.legend(loc="upper left", fontsize="small", ncols=2)
     figure.savefig(path, dpi=130)
     return path

@@ -13,7 +13,8 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from offlinemeta.datasets.scripted import SCRIPTED
+from offlinemeta.datasets.behaviour import expert
+from offlinemeta.datasets.scripted import SCRIPTED, Scripted
 from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, env_id
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.render import write_film
@@ -84,35 +85,45 @@ def _describe(params: Array) -> str:
     return f"{len(params)}, in {' x '.join(ranges)}"
 
 
+def get_policy(family: TaskFamily, policy: str, seed: int) -> Scripted:
+    """Return a policy by kind: chance, a script, or the trained expert that knows its task.
+
+    Raises:
+        UnknownNameError: no such policy, or the family has none of that kind.
+    """
+    if policy == "random":
+        rng, size = np.random.default_rng(seed), family.action_space.shape[0]
+        return lambda observations, params, t: rng.uniform(-1, 1, (len(observations), size))
+    if policy == "scripted" and family.name in SCRIPTED:
+        return SCRIPTED[family.name]
+    if policy == "scripted":
+        raise UnknownNameError("Scripted policy of family", family.name, SCRIPTED)
+    if policy == "expert":
+        return expert(family)
+    raise UnknownNameError("Policy", policy, ("random", "scripted", "expert"))
+
+
 def film_episode(
     family: TaskFamily, path: Path, split: str, task: int, policy: str, seed: int, console: Console
 ) -> float:
     """Film one episode in real time and return its return.
 
     Raises:
-        UnknownNameError: no such policy, or the family has no script.
+        UnknownNameError: no such policy, or the family has none of that kind.
         RenderError: OpenGL is not available.
     """
-    if policy not in ("random", "scripted"):
-        raise UnknownNameError("Policy", policy, ("random", "scripted"))
-    if policy == "scripted" and family.name not in SCRIPTED:
-        raise UnknownNameError("Scripted policy of family", family.name, SCRIPTED)
+    act = get_policy(family, policy, seed)
     env = TaskEnv(family, split=split, task=task, render_mode="rgb_array")
     stride = math.ceil(env.metadata["render_fps"] / MAX_FPS)
     total = 0.0
 
     def pictures() -> Iterator[UInt8[Array, "H W 3"]]:
         nonlocal total
-        rng = np.random.default_rng(seed)
         observation, _ = env.reset(seed=seed)
         params = family.params([env.get_task()])
         yield draw(env)
         for t in track(range(family.horizon), f"filming {family.name}", console=console, transient=True):
-            if policy == "random":
-                action = rng.uniform(-1, 1, env.action_space.shape)
-            else:
-                action = SCRIPTED[family.name](observation[None], params, t)[0]
-            observation, reward, terminated, truncated, _ = env.step(action)
+            observation, reward, terminated, truncated, _ = env.step(act(observation[None], params, t)[0])
             total += reward
             if (t + 1) % stride == 0:
                 yield draw(env)

@@ -1,0 +1,117 @@
+"""Behaviour policies: task-conditioned networks from random to expert, which collect the datasets.
+
+They act in plain numpy and ship as small files, ``datasets/checkpoints/<family>.safetensors``: about ten checkpoints of
+one training run, with the command, versions and learning curve that made them in the metadata. ``train_behaviour.py``
+makes them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from offlinemeta.datasets.scripted import Scripted
+from offlinemeta.envs import TaskFamily
+from offlinemeta.envs.errors import UnknownNameError
+from offlinemeta.envs.shapes import Array, Float
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+
+CLIP = 10.0
+"""Normalised observations are clipped here, as in training."""
+
+
+@dataclass(frozen=True)
+class BehaviourPolicy:
+    """A tanh-squashed Gaussian policy on ``[observation, task]``: a = tanh(u), u ~ N(mean(x), exp(log_std)²).
+
+    Attributes:
+        weights: ``(W, b)`` of each layer, ``W`` ``[in, out]``; hidden layers are tanh.
+        log_std: ``[A]``.
+        mean, scale: ``[O + E]`` normalisation of the input.
+    """
+
+    weights: tuple[tuple[Array, Array], ...]
+    log_std: Float[Array, " A"]
+    mean: Float[Array, " X"]
+    scale: Float[Array, " X"]
+
+    def act(self, inputs: Float[Array, "N X"], rng: np.random.Generator | None) -> Float[Array, "N A"]:
+        """Return actions in (-1, 1): sampled, or those of the mean without a generator."""
+        x = np.clip((inputs - self.mean) / self.scale, -CLIP, CLIP).astype(np.float32)
+        for weight, bias in self.weights[:-1]:
+            x = np.tanh(x @ weight + bias)
+        u = x @ self.weights[-1][0] + self.weights[-1][1]
+        if rng is not None:
+            u = u + np.exp(self.log_std) * rng.standard_normal(u.shape, dtype=np.float32)
+        return np.tanh(u)
+
+
+def pack(policy: BehaviourPolicy, prefix: str) -> dict[str, Array]:
+    """Return a policy's arrays by name, in float16 but for the normalisation."""
+    arrays = {f"{prefix}.log_std": policy.log_std.astype(np.float16)}
+    for layer, (weight, bias) in enumerate(policy.weights):
+        arrays[f"{prefix}.{layer}.weight"] = weight.astype(np.float16)
+        arrays[f"{prefix}.{layer}.bias"] = bias.astype(np.float16)
+    arrays[f"{prefix}.mean"] = policy.mean.astype(np.float32)
+    arrays[f"{prefix}.scale"] = policy.scale.astype(np.float32)
+    return arrays
+
+
+def unpack(arrays: Mapping[str, Array], prefix: str) -> BehaviourPolicy:
+    """Return the policy that :func:`pack` packed, in float32."""
+    layers = sum(1 for name in arrays if name.startswith(f"{prefix}.") and name.endswith(".weight"))
+    parts = {name: arrays[f"{prefix}.{name}"].astype(np.float32) for name in ("log_std", "mean", "scale")}
+    weights = tuple(
+        (arrays[f"{prefix}.{i}.weight"].astype(np.float32), arrays[f"{prefix}.{i}.bias"].astype(np.float32))
+        for i in range(layers)
+    )
+    return BehaviourPolicy(weights, **parts)
+
+
+def save_checkpoints(path: Path, policies: list[BehaviourPolicy], metadata: Mapping[str, Any]) -> None:
+    """Write checkpoints in order, and what made them; the file is replaced at once or not at all."""
+    arrays = {name: array for i, policy in enumerate(policies) for name, array in pack(policy, f"{i:02}").items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    save_file(
+        {name: np.ascontiguousarray(array) for name, array in arrays.items()},
+        draft,
+        {"offlinemeta": json.dumps(metadata)},
+    )
+    draft.replace(path)
+
+
+def load_checkpoints(family: str) -> tuple[list[BehaviourPolicy], dict[str, Any]]:
+    """Return a family's checkpoints, from random to best, and the metadata of their training.
+
+    Raises:
+        UnknownNameError: the family has none.
+    """
+    path = CHECKPOINTS / f"{family}.safetensors"
+    if not path.exists():
+        raise UnknownNameError(
+            "Behaviour policy of family", family, sorted(p.stem for p in CHECKPOINTS.glob("*.safetensors"))
+        )
+    with safe_open(path, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = json.loads(file.metadata()["offlinemeta"])
+    count = len({name.split(".")[0] for name in arrays})
+    return [unpack(arrays, f"{i:02}") for i in range(count)], metadata
+
+
+def expert(family: TaskFamily) -> Scripted:
+    """Return the best checkpoint's mean action, as a policy of observations and task parameters.
+
+    Raises:
+        UnknownNameError: the family has no checkpoints.
+    """
+    best = load_checkpoints(family.name)[0][-1]
+    return lambda observations, params, t: best.act(np.concatenate([observations, family.encode(params)], axis=1), None)

@@ -1,0 +1,148 @@
+"""Behaviour policies: what ships does what its metadata says, and training can be killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from offlinemeta.datasets.behaviour import (
+    CHECKPOINTS,
+    BehaviourPolicy,
+    expert,
+    load_checkpoints,
+    pack,
+    save_checkpoints,
+    unpack,
+)
+from offlinemeta.envs import get_family
+from offlinemeta.envs.errors import UnknownNameError
+
+SHIPPED = sorted(path.stem for path in CHECKPOINTS.glob("*.safetensors"))
+
+
+def small_policy(seed: int = 0) -> BehaviourPolicy:
+    rng = np.random.default_rng(seed)
+    sizes = (5, 8, 3)
+    weights = tuple(
+        (rng.standard_normal((a, b)).astype(np.float32), rng.standard_normal(b).astype(np.float32))
+        for a, b in zip(sizes, sizes[1:], strict=False)
+    )
+    return BehaviourPolicy(weights, np.zeros(3, np.float32), np.ones(5, np.float32), np.full(5, 2.0, np.float32))
+
+
+def test_actions_by_hand() -> None:
+    """One layer: tanh(((x - mean) / scale) W + b)."""
+    policy = BehaviourPolicy(
+        ((np.array([[2.0], [0.5]], np.float32), np.array([0.1], np.float32)),),
+        log_std=np.array([-1.0], np.float32),
+        mean=np.array([1.0, 0.0], np.float32),
+        scale=np.array([2.0, 1.0], np.float32),
+    )
+    assert policy.act(np.array([[2.0, -1.0]]), None)[0, 0] == pytest.approx(np.tanh(2.0 * 0.5 - 0.5 + 0.1))
+    assert policy.act(np.array([[1e9, 0.0]]), None)[0, 0] == pytest.approx(np.tanh(20.1))  # inputs are clipped at 10
+    draws = policy.act(np.tile([[2.0, -1.0]], (4000, 1)), np.random.default_rng(0))
+    assert np.arctanh(draws).mean() == pytest.approx(0.6, abs=0.03)
+    assert np.arctanh(draws).std() == pytest.approx(np.exp(-1.0), abs=0.02)
+
+
+def test_checkpoints_survive_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("offlinemeta.datasets.behaviour.CHECKPOINTS", tmp_path)
+    policies = [small_policy(seed) for seed in range(3)]
+    save_checkpoints(tmp_path / "Some.safetensors", policies, {"seed": 7})
+    loaded, metadata = load_checkpoints("Some")
+    assert metadata == {"seed": 7}
+    assert [path.name for path in tmp_path.iterdir()] == ["Some.safetensors"]
+    inputs = np.random.default_rng(0).standard_normal((10, 5))
+    for policy, read in zip(policies, loaded, strict=True):
+        assert np.array_equal(read.act(inputs, None), unpack(pack(policy, "x"), "x").act(inputs, None))
+        assert read.act(inputs, None) == pytest.approx(policy.act(inputs, None), abs=0.02)  # float16 weights
+        assert np.array_equal(read.act(inputs, np.random.default_rng(1)), read.act(inputs, np.random.default_rng(1)))
+
+
+def test_a_family_without_checkpoints() -> None:
+    with pytest.raises(UnknownNameError, match="Behaviour policy of family 'PointRobot' does not exist"):
+        expert(get_family("PointRobot"))
+
+
+def test_some_checkpoints_ship() -> None:
+    assert "CheetahVel" in SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_checkpoints_go_from_random_to_expert_and_do_what_they_claim(name: str) -> None:
+    from offlinemeta.datasets.train_behaviour import evaluate
+
+    family = get_family(name)
+    policies, metadata = load_checkpoints(name)
+    assert (CHECKPOINTS / f"{name}.safetensors").stat().st_size < 1.1e6
+    assert metadata["command"].endswith(f"train_behaviour {name} --seed {metadata['seed']}")
+    assert {"mujoco", "stable-baselines3"} <= metadata["versions"].keys()
+    rows = metadata["checkpoints"]
+    assert len(rows) == len(policies) == 10
+    claimed = [row["return"] for row in rows]
+    assert int(np.argmin(claimed)) <= 1
+    assert int(np.argmax(claimed)) >= 8
+    steps = [row["steps"] for row in rows]
+    assert steps == sorted(steps)
+    assert steps[0] == 0
+    assert max(row["saturated"] for row in rows) < 0.05
+    gap = max(claimed) - min(claimed)
+    for i in (0, 9):
+        measured, _ = evaluate(family, policies[i], "train", 1, seed=11, stochastic=True)
+        assert measured.mean() == pytest.approx(claimed[i], abs=0.1 * gap)
+    measured, _ = evaluate(family, policies[9], "test", 1, seed=12, stochastic=True)
+    assert measured.mean() == pytest.approx(metadata["expert"]["test, sampled actions"], abs=0.1 * gap)
+
+
+def test_snapshots_are_chosen_evenly_in_return() -> None:
+    from offlinemeta.datasets.train_behaviour import spread
+
+    returns = [0.0, 1.0, 5.0, 2.0, 9.5, 7.4, 10.0, 9.0]
+    assert spread(returns, 5) == [0, 3, 2, 5, 6] or spread(returns, 5) == [0, 2, 3, 5, 6]
+    assert spread([3.0, 1.0], 5) == [0]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_training_continues_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    from offlinemeta.datasets import train_behaviour as module
+
+    monkeypatch.setitem(module.RECIPES, "PointRobot", module.Recipe(steps=6 * 128 * 100))
+    console = Console(record=True, quiet=False, file=(tmp_path / "log").open("w"))
+    keep, killed_at = module.Keeper.keep, 3
+
+    def killed(self: module.Keeper) -> None:
+        keep(self)
+        if len(self._state["curve"]) == killed_at:
+            raise KeyboardInterrupt
+
+    arguments = ("PointRobot", 0, tmp_path / "out", tmp_path / "done", 1, console)
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Keeper, "keep", killed)
+        with pytest.raises(KeyboardInterrupt):
+            module.train(*arguments)
+    assert not (tmp_path / "done").exists()
+    module.train(*arguments)
+    assert "continuing PointRobot at 25,600 steps" in console.export_text()
+    monkeypatch.setattr("offlinemeta.datasets.behaviour.CHECKPOINTS", tmp_path / "done")
+    policies, metadata = load_checkpoints("PointRobot")
+    assert [point["steps"] for point in metadata["curve"]] == [12_800 * i for i in range(7)]
+    assert len(policies) == len(metadata["checkpoints"]) >= 3
+    assert metadata["checkpoints"][-1]["return"] > metadata["checkpoints"][0]["return"] + 1  # it learns
+    # the numpy policy is the network that Stable-Baselines3 trained
+    saved = tmp_path / "out" / "PointRobot"
+    model = module.PPO.load(saved / (saved / "latest").read_text() / "model.zip", device="cpu")
+    import pickle
+
+    import torch
+
+    state = pickle.loads((saved / (saved / "latest").read_text() / "state.pkl").read_bytes())
+    last = unpack(state["snapshots"][-1], "s")
+    inputs = np.random.default_rng(0).uniform(-1, 1, (16, 4)).astype(np.float32)
+    normalised = torch.as_tensor((inputs - last.mean) / last.scale)
+    with torch.no_grad():
+        theirs = torch.tanh(model.policy.get_distribution(normalised).mode()).numpy()
+    assert last.act(inputs, None) == pytest.approx(theirs, abs=5e-3)
