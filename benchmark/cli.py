@@ -62,7 +62,9 @@ def envs(
     """List the task families, show one, or film it."""
     from offlinemeta.benchmark import show
     from offlinemeta.envs import get_family
+    from offlinemeta.envs.checks import check_count
     from offlinemeta.envs.errors import ArgumentError
+    from offlinemeta.envs.task import check_split
 
     if family is None:
         if film is not None:
@@ -70,9 +72,11 @@ def envs(
         Console(width=max(console.width, 100)).print(show.family_list(every))  # names stay whole
         return
     chosen = get_family(family)
+    check_split(split)
     if film is None:
         console.print(show.family_detail(chosen))
         return
+    check_count("seed", seed, least=0)
     total = show.film_episode(chosen, film, split, task, policy, seed, console)
     shown = f"{film}: {chosen.task(task, split)}, {policy} policy, return {total:.1f}"
     console.print(escape(shown), highlight=False, soft_wrap=True)

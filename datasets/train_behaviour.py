@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pickle
 import platform
 import shutil
@@ -30,6 +31,8 @@ from offlinemeta.datasets.behaviour import BehaviourPolicy, pack, save_checkpoin
 from offlinemeta.envs import TaskFamily, TaskVectorEnv, VectorTaskObservation, get_family
 from offlinemeta.envs.errors import MissingExtraError, UnknownNameError
 from offlinemeta.envs.shapes import Array, Float
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks; the cores are for the physics
 
 try:
     from stable_baselines3 import PPO
@@ -78,9 +81,8 @@ class SquashedTasks(VecEnv):
 
     def __init__(self, envs: VectorTaskObservation) -> None:
         box = spaces.Box(-U_LIMIT, U_LIMIT, envs.single_action_space.shape)
-        self.render_mode = None
-        super().__init__(envs.num_envs, envs.single_observation_space, box)
         self._envs = envs
+        super().__init__(envs.num_envs, envs.single_observation_space, box)
         self._return = np.zeros(envs.num_envs)
         self._length = np.zeros(envs.num_envs, dtype=int)
 
@@ -239,9 +241,6 @@ def train(name: str, seed: int, out: Path, destination: Path, threads: int | Non
     """
     if name not in RECIPES:
         raise UnknownNameError("Recipe of family", name, RECIPES)
-    import torch
-
-    torch.set_num_threads(1)
     recipe, family, folder = RECIPES[name], get_family(name), out / name
     batch = gymnasium.make_vec(f"OfflineMeta/{name}-v0", num_envs=ENVS, num_threads=threads)
     envs = SquashedTasks(VectorTaskObservation(batch))

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils import EzPickle
 
-from offlinemeta.envs.errors import ActionError, ResetNeededError, UnknownNameError
+from offlinemeta.envs.checks import (
+    check_actions,
+    check_count,
+    check_options,
+    check_render_mode,
+    check_seed,
+)
+from offlinemeta.envs.errors import ClosedError, ResetNeededError
 from offlinemeta.envs.family import TaskFamily
 from offlinemeta.envs.registry import get_family
 from offlinemeta.envs.render import RENDER_MODES, Renderer
-from offlinemeta.envs.shapes import Array, Float, Float32, UInt8
+from offlinemeta.envs.shapes import Array, Float32, UInt8
 from offlinemeta.envs.task import Task, TaskLike
 
 
-class TaskEnv(gymnasium.Env[Array, Array]):
+class TaskEnv(gymnasium.Env[Array, Array], EzPickle):
     """An environment whose MDP is one task of a family.
 
     The task is never in the observation. ``reset(options={"task": k})`` switches to task ``k`` of the split; a plain
@@ -40,6 +50,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         TaskError: no such task.
     """
 
+    _spec: EnvSpec | None = None
     metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 20}  # noqa: RUF012
 
     def __init__(
@@ -51,16 +62,30 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         width: int = 480,
         height: int = 480,
     ) -> None:
+        EzPickle.__init__(self, family, split, task, render_mode, width, height)  # a copy begins anew
         self.family = get_family(family)
-        self.observation_space, self.action_space = self.family.observation_space, self.family.action_space
+        self.observation_space = copy.deepcopy(self.family.observation_space)  # a space has a sampling seed of its own
+        self.action_space = copy.deepcopy(self.family.action_space)
         self.render_mode = check_render_mode(render_mode)
         self.metadata = {**self.metadata, "render_fps": frames_per_second(self.family)}
-        self._renderer = Renderer(render_mode, width, height) if render_mode is not None else None
+        size = check_count("width", width), check_count("height", height)
+        self._renderer = Renderer(render_mode, *size) if render_mode is not None else None
         self._task = self.family.task(task, split)
         self._simulator = self.family.simulator(num_envs=1, num_threads=1)
-        self._steps = 0
+        self._steps, self._closed = 0, False
         self._over: str | None = "Call reset() before the first step()."
         self._set(self._task)
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """How to make this environment again."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        if spec is not None and "task" in spec.kwargs:  # plain values survive JSON, a Task or a numpy integer does not
+            spec.kwargs = {**spec.kwargs, "split": self._task.split, "task": self._task.index}
+        self._spec = spec
 
     # --- tasks
 
@@ -85,15 +110,13 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         """Return the present task."""
         return self._task
 
-    def sample_tasks(self, n: int, rng: np.random.Generator | int | None = None) -> list[Task]:
+    def sample_tasks(self, n: Any, rng: np.random.Generator | int | None = None) -> list[Task]:
         """Draw ``n`` tasks of the present split, uniformly with replacement."""
         return self.family.sample_tasks(n, self._task.split, rng)
 
     # --- episodes
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Float32[Array, " O"], dict[str, Any]]:
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Float32[Array, " O"], dict[str, Any]]:
         """Begin an episode.
 
         Args:
@@ -102,12 +125,16 @@ class TaskEnv(gymnasium.Env[Array, Array]):
 
         Raises:
             UnknownNameError: another option.
+            ArgumentError: a seed that is no whole number of at least 0.
             TaskError: the family has no such task.
+            ClosedError: after close().
         """
-        super().reset(seed=seed)
+        self._check_open()
+        seed = check_seed(seed)
         task = check_options(options, ("task",)).get("task")
         if task is not None:
             self.set_task(task)
+        super().reset(seed=seed)
         self._simulator.reset(0, self.np_random)
         self._steps, self._over = 0, None
         if self.render_mode == "human":
@@ -126,6 +153,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
             ResetNeededError: before the first reset, after the end, or after a change of task.
             ActionError: a wrong shape, or entries that are not finite.
         """
+        self._check_open()
         if self._over is not None:
             raise ResetNeededError(self._over)
         actions = check_actions(action, self.family.action_space.shape)[None]
@@ -155,46 +183,18 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         markers = self.family.markers(self._task, self._steps * self.family.dt)
         return self._renderer.render(self._simulator.view(0), markers, 1 / self.metadata["render_fps"])
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError
+
     def close(self) -> None:
         """Release the simulator and the renderer."""
+        self._closed = True
         self._simulator.close()
         if self._renderer is not None:
             self._renderer.close()
 
 
-def check_render_mode(mode: str | None) -> str | None:
-    """Return the render mode, or raise UnknownNameError."""
-    if mode is not None and mode not in RENDER_MODES:
-        raise UnknownNameError("Render mode", mode, RENDER_MODES)
-    return mode
-
-
 def frames_per_second(family: TaskFamily) -> int:
     """Return the speed at which a film runs in real time; a point's steps have no real time, and get 5 a second."""
     return 5 if family.dt >= 1 else round(1 / family.dt)
-
-
-def check_options(options: dict[str, Any] | None, known: tuple[str, ...]) -> dict[str, Any]:
-    """Return reset options, or raise UnknownNameError for one that does not exist."""
-    for name in options or ():
-        if name not in known:
-            raise UnknownNameError("Reset option", name, known)
-    return options or {}
-
-
-def check_actions(actions: Any, shape: tuple[int, ...]) -> Float[Array, ...]:
-    """Return actions as float64, clipped to [-1, 1].
-
-    Raises:
-        ActionError: a wrong shape, or entries that are not finite.
-    """
-    try:
-        array = np.asarray(actions, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ActionError(f"Actions must be an array of numbers {shape}, not {actions!r}.") from error
-    if array.shape != shape:
-        raise ActionError(f"Actions have shape {array.shape}; expected {shape}.")
-    if not np.isfinite(array).all():
-        bad = np.argwhere(~np.isfinite(array))[0].tolist()
-        raise ActionError(f"The action at {bad} is {array[tuple(bad)]}. Actions must be finite numbers in [-1, 1].")
-    return np.minimum(np.maximum(array, -1.0), 1.0)

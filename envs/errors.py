@@ -39,6 +39,13 @@ class ResetNeededError(OfflineMetaError, gymnasium.error.ResetNeeded):
     """A step before the first reset, after the end of an episode, or after a change of task."""
 
 
+class ClosedError(OfflineMetaError, gymnasium.error.ClosedEnvironmentError):
+    """Use after close()."""
+
+    def __init__(self) -> None:
+        super().__init__("The environment is closed. Make it anew.")
+
+
 class NotRelabelableError(OfflineMetaError, TypeError):
     """The reward is not a function of recorded features (Meta-World), so it cannot be computed for another task."""
 

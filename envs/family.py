@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from gymnasium import spaces
 
-from offlinemeta.envs.errors import TaskError
+from offlinemeta.envs.checks import check_count
+from offlinemeta.envs.errors import ArgumentError, TaskError
 from offlinemeta.envs.shapes import Array, Bool, Float, Float32
 from offlinemeta.envs.task import TASK_FILES, Task, TaskLike, TaskLists, check_split, read_tasks
 
@@ -105,6 +106,10 @@ class TaskFamily(ABC):
         """
         return read_tasks(TASK_FILES / f"{self.name}.json", self.name, self.param_names)
 
+    @cached_property
+    def _all_tasks(self) -> frozenset[Task]:
+        return frozenset(task for tasks in self.tasks.values() for task in tasks)
+
     @abstractmethod
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
         """Draw the task parameters of each split by the family's formula (used once, to freeze the lists)."""
@@ -117,10 +122,9 @@ class TaskFamily(ABC):
             TaskError: the index is out of range, or the task is another family's.
         """
         if isinstance(task, Task):
-            listed = self.tasks.get(task.split, ())
             if task.family != self.name:
                 raise TaskError(f"{task} is a task of {task.family}, not of {self.name}.")
-            if not 0 <= task.index < len(listed) or listed[task.index] != task:
+            if task not in self._all_tasks:
                 raise TaskError(f"{task} is not in the frozen task lists of {self.name}. Take it from family.tasks.")
             return task
         listed = self.tasks[check_split(split)]
@@ -131,23 +135,29 @@ class TaskFamily(ABC):
             raise TaskError(f"{self.name} has {len(listed)} {split} tasks, so there is no task {task}. {there_are}")
         return listed[task]
 
-    def sample_tasks(self, n: int, split: str, rng: np.random.Generator | int | None) -> list[Task]:
+    def sample_tasks(self, n: Any, split: str, rng: np.random.Generator | int | None) -> list[Task]:
         """Draw ``n`` tasks of a split, uniformly with replacement.
 
         Raises:
             TaskError: the split has no tasks.
+            ArgumentError: ``n`` is no whole number of at least 0.
         """
         self.task(0, split)
+        check_count("n", n, least=0)
         listed = self.tasks[split]
         return [listed[i] for i in np.random.default_rng(rng).integers(len(listed), size=n)]
 
+    @cached_property
+    def num_params(self) -> int:
+        """How many parameters a task has."""
+        return len(self.param_names)
+
     def params(self, tasks: Sequence[Task]) -> Float[Array, "n P"]:
         """Stack the parameters of tasks."""
-        return np.array([task.params for task in tasks]).reshape(len(tasks), len(self.param_names))
+        return np.array([task.params for task in tasks]).reshape(len(tasks), self.num_params)
 
     # --- pure functions, over any leading axes ---------------------------------------------------------------------
 
-    @abstractmethod
     def reward(self, features: Float[Array, "*#batch F"], params: Float[Array, "*#batch P"]) -> Float[Array, "*#batch"]:
         """Compute the reward from recorded features, for any task.
 
@@ -157,7 +167,18 @@ class TaskFamily(ABC):
 
         Raises:
             NotRelabelableError: the family's reward is no such function.
+            ArgumentError: another number of features or parameters.
         """
+        sizes, expected = (features.shape[-1], params.shape[-1]), (len(self.feature_names), self.num_params)
+        if sizes != expected:
+            raise ArgumentError(f"{self.name}: features and parameters have {sizes} entries; expected {expected}.")
+        return self._reward(features, params)
+
+    @abstractmethod
+    def _reward(
+        self, features: Float[Array, "*#batch F"], params: Float[Array, "*#batch P"]
+    ) -> Float[Array, "*#batch"]:
+        """The family's formula."""
 
     def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
         """Describe tasks to a task-conditioned policy (:class:`TaskObservation`); by default, the parameters."""

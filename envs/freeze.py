@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from offlinemeta.envs.families.ml1 import ML1, vector_names
 from offlinemeta.envs.registry import FAMILIES, get_family
 from offlinemeta.envs.task import TASK_FILES, write_tasks
 
@@ -15,11 +16,7 @@ def freeze(name: str) -> None:
     """Draw a family's tasks by its formula and write them."""
     family = get_family(name)
     drawn = family.draw_tasks()
-    names = (
-        family.param_names
-        if not name.startswith("ML1-")
-        else [f"rand_vec[{i}] [m]" for i in range(drawn["train"].shape[1])]
-    )
+    names = vector_names(drawn["train"].shape[1]) if isinstance(family, ML1) else family.param_names
     path = TASK_FILES / f"{family.name}.json"
     write_tasks(path, family.name, names, {split: rows.tolist() for split, rows in drawn.items()})
     print(f"{path}: " + ", ".join(f"{len(rows)} {split}" for split, rows in drawn.items()))

@@ -75,10 +75,18 @@ class MujocoFamily(TaskFamily):
         """Return what the agent sees of a state."""
 
     @abstractmethod
-    def features(self, before: State, actions: Float[Array, "... A"], after: State) -> Float32[Array, "... F"]:
-        """Return all that the reward of a step depends on, in the order of ``feature_names``."""
+    def features(
+        self, before: State, actions: Float[Array, "... A"], after: State, ended: Bool[Array, "..."]
+    ) -> Float32[Array, "... F"]:
+        """Return all that the reward of a step depends on, in the order of ``feature_names``.
 
-    def terminated(self, state: State) -> Bool[Array, ...]:
+        Args:
+            before, after: the states around the step; equal where the simulation diverged.
+            actions: in [-1, 1].
+            ended: where the step terminated the episode, a divergence included.
+        """
+
+    def terminated(self, state: State) -> Bool[Array, "..."]:
         """Tell where the MDP has ended; by default nowhere."""
         return np.zeros(state.qpos.shape[:-1], dtype=bool)
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import threading
 import time
 import warnings
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import gymnasium
@@ -23,7 +26,7 @@ import mujoco
 import numpy as np
 from mujoco.rollout import Rollout
 
-from offlinemeta.envs.errors import ReferenceWarning
+from offlinemeta.envs.errors import ClosedError, ReferenceWarning
 from offlinemeta.envs.family import Transition
 from offlinemeta.envs.mujoco_family import STATE_LIMIT, MujocoFamily, Physics, State
 from offlinemeta.envs.render import View
@@ -114,7 +117,8 @@ class MujocoSimulator:
         if family.tracked_body is not None:
             self._team.run(self._com_jobs)
         now = self._now(self._state, self._com)
-        return Transition(family.features(before, actions, now), family.terminated(now) | diverged, diverged)
+        ended = family.terminated(now) | diverged
+        return Transition(family.features(before, actions, now, ended), ended, diverged)
 
     def observe(self) -> Float32[Array, "N O"]:
         """The observations of the present states."""
@@ -139,6 +143,22 @@ class MujocoSimulator:
         self._team.close()
 
 
+@dataclass
+class Batch:
+    """The chunks of one run, and who has finished with them; a new one each run, so that nothing is left over."""
+
+    jobs: deque[Job]
+    helpers: int
+    finished: list[int] = field(default_factory=list)
+    errors: list[BaseException] = field(default_factory=list)
+
+    def wait(self, patience: float = float("inf")) -> None:
+        """Return when all helpers have finished, at most a chunk from now; to sleep and be woken would take longer."""
+        deadline = time.monotonic() + patience
+        while len(self.finished) < self.helpers and time.monotonic() < deadline:
+            time.sleep(0)
+
+
 class RolloutTeam:
     """Runs chunks of a batch on the calling thread and its helpers, whoever is free.
 
@@ -149,41 +169,48 @@ class RolloutTeam:
     def __init__(self, model: mujoco.MjModel, num_threads: int) -> None:
         self._rollouts = [Rollout(nthread=0).rollout_.rollout for _ in range(num_threads)]
         self._data = [[mujoco.MjData(model)] for _ in range(num_threads)]
-        self._jobs: deque[Job] = deque()
-        self._errors: list[BaseException] = []
         self._closed = False
-        self._start = [threading.Lock() for _ in range(num_threads - 1)]
-        self._finished = [threading.Lock() for _ in range(num_threads - 1)]
-        for lock in (*self._start, *self._finished):
-            lock.acquire()
-        for helper in range(1, num_threads):
-            threading.Thread(target=self._help, args=(helper,), daemon=True, name=f"rollout-{helper}").start()
+        self._hire()
+
+    def _hire(self) -> None:
+        self._process = os.getpid()
+        self._inboxes: list[SimpleQueue[Batch | None]] = [SimpleQueue() for _ in self._rollouts[1:]]
+        for helper, inbox in enumerate(self._inboxes, start=1):
+            threading.Thread(target=self._help, args=(helper, inbox), daemon=True, name=f"rollout-{helper}").start()
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run all jobs and return when they are done."""
-        self._jobs.extend(jobs)
-        helpers = self._start[: len(jobs) - 1]
-        for lock in helpers:
-            lock.release()
-        self._work(0)
-        for lock in self._finished[: len(helpers)]:
-            while not lock.acquire(blocking=False):  # at most a chunk away; to sleep and be woken would take longer
-                time.sleep(0)
-        if self._errors:
-            raise self._errors.pop()
+        """Run all jobs and return when they are done.
 
-    def _help(self, helper: int) -> None:
-        while True:
-            self._start[helper - 1].acquire()
-            if self._closed:
-                return
-            self._work(helper)
-            self._finished[helper - 1].release()
+        Raises:
+            ClosedError: the team has been closed.
+        """
+        if self._closed:
+            raise ClosedError
+        if self._process != os.getpid():  # forked: threads stay behind
+            self._hire()
+        inboxes = self._inboxes[: len(jobs) - 1]
+        batch = Batch(deque(jobs), helpers=len(inboxes))
+        try:
+            for inbox in inboxes:
+                inbox.put(batch)
+            self._work(0, batch)
+            batch.wait()
+        except BaseException:  # an interrupt: no helper may write into the arrays of a later step
+            batch.jobs.clear()
+            batch.wait(patience=1.0)
+            raise
+        if batch.errors:
+            raise batch.errors[0]
 
-    def _work(self, worker: int) -> None:
+    def _help(self, helper: int, inbox: SimpleQueue[Batch | None]) -> None:
+        while (batch := inbox.get()) is not None:
+            self._work(helper, batch)
+            batch.finished.append(helper)
+
+    def _work(self, worker: int, batch: Batch) -> None:
         rollout, data = self._rollouts[worker], self._data[worker]
         # the caller takes chunks from the front, helpers from the back, so that most models stay in one core's cache
-        take = self._jobs.popleft if worker == 0 else self._jobs.pop
+        take = batch.jobs.popleft if worker == 0 else batch.jobs.pop
         while True:
             try:
                 models, *rest = take()
@@ -191,15 +218,14 @@ class RolloutTeam:
                 return
             try:
                 rollout(models, data, *rest, None)
-            except BaseException as error:
-                self._errors.append(error)
+            except Exception as error:
+                batch.errors.append(error)
 
     def close(self) -> None:
-        """Let the helpers go."""
-        if not self._closed:
-            self._closed = True
-            for lock in self._start:
-                lock.release()
+        """Let the helpers go, each when it has finished what it is at."""
+        self._closed = True
+        for inbox in self._inboxes:
+            inbox.put(None)
 
 
 @cache
@@ -236,17 +262,19 @@ def load_model(physics: Physics, tracked_body: str | None = None) -> mujoco.MjMo
 
 def kinematics(model: mujoco.MjModel) -> mujoco.MjModel:
     """Return a copy without forces and contacts, a step of which computes position sensors and little more."""
-    flags = mujoco.mjtDisableBit
     idle = copy.copy(model)
     idle.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
-    off = (
-        flags.mjDSBL_CONSTRAINT,
-        flags.mjDSBL_CONTACT,
-        flags.mjDSBL_PASSIVE,
-        flags.mjDSBL_GRAVITY,
-        flags.mjDSBL_ACTUATION,
-    )
-    idle.opt.disableflags = sum(int(flag) for flag in off)
+    names = (
+        "CONSTRAINT",
+        "CONTACT",
+        "GRAVITY",
+        "ACTUATION",
+        "PASSIVE",
+        "SPRING",
+        "DAMPER",
+    )  # the last three by version
+    flags = (getattr(mujoco.mjtDisableBit, f"mjDSBL_{name}", 0) for name in names)
+    idle.opt.disableflags = sum(int(flag) for flag in flags)
     return idle
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import traceback
 import weakref
 from collections.abc import Callable, Sequence
@@ -12,11 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from offlinemeta.envs.errors import OfflineMetaError, RenderError
+from offlinemeta.envs.errors import ClosedError, OfflineMetaError, RenderError
 from offlinemeta.envs.family import Simulator, Transition
 from offlinemeta.envs.render import View
 from offlinemeta.envs.shapes import Array, Float, Float32
 from offlinemeta.envs.task import Task
+
+Call = tuple[str, tuple[Any, ...]]
+"""A method of the simulator, and its arguments."""
 
 
 class WorkerError(OfflineMetaError, RuntimeError):
@@ -26,8 +30,7 @@ class WorkerError(OfflineMetaError, RuntimeError):
 class ProcessPool:
     """Splits N environments over processes, each with a simulator of its own for its share.
 
-    A worker answers every request with ``(result, error)``; resets are sent ahead and their answers read with the next
-    step or observation, so that all processes reset at once.
+    Tasks and resets are noted and travel with the next step or observation, so that all processes reset at once.
 
     Args:
         make: builds the simulator of ``n`` environments in its process; must be picklable.
@@ -56,76 +59,68 @@ class ProcessPool:
             theirs.close()
             self._pipes.append(ours)
             self._processes.append(process)
-        self._owed = [1] * len(shares)  # answers not yet read; the first says that the simulator is built
         self._finalizer = weakref.finalize(self, _stop, self._pipes, self._processes)
-        self._settle()
+        self._noted: list[list[Call]] = [[] for _ in shares]
+        self._broken = False
+        self._exchange([[] for _ in shares])  # returns when all simulators are built
 
-    def _send(self, worker: int, name: str, *args: Any) -> None:
-        try:
-            self._pipes[worker].send((name, args))
-        except OSError as error:
-            raise self._died(worker) from error
-        self._owed[worker] += 1
-
-    def _receive(self, worker: int) -> Any:
-        """Read all answers that a worker owes and return the last."""
-        result = None
-        while self._owed[worker]:
-            try:
-                result, error = self._pipes[worker].recv()
-            except (EOFError, OSError) as broken:
-                raise self._died(worker) from broken
-            self._owed[worker] -= 1
+    def _exchange(self, calls: Sequence[list[Call]]) -> list[Any]:
+        """Make calls in each process, after what was noted for it, and return each process's last result."""
+        if not self._finalizer.alive:
+            raise ClosedError
+        if self._broken:
+            raise WorkerError("A step was interrupted half-way, so the processes disagree. Make the environment anew.")
+        self._broken = True  # until all have answered: an interrupt leaves it so
+        results, errors = [], []
+        for worker, last in enumerate(calls):
+            noted, self._noted[worker] = self._noted[worker], []
+            self._reach(worker, self._pipes[worker].send, noted + last)
+        for worker in range(len(calls)):
+            result, error = self._reach(worker, self._pipes[worker].recv)
+            results.append(result)
             if error is not None:
-                raise WorkerError(f"A simulator process failed:\n{error}")
-        return result
+                errors.append(error)
+        self._broken = False
+        if errors:
+            raise WorkerError(f"A simulator process failed:\n{errors[0]}")
+        return results
 
-    def _died(self, worker: int) -> WorkerError:
-        code = self._processes[worker].exitcode
-        return WorkerError(
-            f"Simulator process {worker} is gone (exit code {code}). Make the environment anew; if it went at the "
-            f"start, put the code of your script under: if __name__ == '__main__':"
-        )
-
-    def _settle(self) -> None:
-        for worker in range(len(self._pipes)):
-            self._receive(worker)
-
-    def _gather(self, name: str) -> list[Any]:
-        self._settle()
-        for worker in range(len(self._pipes)):
-            self._send(worker, name)
-        return [self._receive(worker) for worker in range(len(self._pipes))]
+    def _reach(self, worker: int, act: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return act(*args)
+        except (EOFError, OSError) as error:
+            code = self._processes[worker].exitcode
+            raise WorkerError(
+                f"Simulator process {worker} is gone (exit code {code}). Make the environment anew; if it went at the "
+                f"start, put the code of your script under: if __name__ == '__main__':"
+            ) from error
 
     def set_task(self, i: int, task: Task) -> None:
         """Give environment ``i`` a task."""
         worker, local = self._home[i]
-        self._send(worker, "set_task", local, task)
+        self._noted[worker].append(("set_task", (local, task)))
 
     def reset(self, i: int, rng: np.random.Generator) -> None:
         """Reset environment ``i``. The generator is copied: simulators with random resets cannot be pooled."""
         worker, local = self._home[i]
-        self._send(worker, "reset", local, rng)
+        self._noted[worker].append(("reset", (local, rng)))
 
     def step(self, actions: Float[Array, "N A"]) -> Transition:
         """Step all environments at once."""
-        self._settle()
-        for worker, rows in enumerate(self._rows):
-            self._send(worker, "step", actions[rows])
-        parts: list[Transition] = [self._receive(worker) for worker in range(len(self._pipes))]
+        parts: list[Transition] = self._exchange([[("step", (actions[rows],))] for rows in self._rows])
         return Transition(
             features=np.concatenate([part.features for part in parts]),
             terminated=np.concatenate([part.terminated for part in parts]),
             diverged=np.concatenate([part.diverged for part in parts]),
             rewards=None
             if parts[0].rewards is None
-            else np.concatenate([p.rewards for p in parts if p.rewards is not None]),
+            else np.concatenate([part.rewards for part in parts if part.rewards is not None]),
             info={key: np.concatenate([part.info[key] for part in parts]) for key in parts[0].info},
         )
 
     def observe(self) -> Float32[Array, "N O"]:
         """The observations of all environments."""
-        return np.concatenate(self._gather("observe"))
+        return np.concatenate(self._exchange([[("observe", ())] for _ in self._rows]))
 
     def view(self, i: int) -> View:
         """Raise RenderError: a view cannot leave its process."""
@@ -147,22 +142,20 @@ def _stop(pipes: list[Connection], processes: list[BaseProcess]) -> None:
 
 
 def _work(pipe: Connection, make: Callable[[int], Simulator], num_envs: int) -> None:
-    """The life of a worker: build a simulator, then call its methods until the pipe closes."""
-    call: Callable[..., Any] = make
-    args: tuple[Any, ...] = (num_envs,)
+    """The life of a worker: build a simulator, then make calls on it until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's business
     simulator: Simulator | None = None
     try:
         while True:
+            calls = pipe.recv()
             result, error = None, None
             try:
-                result = call(*args)
+                simulator = simulator or make(num_envs)
+                for name, args in calls:
+                    result = getattr(simulator, name)(*args)
             except Exception:
                 error = traceback.format_exc()
-            if simulator is None and error is None:
-                simulator, result = result, None
             pipe.send((result, error))
-            name, args = pipe.recv()
-            call = getattr(simulator, name)
-    except (EOFError, OSError, KeyboardInterrupt):
+    except (EOFError, OSError):
         if simulator is not None:
             simulator.close()

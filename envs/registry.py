@@ -44,7 +44,7 @@ def get_family(name: str | TaskFamily) -> TaskFamily:
     """
     if isinstance(name, TaskFamily):
         return name
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise UnknownNameError("Family", name, FAMILIES)
     return FAMILIES[name]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from offlinemeta.envs.errors import MissingExtraError, RenderError
+from offlinemeta.envs.errors import ArgumentError, MissingExtraError, RenderError
 from offlinemeta.envs.shapes import Array, UInt8
 
 if TYPE_CHECKING:
@@ -176,11 +176,11 @@ def write_film(path: str | Path, pictures: Iterable[UInt8[Array, "H W 3"]], fps:
 
     Raises:
         MissingExtraError: imageio is not installed.
-        ValueError: another format.
+        ArgumentError: another format.
     """
     path = Path(path)
     if path.suffix not in (".mp4", ".gif"):
-        raise ValueError(f"A film is a .mp4 or a .gif, not {path.name!r}.")
+        raise ArgumentError(f"A film is a .mp4 or a .gif, not {path.name!r}.")
     try:
         import imageio.v2 as imageio
     except ImportError as error:

@@ -71,8 +71,13 @@ def write_tasks(
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
-def read_tasks(path: Path, family: str, param_names: Sequence[str]) -> TaskLists:
+def read_tasks(path: Path, family: str, param_names: Sequence[str] | None) -> TaskLists:
     """Read a family's frozen task lists.
+
+    Args:
+        path: the JSON file.
+        family: whose it must be.
+        param_names: what its tasks must have; None where the file decides.
 
     Raises:
         TaskFileError: the file is missing, is no JSON, or is not this family's.
@@ -90,16 +95,17 @@ def read_tasks(path: Path, family: str, param_names: Sequence[str]) -> TaskLists
         raise fail(error) from error
     if not isinstance(content, dict) or content.get("family") != family:
         raise fail(f"it is not a task list of {family}")
-    if content.get("params") != list(param_names):
-        raise fail(f"its parameters are {content.get('params')}, not {list(param_names)}")
+    names = content.get("params")
+    if not isinstance(names, list) or not names or names != list(names if param_names is None else param_names):
+        raise fail(f"its parameters are {names!r}" + ("" if param_names is None else f", not {list(param_names)}"))
     tasks = {}
     for split in SPLITS:
         rows = content.get(split)
-        if not isinstance(rows, list):
+        if not isinstance(rows, list) or (not rows and split != "ood"):
             raise fail(f"the list of {split} tasks is missing")
         for index, row in enumerate(rows):
             numbers = isinstance(row, list) and all(isinstance(p, float) and math.isfinite(p) for p in row)
-            if not numbers or len(row) != len(param_names):
-                raise fail(f"{split} task {index} is {row!r}, not {len(param_names)} finite numbers")
+            if not numbers or len(row) != len(names):
+                raise fail(f"{split} task {index} is {row!r}, not {len(names)} finite numbers")
         tasks[split] = tuple(Task(family, split, index, tuple(row)) for index, row in enumerate(rows))
     return tasks

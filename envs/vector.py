@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.utils import seeding
+from gymnasium.utils import EzPickle, seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from offlinemeta.envs.env import check_actions, check_options, check_render_mode, frames_per_second
-from offlinemeta.envs.errors import ArgumentError, ResetNeededError, TaskError, UnknownNameError
+from offlinemeta.envs.checks import (
+    check_actions,
+    check_autoreset_mode,
+    check_count,
+    check_horizon,
+    check_mask,
+    check_options,
+    check_render_mode,
+    check_seeds,
+    say_that_nothing_renders,
+)
+from offlinemeta.envs.env import frames_per_second
+from offlinemeta.envs.errors import ArgumentError, ClosedError, ResetNeededError, TaskError
 from offlinemeta.envs.family import TaskFamily, Transition
 from offlinemeta.envs.registry import get_family
 from offlinemeta.envs.render import RENDER_MODES, Renderer
@@ -23,7 +35,7 @@ from offlinemeta.envs.task import Task, TaskLike, check_split
 Tasks = TaskLike | Sequence[TaskLike] | Array
 
 
-class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
+class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array], EzPickle):
     """N environments of a family, stepped at once; trajectories are those of N single ones of the same seeds.
 
     Infos are arrays with a mask each, as in Gymnasium: ``task`` ``[N]``, ``features`` ``[N, F]``, ``diverged`` ``[N]``.
@@ -53,17 +65,30 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         num_envs: int = 1,
         split: str = "train",
         task: Tasks | None = None,
-        max_episode_steps: int | None = None,
+        max_episode_steps: Any = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         render_mode: str | None = None,
         width: int = 480,
         height: int = 480,
         num_threads: int | None = None,
     ) -> None:
+        EzPickle.__init__(
+            self,
+            family,
+            num_envs,
+            split,
+            task,
+            max_episode_steps,
+            autoreset_mode,
+            render_mode,
+            width,
+            height,
+            num_threads,
+        )  # a copy begins anew
         self.family = get_family(family)
         self.num_envs = check_count("num_envs", num_envs)
-        self._horizon = self._check_horizon(max_episode_steps)
-        self._mode = _check_autoreset_mode(autoreset_mode)
+        self._horizon = check_horizon(max_episode_steps, self.family.name, self.family.horizon)
+        self._mode = check_autoreset_mode(autoreset_mode)
         self.render_mode = check_render_mode(render_mode)
         if render_mode == "human":
             raise ArgumentError(
@@ -74,10 +99,8 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
             "render_fps": frames_per_second(self.family),
             "autoreset_mode": self._mode,
         }
-        self.single_observation_space, self.single_action_space = (
-            self.family.observation_space,
-            self.family.action_space,
-        )
+        self.single_observation_space = copy.deepcopy(self.family.observation_space)  # each has a sampling seed
+        self.single_action_space = copy.deepcopy(self.family.action_space)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
@@ -85,7 +108,8 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         tasks = self._as_tasks(np.arange(num_envs) % max(1, len(self.family.tasks[split])) if task is None else task)
         threads = check_count("num_threads", num_threads) if num_threads is not None else available_cores()
         self._simulator = self.family.simulator(num_envs, min(threads, num_envs))
-        self._renderer = Renderer("rgb_array", width, height) if render_mode is not None else None
+        size = check_count("width", width), check_count("height", height)
+        self._renderer = Renderer("rgb_array", *size) if render_mode is not None else None
 
         self._tasks: list[Task] = list(tasks)
         self._params = self.family.params(tasks)
@@ -119,10 +143,14 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """Draw ``n`` tasks of the split (by default one for each env), uniformly with replacement."""
         return self.family.sample_tasks(self.num_envs if n is None else n, self._split, rng)
 
-    def _as_tasks(self, tasks: Tasks) -> list[Task]:
+    def _as_tasks(self, tasks: Any) -> list[Task]:
         if isinstance(tasks, (int, np.integer, Task)):
             return [self.family.task(tasks, self._split)] * self.num_envs
-        if isinstance(tasks, str) or not isinstance(tasks, (Sequence, np.ndarray)):
+        if (
+            isinstance(tasks, str)
+            or not isinstance(tasks, (Sequence, np.ndarray))
+            or (isinstance(tasks, np.ndarray) and tasks.ndim != 1)
+        ):
             raise TaskError(f"Tasks are an index, a Task, or a sequence of {self.num_envs} of them; not {tasks!r}.")
         if len(tasks) != self.num_envs:
             raise TaskError(
@@ -139,9 +167,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
 
     # --- episodes
 
-    def reset(
-        self, *, seed: Any = None, options: dict[str, Any] | None = None
-    ) -> tuple[Float32[Array, "N O"], dict[str, Any]]:
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Float32[Array, "N O"], dict[str, Any]]:
         """Begin an episode in all environments, or in those of a mask.
 
         Args:
@@ -151,17 +177,18 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         Raises:
             UnknownNameError: another option.
             TaskError: no such task, or another number of tasks.
-            ArgumentError: a mask or a sequence of seeds of another length.
+            ArgumentError: a bad seed, or a mask or a sequence of seeds of another length.
+            ClosedError: after close().
         """
+        self._check_open()
         options = check_options(options, ("task", "reset_mask"))
-        mask = self._check_mask(options.get("reset_mask"))
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else seed
-        if seeds is not None and len(seeds) != self.num_envs:
-            raise ArgumentError(f"{len(seeds)} seeds were given for {self.num_envs} environments.")
-        if options.get("task") is not None:
-            self._set(self._as_tasks(options["task"]), mask)
+        mask = check_mask(options.get("reset_mask"), self.num_envs)
+        seeds = check_seeds(seed, self.num_envs)
+        tasks = self._as_tasks(options["task"]) if options.get("task") is not None else None
+        if tasks is not None:  # nothing has changed until all is known to be good
+            self._set(tasks, mask)
         for i in np.flatnonzero(mask).tolist():
-            if seeds is not None and seeds[i] is not None:
+            if seeds[i] is not None:
                 self._rngs[i], _ = seeding.np_random(seeds[i])
         self._restart(mask)
         return self._simulator.observe(), self._info(None, mask)
@@ -245,7 +272,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
             RenderError: OpenGL is not available; the message names the remedy.
         """
         if self._renderer is None:
-            gymnasium.logger.warn("render() shows nothing without a render mode. Make it with render_mode='rgb_array'.")
+            say_that_nothing_renders()
             return None
         pictures = []
         for i, task in enumerate(self._tasks):
@@ -261,7 +288,12 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
 
     # --- checks
 
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ClosedError
+
     def _check_ready(self) -> None:
+        self._check_open()
         if self._stale.any():
             which = np.flatnonzero(self._stale).tolist()
             raise ResetNeededError(f"Call reset() first: environments {which} have no running episode of their task.")
@@ -272,43 +304,9 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
                 f"reset(options={{'reset_mask': mask}}) with a mask that is True there."
             )
 
-    def _check_mask(self, mask: Any) -> Bool[Array, " N"]:
-        if mask is None:
-            return self._all
-        mask = np.asarray(mask)
-        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.any():
-            raise ArgumentError(
-                f"reset_mask must be {self.num_envs} bools, at least one True; got {mask.dtype} {mask.shape}: {mask}."
-            )
-        return mask
-
-    def _check_horizon(self, max_episode_steps: int | None) -> int:
-        horizon = self.family.horizon
-        if max_episode_steps is None:
-            return horizon
-        if not 1 <= max_episode_steps <= horizon:
-            raise ArgumentError(
-                f"max_episode_steps={max_episode_steps} must lie between 1 and {self.family.name}'s {horizon}."
-            )
-        return max_episode_steps
-
-
-def check_count(name: str, count: Any) -> int:
-    """Return a positive int, or raise ArgumentError."""
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-        raise ArgumentError(f"{name}={count!r} must be a whole number of at least 1.")
-    return int(count)
-
 
 def available_cores() -> int:
     """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _check_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
-    try:
-        return AutoresetMode(mode)
-    except ValueError as error:
-        raise UnknownNameError("Autoreset mode", mode, [m.value for m in AutoresetMode]) from error

@@ -10,11 +10,12 @@ from gymnasium import spaces
 from gymnasium.vector import VectorWrapper
 from gymnasium.vector.utils import batch_space
 
+from offlinemeta.envs.checks import check_count
 from offlinemeta.envs.env import TaskEnv
 from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.envs.family import TaskFamily
 from offlinemeta.envs.shapes import Array, Float32
-from offlinemeta.envs.vector import TaskVectorEnv, check_count
+from offlinemeta.envs.vector import TaskVectorEnv
 
 
 class TaskObservation(gymnasium.ObservationWrapper[Array, Array, Array], gymnasium.utils.RecordConstructorArgs):
@@ -28,7 +29,7 @@ class TaskObservation(gymnasium.ObservationWrapper[Array, Array, Array], gymnasi
         gymnasium.utils.RecordConstructorArgs.__init__(self)
         gymnasium.ObservationWrapper.__init__(self, env)
         self._task_env = _task_env(env)
-        self.observation_space = task_observation_space(self._task_env.family)
+        self.observation_space = with_task(env.observation_space, self._task_env.family)
 
     def observation(self, observation: Float32[Array, " O"]) -> Float32[Array, " O_plus_E"]:
         """Return ``[observation, task]``."""
@@ -48,7 +49,7 @@ class VectorTaskObservation(VectorWrapper[Any, Any, Any, Any, Any]):
         if not isinstance(env.unwrapped, TaskVectorEnv):
             raise ArgumentError(f"{env} is no batch of an offlinemeta family. Make it with gym.make_vec.")
         self._task_env: TaskVectorEnv = env.unwrapped
-        self.single_observation_space = task_observation_space(self._task_env.family)
+        self.single_observation_space = with_task(env.single_observation_space, self._task_env.family)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
 
     def _append(self, observations: Float32[Array, "N O"]) -> Float32[Array, "N O_plus_E"]:
@@ -65,7 +66,7 @@ class VectorTaskObservation(VectorWrapper[Any, Any, Any, Any, Any]):
         observations, rewards, terminated, truncated, info = self.env.step(actions)
         observations = self._append(observations)
         if "final_obs" in info:
-            size = self._task_env.family.observation_space.shape[0]
+            size = info["final_obs"][info["_final_obs"]][0].shape[0]
             for i in np.flatnonzero(info["_final_obs"]):
                 info["final_obs"][i] = np.concatenate([info["final_obs"][i], observations[i, size:]])
         return observations, rewards, terminated, truncated, info
@@ -89,9 +90,8 @@ class MetaEpisode(gymnasium.Wrapper[Array, Array, Array, Array], gymnasium.utils
         gymnasium.Wrapper.__init__(self, env)
         self._k = check_count("k", k)
         self._episode = 0
-        inner = _task_env(env).family.observation_space if env.observation_space is None else env.observation_space
-        if not isinstance(inner, spaces.Box):
-            raise ArgumentError(f"MetaEpisode needs a Box observation space, not {inner}.")
+        _task_env(env)  # only these keep their task over a reset
+        inner = flat_box(env.observation_space)
         low, high = np.append(inner.low, [-np.inf, 0.0]), np.append(inner.high, [np.inf, 1.0])
         self.observation_space = spaces.Box(low.astype(np.float32), high.astype(np.float32))
 
@@ -123,8 +123,19 @@ def _task_env(env: gymnasium.Env[Any, Any]) -> TaskEnv:
     return env.unwrapped
 
 
-def task_observation_space(family: TaskFamily) -> spaces.Box:
+def flat_box(space: spaces.Space[Any]) -> spaces.Box:
+    """Return a vector space.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        raise ArgumentError(f"The wrapper needs observations that are vectors, not {space}.")
+    return space
+
+
+def with_task(space: spaces.Space[Any], family: TaskFamily) -> spaces.Box:
     """Return the space of ``[observation, task]``; the task's entries are unbounded."""
     size = family.encode(family.params([family.task(0)])).shape[-1]
-    inner, unbounded = family.observation_space, np.full(size, np.inf, dtype=np.float32)
+    inner, unbounded = flat_box(space), np.full(size, np.inf, dtype=np.float32)
     return spaces.Box(np.append(inner.low, -unbounded), np.append(inner.high, unbounded))

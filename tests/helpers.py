@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from beartype import BeartypeConf, beartype
 
@@ -15,3 +18,15 @@ def by_family(*names: str) -> pytest.MarkDecorator:
 
     params = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names or FAMILIES]
     return pytest.mark.parametrize("family", params, indirect=True, scope="module")
+
+
+def echo(num_envs: int) -> Any:
+    """A simulator whose reward is its action, for the pool of processes."""
+    from offlinemeta.envs import get_family
+    from offlinemeta.envs.families.point import PointSimulator
+
+    class Echo(PointSimulator):
+        def step(self, actions: Any) -> Any:
+            return replace(super().step(actions), rewards=actions[:, 0])
+
+    return Echo(get_family("PointRobot"), num_envs)

@@ -25,6 +25,7 @@ from offlinemeta.envs.errors import (
     TaskFileError,
     UnknownNameError,
 )
+from offlinemeta.envs.families.ml1 import ML1
 from offlinemeta.envs.families.point import PointRobot
 from offlinemeta.envs.render import write_film
 
@@ -65,6 +66,9 @@ def test_task_indices(point: gym.Env) -> None:
         gym.make("OfflineMeta/AntDir-v0", split="ood")
     with raises(TaskError, "not True"):
         point.unwrapped.set_task(True)
+    for bad in (np.array(1), "train", 1.5, {0: 1}):
+        with raises(TaskError, "Tasks are an index, a Task, or a sequence of 3"):
+            gym.make_vec("OfflineMeta/PointRobot-v0", num_envs=3).unwrapped._as_tasks(bad)
     with raises(TaskError, "2 tasks were given for 3 environments"):
         TaskVectorEnv("PointRobot", num_envs=3, task=[0, 1])
     with raises(TaskError, "0 ood tasks"):
@@ -99,8 +103,10 @@ def test_actions_that_are_not_finite(bad: float, point: gym.Env) -> None:
 def test_actions_of_the_wrong_shape_or_kind(point: gym.Env) -> None:
     with raises(ActionError, "Actions have shape (3,); expected (2,)"):
         point.step(np.zeros(3))
-    with raises(ActionError, "must be an array of numbers"):
-        point.unwrapped.step("left")
+    for bad in ("left", ["0.1", "0.2"], [True, False], [1j, 0], [[0.1], [0.1, 0.2]], None):
+        with raises(ActionError, "must be an array of numbers"):
+            point.unwrapped.step(bad)
+    assert point.unwrapped.step([0, 1])[0].shape == (2,)  # a list of ints will do
     envs = TaskVectorEnv("PointRobot", num_envs=3)
     envs.reset(seed=0)
     with raises(ActionError, "Actions have shape (2, 2); expected (3, 2)"):
@@ -155,7 +161,13 @@ def test_counts(count: int) -> None:
 def test_horizons_masks_and_seeds() -> None:
     with raises(ArgumentError, "max_episode_steps=21 must lie between 1 and PointRobot's 20"):
         gym.make_vec("OfflineMeta/PointRobot-v0", num_envs=2, max_episode_steps=21)
+    for bad in (10.5, True, "10", 0):
+        with raises(ArgumentError, "max_episode_steps"):
+            gym.make_vec("OfflineMeta/PointRobot-v0", num_envs=2, max_episode_steps=bad)
     envs = TaskVectorEnv("PointRobot", num_envs=2)
+    for seed in (-1, 1.5, True, "1", [1, -1]):
+        with raises(ArgumentError, "must be a whole number of at least 0"):
+            envs.reset(seed=seed)
     for mask in (np.zeros(2, bool), np.ones(3, bool), np.ones(2)):
         with raises(ArgumentError, "reset_mask must be 2 bools"):
             envs.reset(options={"reset_mask": mask})
@@ -169,6 +181,15 @@ def test_horizons_masks_and_seeds() -> None:
 def test_reset_options(point: gym.Env) -> None:
     with raises(UnknownNameError, "Reset option 'tasks' does not exist. Did you mean 'task'?"):
         point.reset(options={"tasks": 3})
+    with raises(ArgumentError, "Reset options are a dict such as {'task': 3}"):
+        point.unwrapped.reset(options=["task"])
+    with raises(ArgumentError, "seed=-1"):
+        point.unwrapped.reset(seed=-1)
+    with raises(ArgumentError, "n=-1"):
+        point.unwrapped.sample_tasks(-1)
+    for size in ({"width": 0}, {"height": -5}):
+        with raises(ArgumentError, "must be a whole number of at least 1"):
+            TaskEnv("PointRobot", render_mode="rgb_array", **size)
 
 
 def damaged(good: str) -> list[tuple[str | None, str]]:
@@ -195,6 +216,14 @@ def test_corrupt_task_files(case: int, tmp_path: Path, monkeypatch: pytest.Monke
         (tmp_path / "PointRobot.json").write_text(content)
     with raises(TaskFileError, "PointRobot.json cannot be used", says, "python -m offlinemeta.envs.freeze PointRobot"):
         _ = PointRobot().tasks
+
+
+@pytest.mark.parametrize("content", ["[]", '{"family": "ML1-reach", "params": 3}', "{", '{"family": "ML1-reach"}'])
+def test_corrupt_meta_world_task_files(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("offlinemeta.envs.families.ml1.TASK_FILES", tmp_path)
+    (tmp_path / "ML1-reach.json").write_text(content)
+    with raises(TaskFileError, "ML1-reach.json cannot be used", "python -m offlinemeta.envs.freeze ML1-reach"):
+        _ = ML1("reach").param_names
 
 
 def test_missing_extras(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -243,5 +272,5 @@ def test_rendering_without_a_screen_or_a_library(monkeypatch: pytest.MonkeyPatch
 def test_rendering_without_a_mode_and_films_of_no_format(point: gym.Env, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="render_mode='rgb_array'"):
         assert point.unwrapped.render() is None
-    with pytest.raises(ValueError, match=r"A film is a \.mp4 or a \.gif, not 'x\.avi'"):
+    with pytest.raises(ArgumentError, match=r"A film is a \.mp4 or a \.gif, not 'x\.avi'"):
         write_film(tmp_path / "x.avi", [], fps=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ def small_policy(seed: int = 0) -> BehaviourPolicy:
     sizes = (5, 8, 3)
     weights = tuple(
         (rng.standard_normal((a, b)).astype(np.float32), rng.standard_normal(b).astype(np.float32))
-        for a, b in zip(sizes, sizes[1:], strict=False)
+        for a, b in pairwise(sizes)
     )
     return BehaviourPolicy(weights, np.zeros(3, np.float32), np.ones(5, np.float32), np.full(5, 2.0, np.float32))
 
@@ -111,7 +113,7 @@ def test_training_continues_where_it_was_killed(tmp_path: Path, monkeypatch: pyt
     from offlinemeta.datasets import train_behaviour as module
 
     monkeypatch.setitem(module.RECIPES, "PointRobot", module.Recipe(steps=6 * 128 * 100))
-    console = Console(record=True, quiet=False, file=(tmp_path / "log").open("w"))
+    console = Console(record=True, file=StringIO())
     keep, killed_at = module.Keeper.keep, 3
 
     def killed(self: module.Keeper) -> None:

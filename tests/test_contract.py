@@ -157,6 +157,19 @@ def test_a_plain_reset_keeps_the_task(env: gym.Env, bare: TaskEnv) -> None:
 
 
 @by_family()
+def test_sampling_from_one_env_s_spaces_leaves_another_alone(bare: TaskEnv, family: TaskFamily) -> None:
+    other = TaskEnv(family)
+    for mine, theirs in ((bare.action_space, other.action_space), (bare.observation_space, other.observation_space)):
+        mine.seed(0)
+        first = mine.sample()
+        mine.seed(0)
+        theirs.seed(1)
+        theirs.sample()
+        assert np.array_equal(mine.sample(), first)
+    other.close()
+
+
+@by_family()
 def test_stepping_one_env_leaves_another_alone(env: gym.Env, family: TaskFamily) -> None:
     plan = actions(family, 8)
     alone = rollout(env, plan, task=0)
@@ -249,12 +262,13 @@ def test_splits_equal_their_formulas_and_are_disjoint(family: TaskFamily) -> Non
 
 @by_family()
 def test_a_spec_survives_json(env: gym.Env, family: TaskFamily) -> None:
-    made = gym.make(env_id(family), split="test", task=1)
-    spec = EnvSpec.from_json(made.spec.to_json())
-    again = gym.make(spec)
-    assert again.unwrapped.get_task() == made.unwrapped.get_task() == family.tasks["test"][1]
-    made.close()
-    again.close()
+    wanted = family.tasks["test"][1]
+    for given in ({"split": "test", "task": 1}, {"split": "test", "task": np.int64(1)}, {"task": wanted}):
+        made = gym.make(env_id(family), **given)
+        again = gym.make(EnvSpec.from_json(made.spec.to_json()))
+        assert again.unwrapped.get_task() == made.unwrapped.get_task() == wanted
+        made.close()
+        again.close()
 
 
 @by_family()

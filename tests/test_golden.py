@@ -7,7 +7,8 @@ from math import atan2, pi
 import numpy as np
 import pytest
 
-from offlinemeta.envs import get_family
+from offlinemeta.envs import TaskEnv, get_family
+from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.envs.mujoco_family import MujocoFamily, State
 
 A34 = atan2(0.8, 0.6)  # cos 0.6, sin 0.8
@@ -18,7 +19,8 @@ A34 = atan2(0.8, 0.6)  # cos 0.6, sin 0.8
     [
         ("PointRobot", (0.5, -0.25), (0.2, 0.15), -0.5),  # a 3-4-5 triangle
         ("SparsePointRobot", (0.9, 0.0), (1.0, 0.0), 0.9),
-        ("SparsePointRobot", (0.7, 0.0), (1.0, 0.0), 0.0),  # 0.3 m away: beyond the radius
+        ("SparsePointRobot", (0.81, 0.0), (1.0, 0.0), 0.81),
+        ("SparsePointRobot", (0.79, 0.0), (1.0, 0.0), 0.0),  # beyond the radius
         ("CheetahVel", (1.2, 1.5), (2.0,), -0.8 - 0.075),
         ("CheetahVel", (2.5, 0.0), (2.0,), -0.5),  # too fast is as bad as too slow
         ("CheetahDir", (1.2, 1.5), (-1.0,), -1.2 - 0.075),
@@ -31,7 +33,8 @@ A34 = atan2(0.8, 0.6)  # cos 0.6, sin 0.8
     ],
 )
 def test_rewards(family: str, features: tuple[float, ...], params: tuple[float, ...], reward: float) -> None:
-    assert get_family(family).reward(np.array(features), np.array(params)) == pytest.approx(reward, abs=1e-12)
+    got = get_family(family).reward(np.array([features]), np.array([params]))
+    assert got == pytest.approx([reward], abs=1e-12)
 
 
 def state(nq: int, nv: int, com: tuple[float, ...] = (), **qpos: float) -> State:
@@ -39,7 +42,7 @@ def state(nq: int, nv: int, com: tuple[float, ...] = (), **qpos: float) -> State
     positions, velocities = np.zeros(nq), np.zeros(nv)
     for name, value in qpos.items():
         (positions if name[0] == "q" else velocities)[int(name[1:])] = value
-    return State(positions, velocities, np.array(com))
+    return State(positions[None], velocities[None], np.array([com]))
 
 
 def mujoco_family(name: str) -> MujocoFamily:
@@ -70,8 +73,9 @@ def mujoco_family(name: str) -> MujocoFamily:
     ],
 )
 def test_features(family: str, before: State, after: State, action: list[float], features: tuple[float, ...]) -> None:
-    got = mujoco_family(family).features(before, np.array(action), after)
-    assert got == pytest.approx(np.array(features), rel=1e-6)
+    definition = mujoco_family(family)
+    got = definition.features(before, np.array([action]), after, definition.terminated(after))
+    assert got[0] == pytest.approx(np.array(features), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -93,20 +97,21 @@ def test_features(family: str, before: State, after: State, action: list[float],
         ("HopperParam", state(6, 6, q1=0.7), True),
         ("HopperParam", state(6, 6, q1=1.2, q2=0.2), True),
         ("HopperParam", state(6, 6, q1=1.2, v4=100.0), True),
+        ("HopperParam", state(6, 6, q1=1.2, q3=-100.0), True),
         ("HopperParam", state(6, 6, q0=500.0, q1=1.2), False),  # the distance run is no reason
     ],
 )
 def test_ends(family: str, where: State, ended: bool) -> None:
-    assert bool(mujoco_family(family).terminated(where)) is ended
+    assert mujoco_family(family).terminated(where).tolist() == [ended]
 
 
 def test_observations() -> None:
-    cheetah = mujoco_family("CheetahVel").observe(state(9, 9, q0=3.0, q1=0.1, q8=0.8, v0=1.0, v8=2.0))
+    cheetah = mujoco_family("CheetahVel").observe(state(9, 9, q0=3.0, q1=0.1, q8=0.8, v0=1.0, v8=2.0))[0]
     assert cheetah == pytest.approx([0.1, *[0] * 6, 0.8, 1.0, *[0] * 7, 2.0, 3.0, 0.0, 0.8])
     ant = state(15, 14, q0=1.0, q1=2.0, q2=3.0, v13=4.0)
-    assert mujoco_family("AntDir").observe(ant) == pytest.approx([3.0, *[0] * 25, 4.0])
-    assert mujoco_family("AntGoal").observe(ant) == pytest.approx([1.0, 2.0, 3.0, *[0] * 25, 4.0])
-    hopper = mujoco_family("HopperParam").observe(state(6, 6, q0=9.0, q1=1.2, v0=50.0, v5=-50.0))
+    assert mujoco_family("AntDir").observe(ant)[0] == pytest.approx([3.0, *[0] * 25, 4.0])
+    assert mujoco_family("AntGoal").observe(ant)[0] == pytest.approx([1.0, 2.0, 3.0, *[0] * 25, 4.0])
+    hopper = mujoco_family("HopperParam").observe(state(6, 6, q0=9.0, q1=1.2, v0=50.0, v5=-50.0))[0]
     assert hopper == pytest.approx([1.2, 0, 0, 0, 0, 10.0, 0, 0, 0, 0, -10.0])
 
 
@@ -123,3 +128,47 @@ def test_task_descriptions() -> None:
     assert get_family("AntDir").encode(np.array([pi / 2])) == pytest.approx([0.0, 1.0], abs=1e-7)
     assert get_family("CheetahVel").encode(np.array([1.5])) == pytest.approx([1.5])
     assert get_family("HopperParam").encode(np.full(41, np.e)) == pytest.approx(np.ones(41))
+
+
+def test_a_point_walks_a_tenth_of_a_metre() -> None:
+    env = TaskEnv("SparsePointRobot")
+    assert env.reset(seed=0)[0].tolist() == [0.0, 0.0]
+    observation, _, _, _, info = env.step(np.array([1.0, -0.5]))
+    assert observation == pytest.approx([0.1, -0.05])
+    assert info["features"] == pytest.approx([0.1, -0.05])
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("family", "size", "noise", "velocity"),
+    [
+        ("CheetahVel", 9, 0.1, "normal"),
+        ("AntDir", 15, 0.1, "normal"),
+        ("AntGoal", 15, 0.1, "normal"),
+        ("HumanoidDir", 24, 0.01, "uniform"),
+        ("WalkerParam", 9, 0.005, "uniform"),
+        ("HopperParam", 6, 0.005, "uniform"),
+    ],
+)
+def test_reset_noise(family: str, size: int, noise: float, velocity: str) -> None:
+    rng = np.random.default_rng(0)
+    draws = [mujoco_family(family).reset_state(np.ones(size), size, rng) for _ in range(400)]
+    qpos, qvel = (np.array(part) for part in zip(*draws, strict=True))
+    assert qpos.min() == pytest.approx(1 - noise, rel=noise / 10)
+    assert qpos.max() == pytest.approx(1 + noise, rel=noise / 10)
+    deviation = noise if velocity == "normal" else noise / np.sqrt(3)
+    assert qvel.std() == pytest.approx(deviation, rel=0.05)
+    assert (np.abs(qvel).max() > noise) == (velocity == "normal")
+
+
+def test_points_start_anywhere_in_the_square() -> None:
+    rng = np.random.default_rng(0)
+    starts = np.array([get_family("PointRobot").reset_state(rng) for _ in range(400)])
+    assert starts.min(0) == pytest.approx([-1, -1], abs=0.02)
+    assert starts.max(0) == pytest.approx([1, 1], abs=0.02)
+
+
+def test_rewards_refuse_another_number_of_entries() -> None:
+    for features, params in ((3, 2), (2, 1), (2, 3)):
+        with pytest.raises(ArgumentError, match=r"PointRobot: .* expected \(2, 2\)"):
+            get_family("PointRobot").reward(np.zeros((4, features)), np.zeros((4, params)))

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
+import pickle
+import random
+import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -13,9 +18,10 @@ import mujoco
 import numpy as np
 import pytest
 
-from offlinemeta.envs import TaskVectorEnv, get_family
+from offlinemeta.envs import TaskEnv, TaskVectorEnv, get_family
+from offlinemeta.envs.errors import ClosedError
 from offlinemeta.envs.mujoco_family import STATE_LIMIT, MujocoFamily
-from offlinemeta.envs.physics import MujocoSimulator, RolloutTeam, load_model, task_model
+from offlinemeta.envs.physics import MujocoSimulator, load_model, task_model
 
 PAIRS = {
     "CheetahVel": ("HalfCheetah-v5", {}),
@@ -176,13 +182,113 @@ def test_real_instability_is_caught(tmp_path, monkeypatch) -> None:
     env.close()
 
 
-def test_an_error_in_a_helper_thread_reaches_the_caller() -> None:
-    model = load_model(family_of("HopperParam").physics)
-    team = RolloutTeam(model, num_threads=2)
+def test_an_error_in_a_job_reaches_the_caller_once() -> None:
+    envs = TaskVectorEnv("HopperParam", num_envs=4, num_threads=2)
+    envs.reset(seed=0)
+    team = envs._simulator._team
     with pytest.raises(TypeError):
-        team.run([(None,) * 7] * 4)
-    team.close()
-    team.close()  # twice is fine
+        team.run([(None,) * 7] * 8)
+    for _ in range(3):
+        envs.step(np.zeros((4, 3)))
+    envs.close()
+
+
+def test_an_interrupted_step_leaves_a_batch_that_works() -> None:
+    """Interrupts at random moments; afterwards the batch does what a fresh one does."""
+    envs = TaskVectorEnv("AntDir", num_envs=16, task=0, num_threads=2)
+    envs.reset(seed=0)
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    interrupts, rng = 0, random.Random(0)
+    try:
+        while interrupts < 30:
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.0005, 0.01))
+            try:
+                while True:
+                    envs.step(np.zeros((16, 8)))
+            except KeyboardInterrupt:
+                interrupts += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    fresh = TaskVectorEnv("AntDir", num_envs=16, task=0, num_threads=2)
+    assert np.array_equal(envs.reset(seed=3)[0], fresh.reset(seed=3)[0])
+    for _ in range(5):
+        assert np.array_equal(envs.step(np.full((16, 8), 0.1))[0], fresh.step(np.full((16, 8), 0.1))[0])
+    envs.close()
+    fresh.close()
+
+
+def test_a_closed_environment_says_so() -> None:
+    for name in ("CheetahVel", "PointRobot"):
+        envs, env = TaskVectorEnv(name, num_envs=4, num_threads=2), TaskEnv(name)
+        for one, shape in ((envs, envs.action_space.shape), (env, env.action_space.shape)):
+            one.reset(seed=0)
+            one.close()
+            one.close()
+            with pytest.raises(ClosedError, match="Make it anew"):
+                one.step(np.zeros(shape))
+            with pytest.raises(ClosedError):
+                one.reset()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_can_step_the_batch_it_inherits() -> None:
+    envs = TaskVectorEnv("HopperParam", num_envs=8, num_threads=2)
+    envs.reset(seed=0)
+    envs.step(np.zeros((8, 3)))
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        envs.reset(seed=1)
+        envs.step(np.zeros((8, 3)))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    envs.close()
+
+
+def test_copies_begin_anew() -> None:
+    env = TaskEnv("AntDir", split="test", task=3)
+    envs = TaskVectorEnv("HopperParam", num_envs=3, task=[1, 2, 3])
+    for twin in (copy.deepcopy(env), pickle.loads(pickle.dumps(env))):
+        assert twin.get_task() == env.get_task()
+        assert np.array_equal(twin.reset(seed=0)[0], env.reset(seed=0)[0])
+        assert np.array_equal(twin.step(np.ones(8))[0], env.step(np.ones(8))[0])
+        twin.close()
+    twin = copy.deepcopy(envs)
+    assert twin.get_tasks() == envs.get_tasks()
+    assert np.array_equal(twin.reset(seed=0)[0], envs.reset(seed=0)[0])
+    for one in (env, envs, twin):
+        one.close()
+
+
+def test_a_diverged_ant_gets_no_bonus_for_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    envs = TaskVectorEnv("AntDir", num_envs=3, num_threads=1)
+    envs.reset(seed=0)
+    monkeypatch.setattr(envs._simulator._team, "run", corrupting(envs._simulator, np.nan))
+    _, rewards, _, _, info = envs.step(np.ones((3, 8)))
+    assert info["final_info"]["features"][1].tolist() == [0.0, 0.0, 8.0, 0.0]
+    assert rewards[1] == -4.0
+    envs.close()
+
+
+@pytest.mark.parametrize("value", [1e11, np.nan])
+def test_instability_in_meta_world_is_seen(value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = TaskEnv("ML1-reach")
+    before, _ = env.reset(seed=0)
+    env._simulator._envs[0].data.qvel[:] = value
+    observation, reward, terminated, truncated, info = env.step(np.zeros(4))
+    assert (terminated, truncated, info["diverged"]) == (True, False, True)
+    assert np.array_equal(observation, before)
+    assert np.isfinite(reward)
+    env.reset()
+    assert not env.step(np.zeros(4))[4]["diverged"]
+    env.close()
 
 
 @pytest.mark.parametrize("politely", [True, False])

@@ -8,8 +8,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
+from helpers import echo
 
 from offlinemeta.envs import TaskVectorEnv, get_family
+from offlinemeta.envs.errors import ClosedError, OfflineMetaError
+from offlinemeta.envs.pool import ProcessPool, WorkerError
 
 
 def equal(ours: Any, theirs: Any) -> bool:
@@ -92,6 +95,17 @@ def test_tasks_are_chosen_at_making_at_reset_and_in_between() -> None:
     envs.close()
 
 
+def test_a_refused_reset_changes_nothing() -> None:
+    envs = TaskVectorEnv("CheetahVel", num_envs=2, task=0)
+    envs.reset(seed=0)
+    for bad in ({"seed": -1}, {"seed": [1]}):
+        with pytest.raises(OfflineMetaError):
+            envs.reset(**bad, options={"task": 5})
+        *_, info = envs.step(np.zeros((2, 6)))
+        assert info["task"].tolist() == [0, 0]
+    envs.close()
+
+
 def test_a_seed_per_env() -> None:
     envs = TaskVectorEnv("CheetahVel", num_envs=3, task=0)
     first, _ = envs.reset(seed=[7, 8, 7])
@@ -99,6 +113,9 @@ def test_a_seed_per_env() -> None:
     assert not np.array_equal(first[0], first[1])
     alone = gym.make("OfflineMeta/CheetahVel-v0")
     assert np.array_equal(alone.reset(seed=8)[0], first[1])
+    for seeds in (np.array([7, 8, 7]), [np.int64(7), 8, 7]):
+        assert np.array_equal(envs.reset(seed=seeds)[0], first)
+    assert np.array_equal(envs.reset(seed=np.int64(7))[0][0], first[0])
     unseeded = [envs.reset()[0] for _ in range(2)]
     assert not np.array_equal(*unseeded)
     envs.close()
@@ -140,12 +157,10 @@ def test_a_batch_renders_each_env() -> None:
     envs.close()
 
 
-def test_meta_world_batches_survive_what_goes_wrong_in_a_process() -> None:
-    from offlinemeta.envs.pool import WorkerError
-
+def test_meta_world_batches_say_what_went_wrong_in_a_process() -> None:
     envs = TaskVectorEnv("ML1-reach", num_envs=2, num_threads=2)
     envs.reset(seed=0)
-    envs._simulator._send(0, "reset", 99, np.random.default_rng(0))
+    envs._simulator._noted[0].append(("reset", (99, np.random.default_rng(0))))
     with pytest.raises(WorkerError, match="IndexError"):
         envs.step(np.zeros((2, 4)))
     envs.reset(seed=0)  # the pool goes on
@@ -155,3 +170,38 @@ def test_meta_world_batches_survive_what_goes_wrong_in_a_process() -> None:
     with pytest.raises(WorkerError, match="is gone"):
         envs.step(np.zeros((2, 4)))
     envs.close()
+
+
+def test_an_interrupted_exchange_with_processes_is_never_taken_for_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    envs = TaskVectorEnv("ML1-reach", num_envs=2, num_threads=2)
+    envs.reset(seed=0)
+    reach = envs._simulator._reach
+
+    def interrupted(worker: int, act: Any, *args: Any) -> Any:
+        if worker == 1 and not args:  # the first answer has been read, the second has not
+            raise KeyboardInterrupt
+        return reach(worker, act, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(envs._simulator, "_reach", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            envs.step(np.zeros((2, 4)))
+    with pytest.raises(WorkerError, match="interrupted half-way"):
+        envs.step(np.zeros((2, 4)))
+    envs.close()
+    with pytest.raises(ClosedError):
+        envs._simulator.observe()
+
+
+def test_many_requests_ahead_do_not_block_the_pool() -> None:
+    pool = ProcessPool(echo, num_envs=300, num_processes=2, preload=())
+    task, rng = get_family("PointRobot").tasks["train"][0], np.random.default_rng(0)
+    for _ in range(5):
+        for i in range(300):
+            pool.set_task(i, task)
+            pool.reset(i, rng)
+    assert pool.observe().shape == (300, 2)
+    for value in range(5):
+        step = pool.step(np.full((300, 2), float(value)))
+        assert step.rewards.tolist() == [value] * 300
+    pool.close()

@@ -96,3 +96,13 @@ def test_wrappers_refuse_foreign_environments() -> None:
         VectorTaskObservation(gym.make_vec("CartPole-v1", num_envs=1))
     with pytest.raises(ArgumentError, match="k=0"):
         MetaEpisode(gym.make("OfflineMeta/PointRobot-v0"), k=0)
+    with pytest.raises(ArgumentError, match=r"gym\.make"):
+        MetaEpisode(gym.make("CartPole-v1"))
+
+
+def test_wrappers_nest_in_any_order() -> None:
+    env = TaskObservation(MetaEpisode(gym.make("OfflineMeta/PointRobot-v0"), k=2))
+    observation, _ = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+    assert observation.shape == (2 + 2 + 2,)
+    env.close()

@@ -57,17 +57,19 @@ class AntDir(Ant):
         """qpos[2:], qvel."""
         return join(state.qpos[..., 2:], state.qvel)
 
-    def terminated(self, state: State) -> Bool[Array, ...]:
+    def terminated(self, state: State) -> Bool[Array, "..."]:
         """The torso is too low or too high."""
         z = state.qpos[..., 2]
         return (z < 0.2) | (z > 1.0)
 
-    def features(self, before: State, actions: Float[Array, "... A"], after: State) -> Float32[Array, "... F"]:
+    def features(
+        self, before: State, actions: Float[Array, "... A"], after: State, ended: Bool[Array, "..."]
+    ) -> Float32[Array, "... F"]:
         """Velocity in the plane, squared action, health."""
         velocity = speed(before.qpos[..., :2], after.qpos[..., :2], self.dt)
-        return join(velocity, squared_norm(actions), ~self.terminated(after)[..., None])
+        return join(velocity, squared_norm(actions), ~ended[..., None])
 
-    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+    def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
         """v_xy·(cos θ, sin θ) - 0.5‖a‖² + 1 while healthy."""
         forward = features[..., 0] * np.cos(params[..., 0]) + features[..., 1] * np.sin(params[..., 0])
         return forward - 0.5 * features[..., 2] + features[..., 3]
@@ -103,11 +105,13 @@ class AntGoal(Ant):
         """qpos, qvel."""
         return join(state.qpos, state.qvel)
 
-    def features(self, before: State, actions: Float[Array, "... A"], after: State) -> Float32[Array, "... F"]:
+    def features(
+        self, before: State, actions: Float[Array, "... A"], after: State, ended: Bool[Array, "..."]
+    ) -> Float32[Array, "... F"]:
         """Where the ant is, and squared action."""
         return join(after.qpos[..., :2], squared_norm(actions))
 
-    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+    def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
         """-‖xy - g‖₁ - 0.1‖a‖²."""
         return -np.abs(features[..., :2] - params).sum(-1) - 0.1 * features[..., 2]
 

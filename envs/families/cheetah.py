@@ -13,7 +13,7 @@ import numpy as np
 from offlinemeta.envs.family import TASK_SEED, box
 from offlinemeta.envs.mujoco_family import STATE_LIMIT, MujocoFamily, Physics, State, join, speed, squared_norm
 from offlinemeta.envs.render import Camera, Marker
-from offlinemeta.envs.shapes import Array, Float, Float32
+from offlinemeta.envs.shapes import Array, Bool, Float, Float32
 from offlinemeta.envs.task import Task
 
 TORSO_HEIGHT = 0.7
@@ -45,7 +45,9 @@ class Cheetah(MujocoFamily):
         x, z = state.qpos[..., :1], TORSO_HEIGHT + state.qpos[..., 1:2]
         return join(state.qpos[..., 1:], state.qvel, x, np.zeros_like(x), z)
 
-    def features(self, before: State, actions: Float[Array, "... A"], after: State) -> Float32[Array, "... F"]:
+    def features(
+        self, before: State, actions: Float[Array, "... A"], after: State, ended: Bool[Array, "..."]
+    ) -> Float32[Array, "... F"]:
         """Forward velocity and squared action."""
         return join(speed(before.qpos[..., :1], after.qpos[..., :1], self.dt), squared_norm(actions))
 
@@ -62,7 +64,7 @@ class CheetahVel(Cheetah):
         velocity = np.random.RandomState(TASK_SEED).uniform(0, 3, 130)
         return {"train": velocity[:100, None], "test": velocity[100:, None], "ood": np.linspace(3.1, 4, 10)[:, None]}
 
-    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+    def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
         """-abs(v_x - v*) - 0.05‖a‖²."""
         return -np.abs(features[..., 0] - params[..., 0]) - 0.05 * features[..., 1]
 
@@ -84,7 +86,7 @@ class CheetahDir(Cheetah):
         both = np.array([[1.0], [-1.0]])
         return {"train": both, "test": both, "ood": np.empty((0, 1))}
 
-    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+    def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
         """d·v_x - 0.05‖a‖²."""
         return params[..., 0] * features[..., 0] - 0.05 * features[..., 1]
 

@@ -56,17 +56,19 @@ class HumanoidDir(MujocoFamily):
         """qpos[2:], qvel."""
         return join(state.qpos[..., 2:], state.qvel)
 
-    def terminated(self, state: State) -> Bool[Array, ...]:
+    def terminated(self, state: State) -> Bool[Array, "..."]:
         """The torso is too low or too high."""
         z = state.qpos[..., 2]
         return (z < 1.0) | (z > 2.0)
 
-    def features(self, before: State, actions: Float[Array, "... A"], after: State) -> Float32[Array, "... F"]:
+    def features(
+        self, before: State, actions: Float[Array, "... A"], after: State, ended: Bool[Array, "..."]
+    ) -> Float32[Array, "... F"]:
         """Velocity of the centre of mass in the plane, squared control."""
         velocity = speed(before.com[..., :2], after.com[..., :2], self.dt)
         return join(velocity, squared_norm(CONTROL_RANGE * actions))
 
-    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+    def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
         """1.25 v_com·(cos θ, sin θ) - 0.1‖ctrl‖² + 5."""
         forward = features[..., 0] * np.cos(params[..., 0]) + features[..., 1] * np.sin(params[..., 0])
         return 1.25 * forward - 0.1 * features[..., 2] + 5.0

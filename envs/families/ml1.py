@@ -8,7 +8,6 @@ observations, and no going through ``gym.make("Meta-World/...")``, whose ML1-tra
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Mapping
 from functools import cached_property, partial
@@ -16,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from offlinemeta.envs.errors import MissingExtraError, NotRelabelableError, TaskFileError
+from offlinemeta.envs.errors import MissingExtraError, NotRelabelableError
 from offlinemeta.envs.family import TASK_SEED, Simulator, TaskFamily, Transition, box
 from offlinemeta.envs.render import Camera, Marker, View
 from offlinemeta.envs.shapes import Array, Float, Float32
-from offlinemeta.envs.task import TASK_FILES, Task
+from offlinemeta.envs.task import TASK_FILES, Task, TaskLists, read_tasks
 
 ML1_TASKS = (
     "assembly", "basketball", "bin-picking", "box-close", "button-press-topdown", "button-press-topdown-wall",
@@ -55,13 +54,14 @@ class ML1(TaskFamily):
         self.summary = f"a robot arm: Meta-World's {task_name}, with a hidden goal"
 
     @cached_property
+    def tasks(self) -> TaskLists:
+        """The frozen task lists by split; the file says how long Meta-World's random vector is."""
+        return read_tasks(TASK_FILES / f"{self.name}.json", self.name, None)
+
+    @cached_property
     def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The entries of Meta-World's random vector, as many as the task list has."""
-        path = TASK_FILES / f"{self.name}.json"
-        try:
-            return tuple(json.loads(path.read_text(encoding="utf-8"))["params"])
-        except (OSError, ValueError, KeyError) as error:
-            raise TaskFileError(f"The task list {path} cannot be used: {error!r}. Reinstall offlinemeta.") from error
+        """The entries of Meta-World's random vector."""
+        return vector_names(len(self.tasks["train"][0].params))
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
         """The 50 train and 50 test tasks of ``metaworld.ML1(name, seed=1337)``."""
@@ -70,7 +70,7 @@ class ML1(TaskFamily):
         drawn = {split: np.array([pickle.loads(task.data)["rand_vec"] for task in vectors[split]]) for split in vectors}
         return {**drawn, "ood": np.empty((0, drawn["train"].shape[1]))}
 
-    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+    def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
         """Raise NotRelabelableError."""
         raise NotRelabelableError(
             f"{self.name}'s reward depends on the simulator's state (contacts, initial positions), not on recorded "
@@ -100,6 +100,9 @@ class MetaWorldSimulator:
     """N Meta-World envs, one after the other; each keeps its scene, which takes a quarter of a second to build."""
 
     def __init__(self, family: ML1, num_envs: int) -> None:
+        from offlinemeta.envs.physics import warn_of_other_versions
+
+        warn_of_other_versions()
         make = _metaworld().ALL_V3_ENVIRONMENTS[f"{family.task_name}-v3"]
         self._envs = [make(reward_function_version="v2") for _ in range(num_envs)]
         self._observations = np.zeros((num_envs, 39), dtype=np.float32)
@@ -118,13 +121,13 @@ class MetaWorldSimulator:
         self._observations[i] = np.clip(observation, -LIMIT, LIMIT)
 
     def step(self, actions: Float[Array, "N A"]) -> Transition:
-        """Step each env; ``success`` (0 or 1) goes to the info."""
+        """Step each env; ``success`` (0 or 1) goes to the info. One that diverges keeps its last observation."""
         n = len(self._envs)
         rewards, success, diverged = np.zeros(n), np.zeros(n), np.zeros(n, dtype=bool)
         for i, (env, action) in enumerate(zip(self._envs, actions, strict=True)):
             env.curr_path_length = 0  # the time limit is ours
             observation, reward, _, _, info = env.step(action.astype(np.float32))
-            diverged[i] = not (np.isfinite(observation).all() and np.isfinite(reward))
+            diverged[i] = unstable(env.data) or not (np.isfinite(observation).all() and np.isfinite(reward))
             if not diverged[i]:
                 self._observations[i] = np.clip(observation, -LIMIT, LIMIT)
                 rewards[i], success[i] = reward, info["success"]
@@ -144,6 +147,19 @@ class MetaWorldSimulator:
         """Close Meta-World's envs."""
         for env in self._envs:
             env.close()
+
+
+def vector_names(size: int) -> tuple[str, ...]:
+    """Return the names of a random vector's entries."""
+    return tuple(f"rand_vec[{i}] [m]" for i in range(size))
+
+
+def unstable(data: Any) -> bool:
+    """Tell whether MuJoCo has met a bad state since the reset; it hides one by starting the scene anew."""
+    import mujoco
+
+    kinds = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+    return any(data.warning[int(kind)].number > 0 for kind in kinds)
 
 
 def _metaworld() -> Any:

@@ -61,7 +61,7 @@ class PointRobot(TaskFamily):
         """Start anywhere in [-1, 1]²."""
         return rng.uniform(-1, 1, 2)
 
-    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+    def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
         """-‖s' - g‖₂ [m]."""
         return -np.sqrt(((features - params) ** 2).sum(-1))
 
@@ -97,9 +97,9 @@ class SparsePointRobot(PointRobot):
         """Start at the origin."""
         return np.zeros(2)
 
-    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+    def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
         """1 - ‖s' - g‖₂ inside the radius, else 0."""
-        distance = -super().reward(features, params)
+        distance = -super()._reward(features, params)
         return np.where(distance <= self.RADIUS, 1 - distance, 0.0)
 
 

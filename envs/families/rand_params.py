@@ -77,11 +77,13 @@ class RandomParams(MujocoFamily):
         """qpos[1:], qvel clipped to ±10."""
         return join(state.qpos[..., 1:], np.minimum(np.maximum(state.qvel, -MAX_VELOCITY), MAX_VELOCITY))
 
-    def features(self, before: State, actions: Float[Array, "... A"], after: State) -> Float32[Array, "... F"]:
+    def features(
+        self, before: State, actions: Float[Array, "... A"], after: State, ended: Bool[Array, "..."]
+    ) -> Float32[Array, "... F"]:
         """Forward velocity and squared action."""
         return join(speed(before.qpos[..., :1], after.qpos[..., :1], self.dt), squared_norm(actions))
 
-    def reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, ...]:
+    def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
         """v_x + 1 - 0.001‖a‖², whatever the task."""
         return features[..., 0] + 1.0 - 1e-3 * features[..., 1] + np.zeros(params.shape[:-1])
 
@@ -110,7 +112,7 @@ class WalkerParam(RandomParams):
     observation_space = box(*_observations(8, 9), 17)
     action_space = box(-1, 1, 6)
 
-    def terminated(self, state: State) -> Bool[Array, ...]:
+    def terminated(self, state: State) -> Bool[Array, "..."]:
         """Too low, too high, or tilted."""
         z, angle = state.qpos[..., 1], state.qpos[..., 2]
         return ~((z > 0.8) & (z < 2.0) & (np.abs(angle) < 1.0))
@@ -135,7 +137,7 @@ class HopperParam(RandomParams):
     observation_space = box(*_observations(5, 6), 11)
     action_space = box(-1, 1, 3)
 
-    def terminated(self, state: State) -> Bool[Array, ...]:
+    def terminated(self, state: State) -> Bool[Array, "..."]:
         """Too low, tilted, or out of bounds."""
         z, angle = state.qpos[..., 1], state.qpos[..., 2]
         wild = (np.abs(state.qpos[..., 2:]) >= 100).any(-1) | (np.abs(state.qvel) >= 100).any(-1)
