@@ -82,6 +82,14 @@ def envs(
     console.print(escape(shown), highlight=False, soft_wrap=True)
 
 
+@app.command(epilog="Example:\n\n  offlinemeta behaviour")
+def behaviour() -> None:
+    """List the behaviour policies that ship: how good they are, and what it took to train them."""
+    from offlinemeta.benchmark import show
+
+    Console(width=max(console.width, 120)).print(show.behaviour_list())
+
+
 @app.command(epilog="Example:\n\n  offlinemeta demo --out out")
 def demo(out: Annotated[Path, typer.Option(help="Folder for the picture and the films.")] = Path("out")) -> None:
     """Roll out random and scripted policies on a few tasks, and write a picture and films of what was seen."""

@@ -13,7 +13,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from offlinemeta.datasets.behaviour import expert
+from offlinemeta.datasets.behaviour import CHECKPOINTS, expert, load_checkpoints
 from offlinemeta.datasets.scripted import SCRIPTED, Scripted
 from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, env_id
 from offlinemeta.envs.errors import UnknownNameError
@@ -83,6 +83,29 @@ def _describe(params: Array) -> str:
         return f"{len(params)}, each parameter in [{params.min():.3g}, {params.max():.3g}]"
     ranges = (f"[{low:.3g}, {high:.3g}]" for low, high in zip(params.min(0), params.max(0), strict=True))
     return f"{len(params)}, in {' x '.join(ranges)}"
+
+
+def behaviour_list() -> RenderableType:
+    """A table of the behaviour policies, from the metadata of their files: mean returns over tasks, as measured then."""
+    columns = ("untrained", "expert, train", "expert, test", "its mean action, test", "steps", "minutes", "saturated")
+    table = Table("family", *columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for path in sorted(CHECKPOINTS.glob("*.safetensors")):
+        _, facts = load_checkpoints(path.stem)
+        rows, expert, last = facts["checkpoints"], facts["expert"], facts["curve"][-1]
+        table.add_row(
+            path.stem,
+            f"{rows[0]['return']:.0f}",
+            *(
+                f"{expert[key]:.0f}"
+                for key in ("train, sampled actions", "test, sampled actions", "test, mean actions")
+            ),
+            f"{last['steps'] / 1e6:.1f}M",
+            f"{last['seconds'] / 60:.0f}",
+            f"{max(row['saturated'] for row in rows):.1%}",
+        )
+    return table
 
 
 def get_policy(family: TaskFamily, policy: str, seed: int) -> Scripted:

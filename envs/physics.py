@@ -257,6 +257,11 @@ def load_model(physics: Physics, tracked_body: str | None = None) -> mujoco.MjMo
     option.gravity[:], option.wind[:] = (0.0, 0.0, -9.81), 0.0
     option.density = option.viscosity = 0.0
     option.disableflags = option.enableflags = 0
+    for floor in np.flatnonzero(
+        model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
+    ):  # draw it as endless as contacts see it
+        model.mat_texrepeat[model.geom_matid[floor]] /= 2 * model.geom_size[floor, :2]
+        model.geom_size[floor, :2] = 0.0
     return model
 
 

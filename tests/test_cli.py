@@ -55,6 +55,12 @@ def test_mistakes_are_one_line() -> None:
     assert "--film needs a family" in offlinemeta("envs", "--film", "x.mp4", code=2)
 
 
+def test_behaviour_policies_are_listed_with_their_returns() -> None:
+    rows = {line.split()[0]: line.split() for line in offlinemeta("behaviour").splitlines() if line.strip()}
+    assert rows["CheetahVel"][1:3] == ["-366", "-20"]
+    assert rows["AntDir"][5:6] == ["8.0M"]
+
+
 @pytest.mark.gl
 @pytest.mark.parametrize("suffix", ["mp4", "gif"])
 def test_films_have_a_picture_for_each_step(suffix: str, tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -41,3 +45,64 @@ def test_gymnasium_s_vector_wrappers_and_async_envs() -> None:
     assert np.array_equal(apart.step(actions)[0], together.step(actions)[0])
     apart.close()
     together.close()
+
+
+@pytest.mark.parametrize("name", ["reach", "pick-place", "drawer-open"])
+def test_ml1_is_meta_world_s_own_task_and_reward_version_2(name: str) -> None:
+    """Meta-World's class, with the task objects of its own ML1, beside our env of the frozen task."""
+    import metaworld
+
+    benchmark = metaworld.ML1(f"{name}-v3", seed=1337)
+    theirs = metaworld.ALL_V3_ENVIRONMENTS[f"{name}-v3"](reward_function_version="v2")
+    for split, tasks in (("train", benchmark.train_tasks), ("test", benchmark.test_tasks)):
+        ours = gym.make(f"OfflineMeta/ML1-{name}-v0", split=split, task=7)
+        theirs.set_task(tasks[7])
+        expected, _ = theirs.reset()
+        observation, _ = ours.reset(seed=0)
+        assert observation == pytest.approx(expected, abs=1e-6)
+        assert (observation[-3:] == 0).all()  # the goal is hidden
+        for action in np.random.default_rng(0).uniform(-1, 1, (40, 4)).astype(np.float32):
+            expected, reward, _, _, info = theirs.step(action)
+            observation, our_reward, _, _, our_info = ours.step(action)
+            assert observation == pytest.approx(expected, abs=1e-6)
+            assert our_reward == pytest.approx(reward)
+            assert our_info["success"] == info["success"]
+        ours.close()
+    theirs.close()
+
+
+def test_minari_recovers_the_environment_of_a_dataset_without_importing_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import minari
+    from minari.data_collector import EpisodeBuffer
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    env = gym.make("OfflineMeta/CheetahVel-v0", split="test", task=5)
+    observation, _ = env.reset(seed=0)
+    actions = np.zeros((3, 6), dtype=np.float32)
+    steps = [env.step(action) for action in actions]
+    buffer = EpisodeBuffer(
+        observations=np.stack([observation, *(step[0] for step in steps)]),
+        actions=actions,
+        rewards=[step[1] for step in steps],
+        terminations=[step[2] for step in steps],
+        truncations=[step[3] for step in steps],
+        infos={"features": np.zeros((4, 2), dtype=np.float32)},
+    )
+    name = "OfflineMeta/CheetahVel/recovery-v0"
+    facts = {
+        "algorithm_name": "none",
+        "author": "us",
+        "author_email": "a@b.c",
+        "code_permalink": "x",
+        "description": "x",
+    }
+    minari.create_dataset_from_buffers(name, [buffer], env=env, eval_env=env, **facts)
+    env.close()
+    code = f"import minari; d = minari.load_dataset({name!r}); e = d.recover_environment(); "
+    code += "print(e.unwrapped.get_task().split, e.unwrapped.get_task().index, e.spec.max_episode_steps, end=' '); "
+    code += "print(d.recover_environment(task=2).unwrapped.get_task().index)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["test", "5", "200", "2"], done.stderr
