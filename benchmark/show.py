@@ -86,7 +86,7 @@ def _describe(params: Array) -> str:
 
 
 def behaviour_list() -> RenderableType:
-    """A table of the behaviour policies, from the metadata of their files: mean returns over tasks, as measured then."""
+    """A table of the behaviour policies, from the metadata of their files: mean returns over tasks."""
     columns = ("untrained", "expert, train", "expert, test", "its mean action, test", "steps", "minutes", "saturated")
     table = Table("family", *columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:

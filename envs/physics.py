@@ -170,6 +170,7 @@ class RolloutTeam:
         self._rollouts = [Rollout(nthread=0).rollout_.rollout for _ in range(num_threads)]
         self._data = [[mujoco.MjData(model)] for _ in range(num_threads)]
         self._closed = False
+        self._lock = threading.RLock()
         self._hire()
 
     def _hire(self) -> None:
@@ -184,6 +185,10 @@ class RolloutTeam:
         Raises:
             ClosedError: the team has been closed.
         """
+        with self._lock:  # nobody closes the team in the middle of a run
+            self._run(jobs)
+
+    def _run(self, jobs: Sequence[Job]) -> None:
         if self._closed:
             raise ClosedError
         if self._process != os.getpid():  # forked: threads stay behind
@@ -223,9 +228,10 @@ class RolloutTeam:
 
     def close(self) -> None:
         """Let the helpers go, each when it has finished what it is at."""
-        self._closed = True
-        for inbox in self._inboxes:
-            inbox.put(None)
+        with self._lock:
+            self._closed = True
+            for inbox in self._inboxes:
+                inbox.put(None)
 
 
 @cache

@@ -57,7 +57,7 @@ def test_mistakes_are_one_line() -> None:
 
 def test_behaviour_policies_are_listed_with_their_returns() -> None:
     rows = {line.split()[0]: line.split() for line in offlinemeta("behaviour").splitlines() if line.strip()}
-    assert rows["CheetahVel"][1:3] == ["-366", "-20"]
+    assert rows["CheetahVel"][1:3] == ["-346", "-20"]
     assert rows["AntDir"][5:6] == ["8.0M"]
 
 

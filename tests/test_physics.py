@@ -9,6 +9,7 @@ import pickle
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,27 @@ def test_a_closed_environment_says_so() -> None:
                 one.step(np.zeros(shape))
             with pytest.raises(ClosedError):
                 one.reset()
+
+
+def test_closing_from_another_thread_in_the_middle_of_steps() -> None:
+    envs = TaskVectorEnv("AntDir", num_envs=16, num_threads=2)
+    envs.reset(seed=0)
+    seen: list[BaseException] = []
+
+    def step_on() -> None:
+        try:
+            while True:
+                envs.step(np.zeros((16, 8)))
+        except BaseException as error:
+            seen.append(error)
+
+    stepper = threading.Thread(target=step_on, daemon=True)
+    stepper.start()
+    time.sleep(0.05)
+    envs.close()
+    stepper.join(timeout=10)
+    assert not stepper.is_alive()
+    assert isinstance(seen[0], ClosedError)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
