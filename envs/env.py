@@ -16,6 +16,7 @@ from offlinemeta.envs.checks import (
     check_options,
     check_render_mode,
     check_seed,
+    say_that_nothing_renders,
 )
 from offlinemeta.envs.errors import ClosedError, ResetNeededError
 from offlinemeta.envs.family import TaskFamily
@@ -176,9 +177,7 @@ class TaskEnv(gymnasium.Env[Array, Array], EzPickle):
             RenderError: OpenGL is not available; the message names the remedy.
         """
         if self._renderer is None:
-            gymnasium.logger.warn(
-                "render() shows nothing without a render mode. Make the env with render_mode='rgb_array'."
-            )
+            say_that_nothing_renders()
             return None
         markers = self.family.markers(self._task, self._steps * self.family.dt)
         return self._renderer.render(self._simulator.view(0), markers, 1 / self.metadata["render_fps"])

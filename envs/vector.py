@@ -72,19 +72,8 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array], EzPickle):
         height: int = 480,
         num_threads: int | None = None,
     ) -> None:
-        EzPickle.__init__(
-            self,
-            family,
-            num_envs,
-            split,
-            task,
-            max_episode_steps,
-            autoreset_mode,
-            render_mode,
-            width,
-            height,
-            num_threads,
-        )  # a copy begins anew
+        made_of = (family, num_envs, split, task, max_episode_steps, autoreset_mode, render_mode, width, height)
+        EzPickle.__init__(self, *made_of, num_threads)  # a copy begins anew
         self.family = get_family(family)
         self.num_envs = check_count("num_envs", num_envs)
         self._horizon = check_horizon(max_episode_steps, self.family.name, self.family.horizon)
@@ -138,6 +127,10 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array], EzPickle):
     def get_tasks(self) -> list[Task]:
         """Return the present task of each env."""
         return list(self._tasks)
+
+    def get_params(self) -> Float[Array, "N P"]:
+        """Return the present tasks' parameters."""
+        return self._params.copy()
 
     def sample_tasks(self, n: int | None = None, rng: np.random.Generator | int | None = None) -> list[Task]:
         """Draw ``n`` tasks of the split (by default one for each env), uniformly with replacement."""

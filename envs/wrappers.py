@@ -53,8 +53,7 @@ class VectorTaskObservation(VectorWrapper[Any, Any, Any, Any, Any]):
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
 
     def _append(self, observations: Float32[Array, "N O"]) -> Float32[Array, "N O_plus_E"]:
-        family = self._task_env.family
-        return np.concatenate([observations, family.encode(family.params(self._task_env.get_tasks()))], axis=1)
+        return np.concatenate([observations, self._task_env.family.encode(self._task_env.get_params())], axis=1)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset, and append the tasks."""
