@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from offlinemeta.envs.families.point import unit
+from offlinemeta.envs.families.plane import along, arrow, unit
 from offlinemeta.envs.family import TASK_SEED, box
 from offlinemeta.envs.mujoco_family import STATE_LIMIT, MujocoFamily, Physics, State, join, speed, squared_norm
 from offlinemeta.envs.render import Camera, Marker
@@ -71,8 +71,7 @@ class AntDir(Ant):
 
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
         """v_xy·(cos θ, sin θ) - 0.5‖a‖² + 1 while healthy."""
-        forward = features[..., 0] * np.cos(params[..., 0]) + features[..., 1] * np.sin(params[..., 0])
-        return forward - 0.5 * features[..., 2] + features[..., 3]
+        return along(features[..., :2], params[..., 0]) - 0.5 * features[..., 2] + features[..., 3]
 
     def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
         """(cos θ, sin θ)."""
@@ -80,8 +79,7 @@ class AntDir(Ant):
 
     def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
         """An arrow in the wanted direction."""
-        colour = (0.9, 0.4, 0.1, 1.0)
-        return (Marker("arrow", (0.0, 0.0, 1.2), size=2.0, rgba=colour, direction=task.params[0], follow=True),)
+        return arrow(task.params[0], height=1.2, length=2.0)
 
 
 class AntGoal(Ant):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from offlinemeta.envs.families.plane import ORANGE, arrow
 from offlinemeta.envs.family import TASK_SEED, box
 from offlinemeta.envs.mujoco_family import STATE_LIMIT, MujocoFamily, Physics, State, join, speed, squared_norm
 from offlinemeta.envs.render import Camera, Marker
@@ -71,7 +72,7 @@ class CheetahVel(Cheetah):
     def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
         """A pacemaker that runs at the wanted speed."""
         pace = (task.params[0] * time, 0.6, 1.4)
-        return (Marker("sphere", pace, size=0.12, rgba=(0.9, 0.4, 0.1, 1.0)),)
+        return (Marker("sphere", pace, size=0.12, rgba=ORANGE),)
 
 
 class CheetahDir(Cheetah):
@@ -92,5 +93,4 @@ class CheetahDir(Cheetah):
 
     def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
         """An arrow in the wanted direction."""
-        angle = 0.0 if task.params[0] > 0 else np.pi
-        return (Marker("arrow", (0.0, 0.6, 1.4), size=1.0, rgba=(0.9, 0.4, 0.1, 1.0), direction=angle, follow=True),)
+        return arrow(0.0 if task.params[0] > 0 else np.pi, height=1.4, length=1.0, y=0.6)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from offlinemeta.envs.families.point import unit
+from offlinemeta.envs.families.plane import along, arrow, unit
 from offlinemeta.envs.family import TASK_SEED, box
 from offlinemeta.envs.mujoco_family import STATE_LIMIT, MujocoFamily, Physics, State, join, speed, squared_norm
 from offlinemeta.envs.render import Camera, Marker
@@ -70,8 +70,7 @@ class HumanoidDir(MujocoFamily):
 
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
         """1.25 v_com·(cos θ, sin θ) - 0.1‖ctrl‖² + 5."""
-        forward = features[..., 0] * np.cos(params[..., 0]) + features[..., 1] * np.sin(params[..., 0])
-        return 1.25 * forward - 0.1 * features[..., 2] + 5.0
+        return 1.25 * along(features[..., :2], params[..., 0]) - 0.1 * features[..., 2] + 5.0
 
     def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
         """(cos θ, sin θ)."""
@@ -79,5 +78,4 @@ class HumanoidDir(MujocoFamily):
 
     def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
         """An arrow in the wanted direction."""
-        colour = (0.9, 0.4, 0.1, 1.0)
-        return (Marker("arrow", (0.0, 0.0, 2.0), size=1.2, rgba=colour, direction=task.params[0], follow=True),)
+        return arrow(task.params[0], height=2.0, length=1.2)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from offlinemeta.envs.families.plane import unit
 from offlinemeta.envs.family import TASK_SEED, TaskFamily, Transition, box
 from offlinemeta.envs.render import Camera, Marker, View
 from offlinemeta.envs.shapes import Array, Float, Float32
@@ -146,8 +147,3 @@ def _scene() -> mujoco.MjModel:
     import mujoco
 
     return mujoco.MjModel.from_xml_string(SCENE)
-
-
-def unit(angle: Any) -> Float[Array, "... 2"]:
-    """Return the unit vectors at angles [rad]."""
-    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
