@@ -57,7 +57,7 @@ class Recipe:
 
 RECIPES = {
     "CheetahVel": Recipe(steps=8_000_000),
-    "CheetahDir": Recipe(steps=3_000_000),
+    "CheetahDir": Recipe(steps=5_000_000),
     "AntDir": Recipe(steps=8_000_000),
     "AntGoal": Recipe(steps=8_000_000),
     "HumanoidDir": Recipe(steps=8_000_000, log_std_init=-1.0),
