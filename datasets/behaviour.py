@@ -17,8 +17,6 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from offlinemeta.datasets.scripted import Scripted
-from offlinemeta.envs import TaskFamily
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.shapes import Array, Float
 
@@ -105,13 +103,3 @@ def load_checkpoints(family: str) -> tuple[list[BehaviourPolicy], dict[str, Any]
         metadata = json.loads(file.metadata()["offlinemeta"])
     count = len({name.split(".")[0] for name in arrays})
     return [unpack(arrays, f"{i:02}") for i in range(count)], metadata
-
-
-def expert(family: TaskFamily) -> Scripted:
-    """Return the best checkpoint's mean action, as a policy of observations and task parameters.
-
-    Raises:
-        UnknownNameError: the family has no checkpoints.
-    """
-    best = load_checkpoints(family.name)[0][-1]
-    return lambda observations, params, t: best.act(np.concatenate([observations, family.encode(params)], axis=1), None)

@@ -5,10 +5,14 @@ A scripted policy maps observations ``[N, O]``, task parameters ``[N, P]`` and t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from offlinemeta.envs.errors import MissingExtraError
 from offlinemeta.envs.families.cheetah import CheetahVel
 from offlinemeta.envs.families.point import STEP
 from offlinemeta.envs.shapes import Array, Float
@@ -35,9 +39,56 @@ def gallop(observations: Float[Array, "N O"], velocities: Float[Array, "N 1"], t
     return np.tile(np.clip(action, -1, 1), (len(observations), 1))
 
 
+def manipulate(
+    task_name: str, observations: Float[Array, "N 39"], params: Float[Array, "N P"], t: int
+) -> Float[Array, "N 4"]:
+    """Do what Meta-World's own script for the task does, which is told the hidden goal.
+
+    Its position is the end of Meta-World's random vector, and goes where Meta-World shows it: the last three entries.
+
+    Raises:
+        MissingExtraError: metaworld is not installed.
+    """
+    try:
+        from metaworld.policies import ENV_POLICY_MAP
+    except ImportError as error:
+        raise MissingExtraError("metaworld", f"The script for ML1-{task_name}") from error
+    make: Any = ENV_POLICY_MAP[f"{task_name}-v3"]
+    script = make()
+    told = np.concatenate([observations[:, :36], params[:, -3:]], axis=1, dtype=np.float64)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Constant")  # it says that actions will be clipped, which they are
+        return np.clip([script.get_action(row) for row in told], -1, 1)
+
+
+POINT_NOISE = tuple(np.linspace(1.0, 0.05, 10).round(3).tolist())
+ML1_NOISE = (1.0, 0.8, 0.6, 0.4, 0.2, 0.05)
+"""Shares of uniform noise in the actions of the behaviour policies, from random to expert."""
+
+GAIN = 0.98
+"""Scripts act a little below full strength, so that no action sits on the bounds of the box."""
+
+
+def with_noise(
+    script: Scripted, noise: float, observations: Array, params: Array, rng: np.random.Generator | None
+) -> Float[Array, "N A"]:
+    """Mix a script's action with a uniformly random one; without a generator, the script's alone."""
+    action = GAIN * script(observations, params, 0)
+    if rng is None:
+        return action
+    return (1 - noise) * action + noise * rng.uniform(-1, 1, action.shape)
+
+
 SCRIPTED: Mapping[str, Scripted] = {
     "PointRobot": walk_to_goal,
     "SparsePointRobot": walk_to_goal,
     "CheetahVel": gallop,
-}
+    **{
+        f"ML1-{name}": partial(manipulate, name)
+        for name in (
+            "reach", "push", "pick-place", "drawer-open", "drawer-close", "button-press", "door-open", "window-open",
+            "peg-insert-side", "coffee-button",
+        )
+    },
+}  # fmt: skip
 """The families that have a script."""

@@ -11,26 +11,29 @@ Everything is saved to ``out/behaviour/<family>`` every few iterations; the same
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import pickle
 import platform
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
 from rich.console import Console
 
 from offlinemeta.datasets.behaviour import BehaviourPolicy, pack, save_checkpoints, unpack
-from offlinemeta.envs import TaskFamily, TaskVectorEnv, VectorTaskObservation, get_family
+from offlinemeta.datasets.collect import evaluate
+from offlinemeta.datasets.spec import spread
+from offlinemeta.envs import SPLITS, Task, TaskFamily, TaskVectorEnv, VectorTaskObservation, get_family
 from offlinemeta.envs.errors import MissingExtraError, UnknownNameError
-from offlinemeta.envs.shapes import Array, Float
+from offlinemeta.envs.shapes import Array
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks; the cores are for the physics
 
@@ -53,16 +56,20 @@ class Recipe:
     log_std_init: float = -0.5
     learning_rate: float = 5e-4
     """At the start; it falls linearly to a tenth."""
+    shaping: float = 0.0
+    """Weight of potential-based shaping (Ng et al., 1999); the potential is the last reward without its action cost."""
+    tasks: int = 0
+    """Tasks drawn anew from the distribution of the training tasks, one for each episode; 0 for the frozen list."""
 
 
 RECIPES = {
     "CheetahVel": Recipe(steps=8_000_000),
     "CheetahDir": Recipe(steps=5_000_000),
     "AntDir": Recipe(steps=8_000_000),
-    "AntGoal": Recipe(steps=8_000_000),
+    "AntGoal": Recipe(steps=8_000_000, shaping=30.0),
     "HumanoidDir": Recipe(steps=8_000_000, log_std_init=-1.0),
-    "WalkerParam": Recipe(steps=6_000_000),
-    "HopperParam": Recipe(steps=6_000_000),
+    "WalkerParam": Recipe(steps=6_000_000, tasks=1000),
+    "HopperParam": Recipe(steps=6_000_000, tasks=1000),
 }
 
 ENVS = 128
@@ -77,14 +84,22 @@ U_LIMIT = 5.0
 
 
 class SquashedTasks(VecEnv):
-    """The batch engine as Stable-Baselines3 wants it, with the task observed and actions squashed by tanh."""
+    """The batch engine as Stable-Baselines3 wants it: the task observed, actions squashed by tanh, rewards shaped.
 
-    def __init__(self, envs: VectorTaskObservation) -> None:
-        box = spaces.Box(-U_LIMIT, U_LIMIT, envs.single_action_space.shape)
-        self._envs = envs
-        super().__init__(envs.num_envs, envs.single_observation_space, box)
-        self._return = np.zeros(envs.num_envs)
-        self._length = np.zeros(envs.num_envs, dtype=int)
+    With ``redraw``, each episode has a task drawn from the training list; without, each env keeps its task.
+    """
+
+    def __init__(self, family: TaskFamily, recipe: Recipe, seed: int, threads: int | None) -> None:
+        mode = AutoresetMode.DISABLED if recipe.tasks else AutoresetMode.SAME_STEP
+        batch = TaskVectorEnv(family, ENVS, autoreset_mode=mode, num_threads=threads)
+        self._batch, self._envs, self._recipe = batch, VectorTaskObservation(batch), recipe
+        box = spaces.Box(-U_LIMIT, U_LIMIT, batch.single_action_space.shape)
+        super().__init__(ENVS, self._envs.single_observation_space, box)
+        self._rng = np.random.default_rng(seed)
+        self._return = np.zeros(ENVS)
+        self._length = np.zeros(ENVS, dtype=int)
+        self._potential = np.zeros(ENVS)
+        self._costs = [name.startswith("‖action‖²") for name in family.feature_names]
 
     def reset(self) -> Any:
         """Begin everywhere."""
@@ -96,20 +111,38 @@ class SquashedTasks(VecEnv):
 
     def step_wait(self) -> Any:
         """Step; final observations and the kind of end go where Stable-Baselines3 looks for them."""
+        params = self._batch.get_params()
         observations, rewards, terminated, truncated, info = self._envs.step(self._actions)
         self._return += rewards
         self._length += 1
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        infos: list[dict[str, Any]] = [{} for _ in range(ENVS)]
         over = terminated | truncated
+        final = info.get("final_obs", observations)
         for i in np.flatnonzero(over).tolist():
             infos[i] = {
-                "terminal_observation": info["final_obs"][i],
+                "terminal_observation": final[i].copy(),
                 "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
                 "episode": {"r": self._return[i], "l": int(self._length[i]), "t": 0.0},
             }
+        if self._recipe.shaping:
+            rewards = rewards + self._shaping(info, params, over)
+        if self._recipe.tasks and over.any():
+            tasks = self._batch.sample_tasks(rng=self._rng)
+            observations, _ = self._envs.reset(options={"reset_mask": over, "task": tasks})
         self._return[over] = 0.0
         self._length[over] = 0
         return observations, rewards.astype(np.float32), over, infos
+
+    def _shaping(self, info: dict[str, Any], params: Array, over: Array) -> Array:
+        """γΦ(s') - Φ(s); none in an episode's first step, whose Φ(s) is not known."""
+        features = info["features"].copy()
+        for i in np.flatnonzero(info.get("_final_info", [])):
+            features[i] = info["final_info"]["features"][i]
+        features[:, self._costs] = 0.0
+        potential = self._recipe.shaping * self._batch.family.reward(features, params)
+        shaping = np.where(self._length > 1, self._recipe.gamma * potential - self._potential, 0.0)
+        self._potential = potential
+        return shaping
 
     def close(self) -> None:
         """Release the batch."""
@@ -148,42 +181,29 @@ def snapshot(model: Any, normalize: Any) -> BehaviourPolicy:
     return BehaviourPolicy(weights, numpy(model.policy.log_std), mean.astype(np.float32), scale.astype(np.float32))
 
 
-def evaluate(
-    family: TaskFamily, policy: BehaviourPolicy, split: str, episodes: int, seed: int, stochastic: bool
-) -> tuple[Float[Array, " tasks"], float]:
-    """Run episodes on every task of a split.
+class Measured(NamedTuple):
+    """How a policy did.
 
-    Returns:
-        The mean return of each task, and the share of action components beyond ±0.99.
+    Attributes:
+        mean: return over tasks.
+        saturated: share of action components beyond ±0.99.
     """
-    tasks = [task for task in family.tasks[split] for _ in range(episodes)]
-    batch = TaskVectorEnv(family, num_envs=len(tasks), split=split, task=tasks)
-    envs = VectorTaskObservation(batch)
-    observations, _ = envs.reset(seed=seed)
-    rng = np.random.default_rng(seed) if stochastic else None
-    returns, running = np.zeros(len(tasks)), np.ones(len(tasks), dtype=bool)
-    saturated, total = 0.0, 0.0
-    while running.any():
-        actions = policy.act(observations, rng)
-        saturated += float((np.abs(actions[running]) > 0.99).sum())
-        total += actions[running].size
-        observations, rewards, terminated, truncated, _ = envs.step(actions)
-        returns += rewards * running
-        running &= ~(terminated | truncated)
-    envs.close()
-    return returns.reshape(-1, episodes).mean(1), saturated / total
+
+    mean: float
+    saturated: float
 
 
-def spread(returns: Sequence[float], count: int) -> list[int]:
-    """Choose snapshots evenly spread in return, from the first to the best, in order of training."""
-    best = int(np.argmax(returns))
-    wanted = np.linspace(returns[0], returns[best], count)
-    chosen = {0, best}
-    for value in wanted[1:-1]:
-        free = [i for i in range(best) if i not in chosen]
-        if free:
-            chosen.add(min(free, key=lambda i: abs(returns[i] - value)))
-    return sorted(chosen)
+def measure(
+    family: TaskFamily, policy: BehaviourPolicy, split: str, episodes: int, seed: int, sample: bool
+) -> Measured:
+    """Run episodes on every task of a split."""
+
+    def act(observations: Array, params: Array, rng: np.random.Generator | None) -> Array:
+        return policy.act(np.concatenate([observations, family.encode(params)], axis=1), rng)
+
+    returns, ran = evaluate(family, family.tasks[split], act, episodes, seed, sample)
+    actions = np.concatenate([episode.actions for episode in ran])
+    return Measured(round(float(returns.mean()), 1), round(float((np.abs(actions) > 0.99).mean()), 4))
 
 
 class Keeper(BaseCallback):
@@ -242,8 +262,7 @@ def train(name: str, seed: int, out: Path, destination: Path, threads: int | Non
     if name not in RECIPES:
         raise UnknownNameError("Recipe of family", name, RECIPES)
     recipe, family, folder = RECIPES[name], get_family(name), out / name
-    batch = gymnasium.make_vec(f"OfflineMeta/{name}-v0", num_envs=ENVS, num_threads=threads)
-    envs = SquashedTasks(VectorTaskObservation(batch))
+    envs = SquashedTasks(with_fresh_tasks(family, recipe.tasks, seed), recipe, seed, threads)
     iterations = recipe.steps // (ENVS * ROLLOUT)
     if (folder / "latest").exists():
         saved = folder / (folder / "latest").read_text()
@@ -278,6 +297,22 @@ def train(name: str, seed: int, out: Path, destination: Path, threads: int | Non
     envs.close()
 
 
+def with_fresh_tasks(family: TaskFamily, count: int, seed: int) -> TaskFamily:
+    """Return the family with ``count`` other training tasks, drawn from the same distribution; 0 changes nothing.
+
+    Where tasks have dozens of parameters, the frozen list is too short to learn from: a policy trained on it fails on
+    held-out tasks.
+    """
+    if not count:
+        return family
+    params = family.draw_params(count, np.random.RandomState(seed))  # type: ignore[attr-defined]
+    fresh = tuple(Task(family.name, "train", index, tuple(row)) for index, row in enumerate(params.tolist()))
+    other = copy.copy(family)
+    other.__dict__.update(tasks={**family.tasks, "train": fresh})  # in place of the cached property
+    other.__dict__.pop("_all_tasks", None)
+    return other
+
+
 def falling(start: float) -> Callable[[float], float]:
     """A learning rate that falls linearly to a tenth."""
     return lambda remaining: start * (0.1 + 0.9 * remaining)
@@ -286,23 +321,17 @@ def falling(start: float) -> Callable[[float], float]:
 def finish(family: TaskFamily, seed: int, recipe: Recipe, state: dict[str, Any], path: Path, console: Console) -> None:
     """Evaluate all snapshots on the training tasks, choose ten, and write them."""
     policies = [unpack(arrays, "s") for arrays in state["snapshots"]]
-    returns = [float(evaluate(family, policy, "train", 1, seed, stochastic=True)[0].mean()) for policy in policies]
+    returns = [measure(family, policy, "train", 1, seed, sample=True).mean for policy in policies]
     chosen = spread(returns, CHECKPOINTS)
     rows = []
     for i in chosen:
-        train_returns, saturated = evaluate(family, policies[i], "train", 2, seed + 1, stochastic=True)
-        point = state["curve"][i]
-        rows.append(
-            {"steps": point["steps"], "return": round(float(train_returns.mean()), 1), "saturated": round(saturated, 4)}
-        )
+        measured = measure(family, policies[i], "train", 2, seed + 1, sample=True)
+        rows.append({"steps": state["curve"][i]["steps"], "return": measured.mean, "saturated": measured.saturated})
     expert = {}
-    for split in ("train", "test", "ood"):
-        if family.tasks[split]:
-            for stochastic in (True, False):
-                key = f"{split}, {'sampled' if stochastic else 'mean'} actions"
-                expert[key] = round(
-                    float(evaluate(family, policies[chosen[-1]], split, 5, seed + 2, stochastic)[0].mean()), 1
-                )
+    for split in (split for split in SPLITS if family.tasks[split]):
+        for kind, sample in (("sampled", True), ("mean", False)):
+            measured = measure(family, policies[chosen[-1]], split, 5, seed + 2, sample)
+            expert[f"{split}, {kind} actions"] = measured.mean
     import mujoco
     import stable_baselines3
 

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 import gymnasium
 
+MOST_LISTED = 60
+"""Names that a message lists at most."""
+
 
 class OfflineMetaError(Exception):
     """Anything this package raises on purpose."""
@@ -19,7 +22,8 @@ class UnknownNameError(OfflineMetaError, ValueError):
         known = list(known)
         folded = {k.lower(): k for k in known}
         close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
-        hint = f"Did you mean {folded[close[0]]!r}?" if close else f"There are: {', '.join(known)}."
+        listed = ", ".join(known[:MOST_LISTED]) + (f", ... ({len(known)} in all)" if len(known) > MOST_LISTED else "")
+        hint = f"Did you mean {folded[close[0]]!r}?" if close else f"There are: {listed}."
         super().__init__(f"{kind} {name!r} does not exist. {hint}")
 
 

@@ -53,12 +53,20 @@ class RandomParams(MujocoFamily):
             *(f"geom_friction[{i},{j}]" for i in range(geoms) for j in range(3)),
         )
 
-    def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
-        """70 tasks, u uniform in [-3, 3]: 50 train, 20 test; ood: 10 with abs(u) in [3, 4] and then a random sign."""
+    def _bases(self) -> Float[Array, " P"]:
+        """What a unit of u multiplies each parameter by."""
         bodies, dofs, geoms = self.sizes
-        base = np.repeat([MASS, INERTIA, DAMPING, FRICTION], [bodies, 3 * bodies, dofs, 3 * geoms])
-        rng = np.random.RandomState(TASK_SEED)
-        inside = base ** rng.uniform(-LIMIT, LIMIT, (70, len(base)))
+        return np.repeat([MASS, INERTIA, DAMPING, FRICTION], [bodies, 3 * bodies, dofs, 3 * geoms])
+
+    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "count P"]:
+        """Draw from the distribution of train and test tasks: u uniform in [-3, 3]."""
+        base = self._bases()
+        return base ** rng.uniform(-LIMIT, LIMIT, (count, len(base)))
+
+    def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
+        """70 tasks: 50 train, 20 test; ood: 10 with abs(u) in [3, 4] and then a random sign."""
+        base, rng = self._bases(), np.random.RandomState(TASK_SEED)
+        inside = self.draw_params(70, rng)
         size, sign = rng.uniform(LIMIT, OOD_LIMIT, (10, len(base))), rng.choice([-1.0, 1.0], (10, len(base)))
         return {"train": inside[:50], "test": inside[50:], "ood": base ** (sign * size)}
 

@@ -1,0 +1,227 @@
+"""Roll behaviour policies out in their tasks: everything that a dataset or a reference return is made from."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
+from offlinemeta.datasets.dataset import Dataset, Episode, join_episodes
+from offlinemeta.datasets.scripted import ML1_NOISE, POINT_NOISE, SCRIPTED, with_noise
+from offlinemeta.datasets.spec import DatasetSpec
+from offlinemeta.envs import Task, TaskFamily, TaskVectorEnv, get_family
+from offlinemeta.envs.errors import UnknownNameError
+from offlinemeta.envs.shapes import Array, Float, Float32
+
+Act = Callable[[Float32[Array, "N O"], Float[Array, "N P"], np.random.Generator | None], Float[Array, "N A"]]
+"""Observations and task parameters to actions: sampled, or without a generator those of the mean."""
+
+BATCH, ML1_BATCH = 500, 10
+"""Rollouts at once; part of what a dataset is, since a batch shares one random generator."""
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """A behaviour policy.
+
+    Attributes:
+        name: says how good it is: steps of training, or share of noise.
+        act: the policy.
+    """
+
+    name: str
+    act: Act
+
+
+def uniform(family: TaskFamily) -> Behaviour:
+    """Uniformly random actions."""
+    size = family.action_space.shape[0]
+
+    def act(observations: Array, params: Array, rng: np.random.Generator | None) -> Array:
+        assert rng is not None, "the random policy needs a generator"
+        return rng.uniform(-1, 1, (len(observations), size))
+
+    return Behaviour("random", act)
+
+
+def behaviours(family: TaskFamily) -> tuple[Behaviour, ...]:
+    """Return a family's behaviour policies, from random to expert: checkpoints of one training, or a noisy script.
+
+    Raises:
+        UnknownNameError: the family has none.
+    """
+    if (CHECKPOINTS / f"{family.name}.safetensors").exists():
+        policies, metadata = load_checkpoints(family.name)
+        names = [f"{row['steps'] / 1e6:.2f}M steps" for row in metadata["checkpoints"]]
+
+        def act(policy: Any, observations: Array, params: Array, rng: np.random.Generator | None) -> Array:
+            return policy.act(np.concatenate([observations, family.encode(params)], axis=1), rng)
+
+        return tuple(Behaviour(name, partial(act, policy)) for name, policy in zip(names, policies, strict=True))
+    if family.name not in SCRIPTED:
+        known = {*SCRIPTED, *(path.stem for path in CHECKPOINTS.glob("*.safetensors"))}
+        raise UnknownNameError("Behaviour policy of family", family.name, sorted(known))
+    levels = ML1_NOISE if family.name.startswith("ML1-") else POINT_NOISE
+    script = SCRIPTED[family.name]
+    return tuple(Behaviour(f"noise {noise:.0%}", partial(with_noise, script, noise)) for noise in levels)
+
+
+def roll_out(
+    envs: TaskVectorEnv,
+    tasks: Sequence[Task],
+    acts: Sequence[Act],
+    rng: np.random.Generator,
+    progress: Callable[[int], None] = lambda steps: None,
+    sample: bool = True,
+) -> list[list[Episode]]:
+    """Run one rollout of ``horizon`` steps for each of N tasks, all at once.
+
+    Where an episode terminates, the rollout goes on with another of the same task; its last one is truncated.
+
+    Args:
+        envs: a batch of N without autoreset.
+        tasks: ``[N]``.
+        acts: ``[N]`` whose actions; equal ones act together.
+        rng: seeds the resets and draws the actions.
+        progress: is told how many env steps were made.
+        sample: draw actions; else those of the policies' means.
+
+    Returns:
+        ``[N]`` lists of episodes; ``behaviour`` is the place of the policy among the distinct ``acts``.
+    """
+    family, count = envs.family, len(tasks)
+    horizon = family.horizon
+    distinct = list(dict.fromkeys(acts))
+    which = np.array([distinct.index(act) for act in acts])
+    names = {"features": len(family.feature_names)} if family.feature_names else {}
+    params = family.params(tasks)
+    size, actions_size = family.observation_space.shape[0], family.action_space.shape[0]
+    before, after = np.empty((2, horizon, count, size), dtype=np.float32)
+    actions = np.empty((horizon, count, actions_size), dtype=np.float32)
+    rewards = np.empty((horizon, count), dtype=np.float32)
+    terminations, truncations = np.zeros((2, horizon, count), dtype=bool)
+    infos = {name: np.empty((horizon, count, width), dtype=np.float32) for name, width in names.items()}
+    infos |= {name: np.empty((horizon, count), dtype=np.float32) for name in family.info_names}
+    seeds = rng.integers(2**31, size=count)
+    begun: list[list[tuple[int, int]]] = [[(0, int(seed))] for seed in seeds]  # first step and seed of each episode
+
+    observations, _ = envs.reset(seed=seeds, options={"task": list(tasks)})
+    for t in range(horizon):
+        before[t] = observations
+        for place, act in enumerate(distinct):
+            rows = np.flatnonzero(which == place)
+            actions[t, rows] = act(observations[rows], params[rows], rng if sample else None)
+        observations, rewards[t], terminations[t], truncations[t], info = envs.step(actions[t])
+        after[t] = observations
+        for name, array in infos.items():
+            array[t] = info[name]
+        over = terminations[t] | truncations[t]
+        if over.any() and t + 1 < horizon:
+            seeds = rng.integers(2**31, size=count)
+            observations, _ = envs.reset(seed=seeds, options={"reset_mask": over})
+            for i in np.flatnonzero(over):
+                begun[i].append((t + 1, int(seeds[i])))
+        progress(count)
+    truncations[-1] |= ~terminations[-1]
+
+    def episodes(i: int) -> Iterator[Episode]:
+        ends = [start for start, _ in begun[i][1:]] + [horizon]
+        for (start, seed), end in zip(begun[i], ends, strict=True):
+            yield Episode(
+                task=tasks[i],
+                behaviour=int(which[i]),
+                seed=seed,
+                observations=np.concatenate([before[start:end, i], after[end - 1 : end, i]]),
+                actions=actions[start:end, i],
+                rewards=rewards[start:end, i],
+                terminations=terminations[start:end, i],
+                truncations=truncations[start:end, i],
+                infos={name: array[start:end, i] for name, array in infos.items()},
+            )
+
+    return [list(episodes(i)) for i in range(count)]
+
+
+def in_batches(family: TaskFamily, count: int, num_threads: int | None = None) -> Iterator[tuple[slice, TaskVectorEnv]]:
+    """Cut ``count`` rollouts into batches, and give each its environments."""
+    size = ML1_BATCH if family.name.startswith("ML1-") else BATCH
+    envs: TaskVectorEnv | None = None
+    try:
+        for first in range(0, count, size):
+            part = slice(first, min(first + size, count))
+            if envs is None or envs.num_envs != part.stop - first:
+                if envs is not None:
+                    envs.close()
+                mode = AutoresetMode.DISABLED
+                envs = TaskVectorEnv(family, part.stop - first, task=0, autoreset_mode=mode, num_threads=num_threads)
+            yield part, envs
+    finally:
+        if envs is not None:
+            envs.close()
+
+
+def collect(
+    spec: DatasetSpec,
+    shares: Sequence[int],
+    progress: Callable[[int], None] = lambda steps: None,
+    num_threads: int | None = None,
+) -> Dataset:
+    """Collect a dataset; the same spec gives the same content on the same kind of machine.
+
+    Args:
+        spec: what to collect.
+        shares: the behaviour policy of each rollout of a task (:meth:`DatasetSpec.shares`).
+        progress: is told how many env steps were made.
+        num_threads: of the batch engine.
+    """
+    family = get_family(spec.family)
+    policies = behaviours(family)
+    names = [policy.name for policy in policies]
+    if -1 in shares:
+        policies, names, shares = (uniform(family),), ["random"], [0] * len(shares)
+    plan = [(share, task) for share in shares for task in spec.tasks]
+    episodes: list[Episode] = []
+    for part, envs in in_batches(family, len(plan), num_threads):
+        rng = np.random.default_rng([zlib.crc32(spec.id.encode()), part.start])
+        behaviour, tasks = zip(*plan[part], strict=True)
+        rolled = roll_out(envs, tasks, [policies[share].act for share in behaviour], rng, progress)
+        for share, several in zip(behaviour, rolled, strict=True):
+            episodes += [replace(episode, behaviour=share) for episode in several]
+    return join_episodes(spec, names, episodes, provenance())
+
+
+def provenance() -> dict[str, Any]:
+    """What collected: versions of what decides the numbers, and the kind of machine."""
+    versions = {name: importlib.metadata.version(name) for name in ("offlinemeta", "mujoco", "gymnasium", "numpy")}
+    return {"versions": versions, "machine": f"{platform.machine()}, {platform.system()}"}
+
+
+def evaluate(
+    family: TaskFamily,
+    tasks: Sequence[Task],
+    act: Act,
+    episodes: int,
+    seed: int,
+    sample: bool,
+    progress: Callable[[int], None] = lambda steps: None,
+) -> tuple[Float[Array, "tasks episodes"], list[Episode]]:
+    """Run whole episodes on every task.
+
+    Returns:
+        Their returns, and the episodes themselves, task by task.
+    """
+    plan = [task for task in tasks for _ in range(episodes)]
+    first = []
+    for part, envs in in_batches(family, len(plan)):
+        rng, acts = np.random.default_rng([seed, part.start]), [act] * envs.num_envs
+        first += [several[0] for several in roll_out(envs, plan[part], acts, rng, progress, sample)]
+    returns = np.array([episode.rewards.sum(dtype=np.float64) for episode in first])
+    return returns.reshape(len(tasks), episodes), first

@@ -1,0 +1,250 @@
+"""Episodes as flat arrays, their hash, and their labels for other tasks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from offlinemeta.datasets.spec import DatasetSpec
+from offlinemeta.envs import Task, TaskFamily, env_id, get_family
+from offlinemeta.envs.errors import ArgumentError
+from offlinemeta.envs.shapes import Array, Bool, Float, Float32, Int
+
+FORMAT = 1
+"""Of the header and the arrays; a reader refuses others."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode of T steps, with one more observation than actions.
+
+    Attributes:
+        task: whose reward it has.
+        behaviour: index of the behaviour policy that acted (``Dataset.behaviours``).
+        seed: of its reset; the env with this seed, the task and the actions gives the episode again.
+        observations: ``[T+1, O]``.
+        actions: ``[T, A]`` in [-1, 1].
+        rewards: ``[T]``, the own task's.
+        terminations: ``[T]`` the MDP has ended.
+        truncations: ``[T]`` a time limit, or the end of the rollout.
+        infos: ``[T, ...]`` by name: ``features``, all that the reward depends on; for Meta-World ``success`` instead.
+    """
+
+    task: Task
+    behaviour: int
+    seed: int
+    observations: Float32[Array, "T_plus_1 O"]
+    actions: Float32[Array, "T A"]
+    rewards: Float32[Array, " T"]
+    terminations: Bool[Array, " T"]
+    truncations: Bool[Array, " T"]
+    infos: Mapping[str, Float32[Array, "T *entry"]]
+
+    def __len__(self) -> int:
+        """Number of steps."""
+        return len(self.rewards)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All episodes of a dataset, in order of collection, as arrays over S steps of E episodes.
+
+    Attributes:
+        spec: what the dataset is.
+        behaviours: names of the behaviour policies, from random to expert.
+        observations: ``[S+E, O]``; episode e has one row more than steps.
+        actions: ``[S, A]``.
+        rewards: ``[S]``, the own task's label.
+        terminations, truncations: ``[S]``.
+        infos: ``[S, ...]`` by name.
+        lengths: ``[E]`` steps of each episode.
+        task: ``[E]`` index into ``spec.tasks``.
+        behaviour: ``[E]`` index into ``behaviours``.
+        seed: ``[E]`` of each episode's reset.
+        provenance: versions and machine of the collection; no part of the hash.
+    """
+
+    spec: DatasetSpec
+    behaviours: tuple[str, ...]
+    observations: Float32[Array, "S_plus_E O"]
+    actions: Float32[Array, "S A"]
+    rewards: Float32[Array, " S"]
+    terminations: Bool[Array, " S"]
+    truncations: Bool[Array, " S"]
+    infos: Mapping[str, Float32[Array, "S *entry"]]
+    lengths: Int[Array, " E"]
+    task: Int[Array, " E"]
+    behaviour: Int[Array, " E"]
+    seed: Int[Array, " E"]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def family(self) -> TaskFamily:
+        """The task family."""
+        return get_family(self.spec.family)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks in it."""
+        return self.spec.tasks
+
+    @cached_property
+    def starts(self) -> Int[Array, " E_plus_1"]:
+        """First step of each episode, and the number of steps."""
+        return np.concatenate([[0], np.cumsum(self.lengths)])
+
+    def __len__(self) -> int:
+        """Number of episodes."""
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> Episode:
+        """Return an episode, as views."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Episode {index} of {len(self)}.")
+        e = index % len(self)
+        steps = slice(int(self.starts[e]), int(self.starts[e + 1]))
+        return Episode(
+            task=self.tasks[self.task[e]],
+            behaviour=int(self.behaviour[e]),
+            seed=int(self.seed[e]),
+            observations=self.observations[steps.start + e : steps.stop + e + 1],
+            actions=self.actions[steps],
+            rewards=self.rewards[steps],
+            terminations=self.terminations[steps],
+            truncations=self.truncations[steps],
+            infos={name: array[steps] for name, array in self.infos.items()},
+        )
+
+    def __iter__(self) -> Iterator[Episode]:
+        """Go through the episodes."""
+        return (self[e] for e in range(len(self)))
+
+    def by_task(self) -> dict[Task, list[Episode]]:
+        """Return the episodes of each task, in order of collection."""
+        groups: dict[Task, list[Episode]] = {task: [] for task in self.tasks}
+        for episode in self:
+            groups[episode.task].append(episode)
+        return groups
+
+    def returns(self) -> Float[Array, " E"]:
+        """Return each episode's sum of rewards."""
+        return np.add.reduceat(self.rewards.astype(np.float64), self.starts[:-1])
+
+    def whole(self) -> Bool[Array, " E"]:
+        """Tell which episodes ended by themselves or by the family's horizon, not by the end of their rollout."""
+        return self.terminations[self.starts[1:] - 1] | (self.lengths == self.family.horizon)
+
+    def returns_by_behaviour(self) -> dict[str, float]:
+        """Return the mean return of each behaviour policy's whole episodes."""
+        returns, whole = self.returns(), self.whole()
+        means = {}
+        for b in np.unique(self.behaviour).tolist():
+            chosen = returns[(self.behaviour == b) & whole]
+            means[self.behaviours[b]] = round(float(chosen.mean()), 2) if len(chosen) else float("nan")
+        return means
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the content: header and arrays, whatever file holds them."""
+        digests = {name: hashlib.sha256(bytes_of(array)).hexdigest() for name, array in self.arrays().items()}
+        shapes = {name: [array.dtype.str, *array.shape] for name, array in self.arrays().items()}
+        content = {"header": header(self.spec, self.behaviours), "shapes": shapes, "digests": digests}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def arrays(self) -> dict[str, Array]:
+        """Return all arrays by name; infos as ``infos/<name>``."""
+        named = {name: getattr(self, name) for name in STEP_ARRAYS + EPISODE_ARRAYS}
+        return named | {f"infos/{name}": array for name, array in self.infos.items()}
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a manifest holds: the hash, sizes, and mean returns by behaviour policy."""
+        return {
+            "sha256": self.hash,
+            "episodes": len(self),
+            "steps": len(self.rewards),
+            "returns": self.returns_by_behaviour(),
+            **self.provenance,
+        }
+
+
+def bytes_of(array: Array) -> memoryview:
+    """Return an array's bytes, without a copy where they lie in order."""
+    return np.ascontiguousarray(array).data
+
+
+STEP_ARRAYS = ("observations", "actions", "rewards", "terminations", "truncations")
+EPISODE_ARRAYS = ("lengths", "task", "behaviour", "seed")
+
+
+def from_arrays(
+    spec: DatasetSpec, behaviours: Sequence[str], arrays: Mapping[str, Array], provenance: Mapping[str, Any]
+) -> Dataset:
+    """Return the dataset that has these arrays (:meth:`Dataset.arrays`)."""
+    infos = {name.removeprefix("infos/"): array for name, array in arrays.items() if name.startswith("infos/")}
+    rest = {name: arrays[name] for name in STEP_ARRAYS + EPISODE_ARRAYS}
+    return Dataset(spec=spec, behaviours=tuple(behaviours), infos=infos, provenance=provenance, **rest)
+
+
+def header(spec: DatasetSpec, behaviours: Sequence[str]) -> dict[str, Any]:
+    """Return what data must agree on with the present family to be read, as plain JSON."""
+    return {
+        "format": FORMAT,
+        "id": spec.id,
+        "env": env_id(get_family(spec.family)),
+        "tasks": [[task.split, task.index, *task.params] for task in spec.tasks],
+        "behaviours": list(behaviours),
+    }
+
+
+def join_episodes(
+    spec: DatasetSpec, behaviours: Sequence[str], episodes: Iterable[Episode], provenance: Mapping[str, Any]
+) -> Dataset:
+    """Put episodes into one dataset, in their order.
+
+    Raises:
+        ArgumentError: there are none.
+    """
+    listed = list(episodes)
+    if not listed:
+        raise ArgumentError(f"{spec.id} has no episodes.")
+    places = {task: place for place, task in enumerate(spec.tasks)}
+    arrays: dict[str, Array] = {
+        name: np.concatenate([getattr(episode, name) for episode in listed]) for name in STEP_ARRAYS
+    }
+    for name in listed[0].infos:
+        arrays[f"infos/{name}"] = np.concatenate([episode.infos[name] for episode in listed])
+    arrays["lengths"] = np.array([len(episode) for episode in listed], dtype=np.int64)
+    arrays["task"] = np.array([places[episode.task] for episode in listed], dtype=np.int64)
+    arrays["behaviour"] = np.array([episode.behaviour for episode in listed], dtype=np.int64)
+    arrays["seed"] = np.array([episode.seed for episode in listed], dtype=np.int64)
+    return from_arrays(spec, behaviours, arrays, provenance)
+
+
+def label(dataset: Dataset, tasks: Sequence[Task]) -> list[Float32[Array, "T n_tasks"]]:
+    """Label a dataset's episodes for any tasks of its family: what the env would have paid, in float32.
+
+    Args:
+        dataset: as :func:`offlinemeta.datasets.load` returns it.
+        tasks: of the family, of any split.
+
+    Returns:
+        ``[episode][T, n_tasks]``; the column of an episode's own task equals its ``rewards``.
+
+    Raises:
+        NotRelabelableError: the reward is no function of recorded features (ML1).
+        TaskError: a task of another family.
+    """
+    family = dataset.family
+    params = family.params([family.task(task) for task in tasks])  # [n, P]
+    features = dataset.infos.get("features", np.zeros((len(dataset.rewards), 0), dtype=np.float32))
+    labels = []
+    for start, stop in zip(dataset.starts[:-1], dataset.starts[1:], strict=True):
+        rewards = family.reward(features[start:stop, None], params[None])  # [T, n]
+        labels.append(rewards.astype(np.float32))
+    return labels

@@ -1,0 +1,127 @@
+"""Reference returns: what a random policy and the expert that knows its task get, per task.
+
+``references.json`` holds them for every family with behaviour policies, 20 episodes a task, together with the mean
+return of each behaviour policy on the training tasks. ``offlinemeta datasets references FAMILY`` writes it anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from offlinemeta.datasets.collect import behaviours, evaluate, provenance, uniform
+from offlinemeta.envs import SPLITS, Task, get_family
+from offlinemeta.envs.errors import UnknownNameError
+from offlinemeta.envs.shapes import Array, Float
+
+REFERENCES = Path(__file__).parent / "references.json"
+
+EPISODES = 20
+"""Per task."""
+
+BEHAVIOUR_EPISODES = 2
+"""Per training task, for the mean return of each behaviour policy."""
+
+
+@dataclass(frozen=True)
+class References:
+    """A family's reference returns.
+
+    Attributes:
+        random, expert: mean return of each task, by split. The expert is the last behaviour policy's mean action.
+        sampled: the expert's mean return over the tasks of a split, its actions drawn as in the datasets.
+        behaviours: mean return of each behaviour policy over the training tasks.
+        success: the expert's share of episodes with a success, by split; Meta-World only.
+        saturated: the largest share of action components beyond ±0.99 among the behaviour policies.
+    """
+
+    random: Mapping[str, Sequence[float]]
+    expert: Mapping[str, Sequence[float]]
+    sampled: Mapping[str, float]
+    behaviours: Sequence[float]
+    success: Mapping[str, float]
+    saturated: float
+
+    @property
+    def normalised(self) -> list[float]:
+        """The behaviour policies' returns, from 0 (random) to 1 (the last of them)."""
+        low, high = float(np.mean(self.random["train"])), self.behaviours[-1]
+        return [(value - low) / (high - low) for value in self.behaviours]
+
+    def score(self, task: Task, returns: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Normalise returns of a task: 0 is random, 100 the expert that knows the task."""
+        low, high = self.random[task.split][task.index], self.expert[task.split][task.index]
+        return 100 * (returns - low) / (high - low)
+
+
+@cache
+def read_references(family: str) -> References:
+    """Return a family's references.
+
+    Raises:
+        UnknownNameError: it has none.
+    """
+    content = json.loads(REFERENCES.read_text(encoding="utf-8"))
+    if family not in content:
+        raise UnknownNameError("Reference of family", family, content)
+    names = ("random", "expert", "sampled", "behaviours", "success", "saturated")
+    return References(**{name: content[family][name] for name in names})
+
+
+def measure(name: str, progress: Callable[[int], None], seed: int = 0) -> dict[str, Any]:
+    """Measure a family's references.
+
+    Args:
+        name: of the family.
+        progress: is told how many env steps were made.
+        seed: of resets and actions.
+    """
+    family = get_family(name)
+    policies, chance = behaviours(family), uniform(family)
+    result: dict[str, Any] = {"random": {}, "expert": {}, "sampled": {}, "success": {}}
+    for split in SPLITS:
+        tasks = family.tasks[split]
+        if not tasks:
+            continue
+        returns, _ = evaluate(family, tasks, chance.act, EPISODES, seed, True, progress)
+        result["random"][split] = returns.mean(1).round(2).tolist()
+        returns, episodes = evaluate(family, tasks, policies[-1].act, EPISODES, seed + 1, False, progress)
+        result["expert"][split] = returns.mean(1).round(2).tolist()
+        if "success" in family.info_names:
+            result["success"][split] = float(np.mean([episode.infos["success"].max() for episode in episodes]))
+        returns, _ = evaluate(family, tasks, policies[-1].act, BEHAVIOUR_EPISODES, seed + 2, True, progress)
+        result["sampled"][split] = round(float(returns.mean()), 2)
+    result["behaviours"], shares = [], []
+    for policy in policies:
+        returns, episodes = evaluate(
+            family, family.tasks["train"], policy.act, BEHAVIOUR_EPISODES, seed + 3, True, progress
+        )
+        result["behaviours"].append(round(float(returns.mean()), 2))
+        shares.append(float(np.mean(np.abs(np.concatenate([episode.actions for episode in episodes])) > 0.99)))
+    return {**result, "saturated": round(max(shares), 4), "episodes": EPISODES, "seed": seed, **provenance()}
+
+
+def work(name: str) -> int:
+    """Return how many env steps :func:`measure` makes."""
+    family = get_family(name)
+    tasks = sum(len(family.tasks[split]) for split in SPLITS)
+    episodes = tasks * (2 * EPISODES + BEHAVIOUR_EPISODES)
+    episodes += len(behaviours(family)) * len(family.tasks["train"]) * BEHAVIOUR_EPISODES
+    return episodes * family.horizon
+
+
+def write_references(name: str, content: Mapping[str, Any]) -> None:
+    """Enter a family's references into the file, which is replaced at once."""
+    entries = json.loads(REFERENCES.read_text(encoding="utf-8")) if REFERENCES.exists() else {}
+    entries[name] = content
+    lines = [f"{json.dumps(family)}: {json.dumps(entries[family])}" for family in sorted(entries)]
+    new = REFERENCES.with_suffix(".draft")
+    new.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    new.replace(REFERENCES)
+    read_references.cache_clear()

@@ -1,0 +1,153 @@
+"""Datasets to and from a remote that Minari knows: a Hugging Face account ``hf://name``, or a bucket ``gcp://name``.
+
+Minari itself does the transport, in a process of its own: it reads the remote and the local folder from environment
+variables, so a draft folder there makes a download that is verified before anything of it is in place.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from offlinemeta.datasets import storage
+from offlinemeta.datasets.errors import DamagedDatasetError, DatasetMissingError, RemoteError
+from offlinemeta.datasets.spec import DatasetSpec
+
+DOWNLOAD = "import os; from minari.cli import app; app(['download', os.environ['DATASET']])"
+UPLOAD = "import os, minari; minari.upload_dataset(os.environ['DATASET'], os.environ['TOKEN'])"
+LIST = (
+    "import json, os; from minari.storage.hosting import list_remote_datasets as listed; "
+    "found = listed(prefix=os.environ['DATASET']).get(os.environ['DATASET'], {}); "
+    f"print('\\n' + json.dumps(found.get('{storage.KEY}', {{}}).get('sha256')))"
+)
+
+
+def check_address(address: str) -> str:
+    """Return a remote's address.
+
+    Raises:
+        RemoteError: Minari has no such kind of remote.
+    """
+    if not re.fullmatch(r"(hf|gcp)://[\w.-]+", address):
+        raise RemoteError(
+            f"The remote {address!r} is no address. Give hf://<user or organisation> or gcp://<bucket>, as "
+            f"MINARI_REMOTE or with --remote."
+        )
+    return address
+
+
+def plain_command(spec: DatasetSpec, address: str) -> str:
+    """Return the shell command with which anybody gets a dataset by Minari alone."""
+    return f"MINARI_REMOTE={address} minari download {spec.id}"
+
+
+def fetch(spec: DatasetSpec, address: str, known: Mapping[str, Any] | None, console: Console) -> None:
+    """Download a dataset, verify it, and put it in place; for who holds its lock.
+
+    Args:
+        spec: the dataset.
+        address: of the remote.
+        known: what the manifest says of it, if it is there.
+        console: where to say what happens.
+
+    Raises:
+        RemoteError: the remote is down, does not have the dataset, or answers with garbage.
+        DamagedDatasetError: what came is not what the manifest or its own metadata say.
+        OtherVersionError: what came was written for another version of the family.
+    """
+    storage.check_space(spec)
+    with storage.draft(spec) as folder, console.status(f"downloading {spec.id} from {address}"):
+        run(DOWNLOAD, spec, address, {"MINARI_DATASETS_PATH": str(folder)}, f"{spec.id} cannot be downloaded")
+        came = folder / spec.id
+        if not (came / "data").exists():
+            raise RemoteError(f"{address} sent nothing for {spec.id}. Try again, or build it.")
+        try:
+            dataset = storage.read(came)
+        except DamagedDatasetError as error:
+            raise DamagedDatasetError(
+                f"What {address} sent for {spec.id} is damaged: {error.__cause__ or error}. Nothing was kept. Try "
+                f"again, or build it with: offlinemeta datasets build {spec.id}"
+            ) from error
+        if dataset.spec != spec:
+            raise DamagedDatasetError(f"{address} sent {dataset.spec.id} for {spec.id}. Nothing was kept.")
+        if known is not None and dataset.hash != known["sha256"]:
+            raise DamagedDatasetError(
+                f"What {address} sent for {spec.id} has the hash {dataset.hash}; the manifest of this package says "
+                f"{known['sha256']}. Nothing was kept. It is altered, or meant for another version of offlinemeta; "
+                f"build it with: offlinemeta datasets build {spec.id}"
+            )
+        storage.install(came, spec)
+    how = "as the manifest says" if known else "as its own metadata say (it is not in the manifest of this package)"
+    console.print(
+        f"Downloaded {spec.id} from {address}; content {dataset.hash[:12]}..., {how}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def publish(spec: DatasetSpec, address: str, token: str, console: Console) -> None:
+    """Upload a local dataset, after reading it whole, and compare what the remote then says of it.
+
+    Args:
+        spec: the dataset.
+        address: of the remote.
+        token: of Hugging Face, or the path of a Google service account's key.
+        console: where to say what happens.
+
+    Raises:
+        DatasetMissingError: it is not on this machine.
+        DamagedDatasetError: it is damaged.
+        RemoteError: the remote is down, refuses, or has the id already (published data are never replaced).
+    """
+    check_address(address)
+    if not storage.is_local(spec):
+        raise DatasetMissingError(f"{spec.id} is not here. Build it with: offlinemeta datasets build {spec.id}")
+    dataset = storage.read(storage.place(spec))
+    with console.status(f"uploading {spec.id} to {address}"):
+        said = run(UPLOAD, spec, address, {"TOKEN": token}, f"{spec.id} cannot be uploaded")
+    if "already in remote" in said:
+        raise RemoteError(
+            f"{address} has {spec.id} already. Published data are never replaced: raise the version of the spec."
+        )
+    there = run(LIST, spec, address, {}, f"{spec.id} was uploaded, but cannot be found").splitlines()[-1]
+    if there.strip('"') != dataset.hash:
+        raise RemoteError(f"{address} says that {spec.id} has the content {there}, not {dataset.hash}.")
+
+
+def run(code: str, spec: DatasetSpec, address: str, variables: Mapping[str, str], what: str) -> str:
+    """Run Minari on a dataset and a remote, and return all that it says.
+
+    Raises:
+        RemoteError: it fails; the message has its last line.
+    """
+    environment = {
+        **os.environ,
+        "MINARI_REMOTE": check_address(address),
+        "MINARI_DATASETS_PATH": str(storage.root()),
+        "DATASET": spec.id,
+        "_TYPER_STANDARD_TRACEBACK": "1",
+        **variables,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=storage.root(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+        raise RemoteError(
+            f"{what}: {address} did not do it: {(lines or ['no reason given'])[-1]:.400} Check the address and the "
+            f"network. Nothing was changed."
+        )
+    return done.stdout

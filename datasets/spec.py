@@ -1,0 +1,144 @@
+"""What the datasets are meant to be: a family, a quality, and which behaviour policies run how often on which tasks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from offlinemeta.datasets.behaviour import CHECKPOINTS
+from offlinemeta.datasets.scripted import SCRIPTED
+from offlinemeta.envs import FAMILIES, Task, TaskFamily, get_family
+from offlinemeta.envs.errors import UnknownNameError
+from offlinemeta.envs.registry import NAMESPACE
+
+QUALITIES: Mapping[str, str] = {
+    "random": "uniformly random actions",
+    "medium": "the behaviour policy nearest to half of the expert's normalised return",
+    "expert": "the best behaviour policy",
+    "replay": "all behaviour policies in order, equal shares: a learning history",
+    "smac": "six rollouts a task by six policies evenly spread from random to expert: the study's size",
+}
+
+VERSION = 0
+
+ROLLOUTS, HELDOUT_ROLLOUTS, STUDY_ROLLOUTS = 50, 5, 6
+"""Per task; a rollout is as many steps as the family's horizon."""
+
+MAX_STEPS = 10_000
+"""Transitions per task at most, which for Meta-World's long horizon makes it 20 rollouts."""
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What a dataset is: the loader checks the data against it.
+
+    Attributes:
+        family: name of the task family.
+        quality: one of :data:`QUALITIES`.
+        heldout: over the test and ood tasks, for context at evaluation only; else over the training tasks.
+        rollouts: per task; each is the family's horizon long, in one or (where episodes terminate) more episodes.
+    """
+
+    family: str
+    quality: str
+    heldout: bool
+    rollouts: int
+
+    @property
+    def name(self) -> str:
+        """Such as ``replay-heldout-v0``."""
+        return f"{self.quality}{'-heldout' if self.heldout else ''}-v{VERSION}"
+
+    @property
+    def id(self) -> str:
+        """Minari's id, such as ``OfflineMeta/AntDir/replay-heldout-v0``."""
+        return f"{NAMESPACE}/{self.family}/{self.name}"
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks in it."""
+        lists = get_family(self.family).tasks
+        return (*lists["test"], *lists["ood"]) if self.heldout else lists["train"]
+
+    @property
+    def steps(self) -> int:
+        """Transitions in all."""
+        return len(self.tasks) * self.rollouts * get_family(self.family).horizon
+
+    def shares(self, returns: Sequence[float]) -> list[int]:
+        """Choose a behaviour policy for each rollout of a task.
+
+        Args:
+            returns: normalised mean return of each policy, from 0 (random) to 1 (the last, the expert).
+
+        Returns:
+            ``[rollouts]`` indices into ``returns``; -1 is uniformly random actions.
+        """
+        count, last = self.rollouts, len(returns) - 1
+        if self.quality == "random":
+            return [-1] * count
+        if self.quality == "medium":
+            return [int(np.argmin(np.abs(np.array(returns) - 0.5)))] * count
+        if self.quality == "expert":
+            return [last] * count
+        chosen = spread(returns, STUDY_ROLLOUTS) if self.quality == "smac" else list(range(last + 1))
+        if count < len(chosen):
+            chosen = [chosen[round(i)] for i in np.linspace(0, len(chosen) - 1, count)]
+        return [chosen[i * len(chosen) // count] for i in range(count)]
+
+
+def spread(returns: Sequence[float], count: int) -> list[int]:
+    """Choose policies evenly spread in return, from the first to the best, in order of training."""
+    best = int(np.argmax(returns))
+    wanted = np.linspace(returns[0], returns[best], count)
+    chosen = {0, best}
+    for value in wanted[1:-1]:
+        free = [i for i in range(best) if i not in chosen]
+        if free:
+            chosen.add(min(free, key=lambda i: abs(returns[i] - value)))
+    return sorted(chosen)
+
+
+def collectable(family: TaskFamily) -> bool:
+    """Tell whether the family has behaviour policies."""
+    return family.name in SCRIPTED or (CHECKPOINTS / f"{family.name}.safetensors").exists()
+
+
+def _specs(family: TaskFamily) -> list[DatasetSpec]:
+    specs = []
+    for quality in QUALITIES:
+        most = MAX_STEPS // family.horizon
+        full, heldout = min(ROLLOUTS, most), HELDOUT_ROLLOUTS
+        if quality == "smac":
+            full = heldout = STUDY_ROLLOUTS
+        specs.append(DatasetSpec(family.name, quality, False, full))
+        specs.append(DatasetSpec(family.name, quality, True, heldout))
+    return specs
+
+
+DATASETS: Mapping[str, DatasetSpec] = {
+    spec.id: spec for family in FAMILIES.values() if collectable(family) for spec in _specs(family)
+}
+"""Every dataset by id. A family gets its own as soon as it has behaviour policies."""
+
+
+def get_spec(name: Any) -> DatasetSpec:
+    """Return a dataset's spec by id; the namespace and the version may be left out: ``"AntDir/smac"``.
+
+    Raises:
+        UnknownNameError: there is none; the message has the nearest.
+    """
+    if isinstance(name, DatasetSpec):
+        return name
+    full = name if isinstance(name, str) else str(name)
+    if not full.startswith(f"{NAMESPACE}/"):
+        full = f"{NAMESPACE}/{full}"
+    if not re.search(r"-v\d+$", full):
+        full = f"{full}-v{VERSION}"
+    if full not in DATASETS:
+        raise UnknownNameError("Dataset", full, DATASETS)
+    return DATASETS[full]

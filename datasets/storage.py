@@ -1,0 +1,398 @@
+"""Datasets on disk: Minari's HDF5 for everybody, and a flat memory-mapped copy for quick loading.
+
+Below Minari's root, ``OfflineMeta/<family>/<name>/data`` is what Minari knows. What is ours is in the hidden folder
+``.offlinemeta``, which Minari passes over: drafts (moved into place when complete), locks, and the flat copies, each
+named by the hash of its content and checked against it at every load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import h5py
+import numpy as np
+from filelock import FileLock, Timeout
+from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
+from minari.storage.datasets_root_dir import get_dataset_path
+
+import offlinemeta
+from offlinemeta.datasets.dataset import STEP_ARRAYS, Dataset, Episode, from_arrays, header
+from offlinemeta.datasets.errors import BusyError, DamagedDatasetError, DatasetError, OtherVersionError
+from offlinemeta.datasets.spec import QUALITIES, DatasetSpec, get_spec
+from offlinemeta.envs import env_id, get_family
+from offlinemeta.envs.errors import UnknownNameError
+from offlinemeta.envs.registry import NAMESPACE
+from offlinemeta.envs.shapes import Array
+
+KEY = "offlinemeta"
+"""Of our entry in Minari's metadata."""
+
+LICENSE = "CC-BY-4.0"
+OURS = ".offlinemeta"
+BYTES_PER_EPISODE = 4_000
+"""That HDF5 needs beside the numbers, roughly."""
+
+
+# --- places
+
+
+def root() -> Path:
+    """Return the folder of all Minari datasets: ``MINARI_DATASETS_PATH``, or ``~/.minari/datasets``.
+
+    Raises:
+        DatasetError: it cannot be made.
+    """
+    try:
+        return get_dataset_path()
+    except OSError as error:
+        raise DatasetError(
+            f"The folder of Minari's datasets cannot be used: {error}. Name another with MINARI_DATASETS_PATH."
+        ) from error
+
+
+def place(spec: DatasetSpec) -> Path:
+    """Return the folder of a dataset, whether it exists or not."""
+    return root() / spec.id
+
+
+def is_local(spec: DatasetSpec) -> bool:
+    """Tell whether a dataset is on this machine."""
+    return (place(spec) / "data").exists()
+
+
+def ours(name: str) -> Path:
+    """Return a folder of ours below Minari's root, and make it.
+
+    Raises:
+        DatasetError: it cannot be made.
+    """
+    folder = root() / OURS / name
+    with telling(f"{folder} cannot be made"):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def telling(what: str) -> Iterator[None]:
+    """Turn an operating system's error into one that names the place and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(
+            f"{what}: {error}. Nothing was changed. Datasets are kept below {get_root_name()}; free some space, get "
+            f"permission, or name another folder with MINARI_DATASETS_PATH."
+        ) from error
+
+
+def get_root_name() -> str:
+    """Return where datasets are kept, without making it."""
+    return os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets"
+
+
+@contextlib.contextmanager
+def locked(spec: DatasetSpec, wait: bool) -> Iterator[None]:
+    """Hold a dataset alone; the system releases the lock of a killed process.
+
+    Raises:
+        BusyError: another process holds it, and ``wait`` is False.
+    """
+    path = ours("locks") / f"{slug(spec)}.lock"
+    lock = FileLock(path)
+    try:
+        with telling(f"The lock {path} cannot be written"):
+            lock.acquire(timeout=-1 if wait else 0)
+    except Timeout as error:
+        raise BusyError(f"{spec.id} is being built or downloaded by another process. Wait until it is done.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def draft(spec: DatasetSpec) -> Iterator[Path]:
+    """Give a folder for work in progress on the disk of the datasets, to who holds the lock of ``spec``.
+
+    What is left in it vanishes, and so does what a killed process left.
+    """
+    folder = ours("drafts") / slug(spec)
+    shutil.rmtree(folder, ignore_errors=True)
+    with telling(f"{folder} cannot be made"):
+        folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def slug(spec: DatasetSpec) -> str:
+    """Return a dataset's id as the name of a file."""
+    return spec.id.replace("/", "_")
+
+
+# --- Minari's format
+
+
+def check_space(spec: DatasetSpec) -> None:
+    """Make sure that a dataset will fit.
+
+    Raises:
+        DatasetError: it will not.
+    """
+    needed, free = estimate(spec), shutil.disk_usage(root()).free
+    if free < needed:
+        raise DatasetError(
+            f"{spec.id} needs about {needed / 1e6:,.0f} MB, but {root()} has {free / 1e6:,.0f} MB free. Free some "
+            f"space, or name another folder with MINARI_DATASETS_PATH."
+        )
+
+
+def estimate(spec: DatasetSpec) -> int:
+    """Return about how many bytes a dataset's HDF5 takes."""
+    family = get_family(spec.family)
+    numbers = family.observation_space.shape[0] + family.action_space.shape[0] + len(family.feature_names) + 2
+    return 4 * spec.steps * numbers + len(spec.tasks) * spec.rollouts * BYTES_PER_EPISODE
+
+
+def write(dataset: Dataset, folder: Path, progress: Callable[[int], None] = lambda episodes: None) -> None:
+    """Write a dataset as Minari's HDF5 into ``folder/data``.
+
+    Raises:
+        DatasetError: the disk is full, or not to be written to.
+    """
+    spec, family = dataset.spec, dataset.family
+    env = copy.deepcopy(gymnasium.spec(env_id(family)))
+    if spec.heldout:
+        env.kwargs |= {"split": "test", "task": 0}
+    with telling(f"{spec.id} cannot be written"):
+        (folder / "data").mkdir(parents=True)
+        storage = MinariStorage.new(
+            folder / "data", family.observation_space, family.action_space, env_spec=env, jpeg_encoding=False
+        )
+        storage.update_metadata(describe(dataset) | {"eval_env_spec": env.to_json()})
+        with h5py.File(folder / "data" / "main_data.hdf5", "w", libver=("v110", "v110")) as file:
+            for index, episode in enumerate(dataset):
+                _write_episode(file.create_group(f"episode_{index}"), index, episode)
+                progress(1)
+        steps, size = len(dataset.rewards), float(storage.get_size())
+        storage.update_metadata({"total_steps": steps, "total_episodes": len(dataset), "dataset_size": size})
+
+
+def _write_episode(group: h5py.Group, index: int, episode: Episode) -> None:
+    """Lay an episode out as Minari's HDF5Storage does, but in one piece an array.
+
+    Minari's chunks, which it needs to append to an episode, make files 1.4 times as large for long episodes and four
+    times for short ones.
+    """
+    attributes = {"id": index, "seed": episode.seed, "total_steps": len(episode)}
+    options = {"options/task": episode.task.index, "options/split": episode.task.split}
+    group.attrs.update(attributes | options)
+    for name in STEP_ARRAYS:
+        group.create_dataset(name, data=getattr(episode, name))
+    for name, array in episode.infos.items():
+        group.create_dataset(f"infos/{name}", data=_with_reset_row(array))
+
+
+def _with_reset_row(array: Array) -> Array:
+    """Prepend a zero row: Minari's infos begin with that of the reset."""
+    return np.concatenate([np.zeros_like(array[:1]), array])
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """Return Minari's metadata of a dataset, with ours below :data:`KEY`."""
+    spec = dataset.spec
+    where = "test and ood" if spec.heldout else "training"
+    return {
+        "dataset_id": spec.id,
+        "minari_version": importlib.metadata.version("minari"),
+        "algorithm_name": f"{spec.quality}: {QUALITIES[spec.quality]}",
+        "author": {"The offlinemeta developers"},
+        "author_email": {"see the code's CONTRIBUTING.md"},
+        "code_permalink": f"offlinemeta {offlinemeta.__version__}: offlinemeta datasets build {spec.id}",
+        "description": (
+            f"{get_family(spec.family).summary}; {QUALITIES[spec.quality]}, on the {where} tasks. Rewards are those of "
+            f"the episode's own task. License: {LICENSE}."
+        ),
+        "license": LICENSE,
+        "requirements": [f"offlinemeta>={offlinemeta.__version__}"],
+        KEY: {
+            **header(spec, dataset.behaviours),
+            **dataset.facts(),
+            "episodes_task": dataset.task.tolist(),
+            "episodes_behaviour": dataset.behaviour.tolist(),
+            "episodes_seed": dataset.seed.tolist(),
+            "episodes_length": dataset.lengths.tolist(),
+        },
+    }
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """Return our entry of a dataset's metadata.
+
+    Raises:
+        DamagedDatasetError: it is missing or unreadable.
+        OtherVersionError: it was written by another version of the family, or in another format.
+    """
+    try:
+        metadata = json.loads((folder / "data" / METADATA_FILE_NAME).read_text(encoding="utf-8"))
+        entry = metadata[KEY]
+        spec = get_spec(entry["id"])
+        if metadata["dataset_id"] != spec.id:
+            raise ValueError(f"its id is {metadata['dataset_id']}, that of its content {spec.id}")
+        if not isinstance(entry["sha256"], str):
+            raise TypeError("its hash is missing")
+        behaviours = entry["behaviours"]
+    except OSError as error:
+        raise damaged(folder, error) from error
+    except (ValueError, KeyError, TypeError, AttributeError, UnknownNameError) as error:
+        raise damaged(folder, error) from error
+    present = header(spec, behaviours)
+    for name in ("format", "env", "tasks"):
+        if entry.get(name) != present[name]:
+            theirs = "another list" if name == "tasks" else entry.get(name)
+            raise OtherVersionError(
+                f"{folder} was written for another version of {spec.family}: its {name} is {theirs}, this package's is "
+                f"{'its own' if name == 'tasks' else present[name]}. Use the version that wrote it "
+                f"({entry.get('versions')}), or build it anew with: offlinemeta datasets build --force {spec.id}"
+            )
+    return dict(entry)
+
+
+def damaged(folder: Path, why: object) -> DamagedDatasetError:
+    """Return the error for files that cannot be trusted."""
+    name = "/".join(folder.parts[-3:])
+    return DamagedDatasetError(
+        f"The files in {folder} are damaged ({why!s:.300}). Build the dataset anew with: offlinemeta datasets build "
+        f"--force {name}"
+    )
+
+
+def read(folder: Path) -> Dataset:
+    """Read Minari's HDF5 into arrays, and check them against the hash in the metadata.
+
+    Raises:
+        DamagedDatasetError: files are truncated or altered.
+        OtherVersionError: they were written for another version of the family.
+    """
+    entry = read_header(folder)
+    spec = get_spec(entry["id"])
+    try:
+        dataset = from_arrays(spec, entry["behaviours"], _read_arrays(folder, entry), provenance_of(entry))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError) as error:
+        raise damaged(folder, error) from error
+    if dataset.hash != entry["sha256"]:
+        raise damaged(folder, f"the content's hash is {dataset.hash[:12]}..., not {entry['sha256'][:12]}...")
+    return dataset
+
+
+def provenance_of(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of our metadata that says what collected."""
+    return {name: entry[name] for name in ("versions", "machine")}
+
+
+def _read_arrays(folder: Path, entry: dict[str, Any]) -> dict[str, Array]:
+    lengths = np.array(entry["episodes_length"], dtype=np.int64)
+    arrays = {
+        "lengths": lengths,
+        "task": np.array(entry["episodes_task"], dtype=np.int64),
+        "behaviour": np.array(entry["episodes_behaviour"], dtype=np.int64),
+        "seed": np.array(entry["episodes_seed"], dtype=np.int64),
+    }
+    count, steps = len(lengths), int(lengths.sum())
+    with h5py.File(folder / "data" / "main_data.hdf5", "r") as file:
+        if len(file) != count:
+            raise ValueError(f"{len(file)} episodes, where the metadata have {count}")
+        first = file["episode_0"]
+        names = [*STEP_ARRAYS, *(f"infos/{name}" for name in first["infos"])]
+        for name in names:
+            extra = count if name == "observations" else 0
+            arrays[name] = np.empty((steps + extra, *first[name].shape[1:]), dtype=first[name].dtype)
+        start = 0
+        for e, length in enumerate(lengths.tolist()):
+            group = file[f"episode_{e}"].id
+            for name in names:
+                source = h5py.h5d.open(group, name.encode())
+                rows = length + (name == "observations")
+                begin = start + e if name == "observations" else start
+                skip = 1 if name.startswith("infos/") else 0
+                if source.shape[0] != rows + skip:
+                    raise ValueError(f"episode {e} has {source.shape[0]} rows of {name}, not {rows + skip}")
+                target = arrays[name][begin : begin + rows]
+                if skip:
+                    whole = np.empty((rows + 1, *target.shape[1:]), dtype=target.dtype)
+                    source.read(h5py.h5s.ALL, h5py.h5s.ALL, whole)
+                    target[:] = whole[1:]
+                else:
+                    source.read(h5py.h5s.ALL, h5py.h5s.ALL, target)
+            start += length
+    return arrays
+
+
+def install(folder: Path, spec: DatasetSpec) -> None:
+    """Move a complete dataset from a draft into its place, at once; an older one gives way."""
+    target = place(spec)
+    with telling(f"{spec.id} cannot be moved into place"):
+        make_namespace(NAMESPACE, "Offline meta-reinforcement learning")
+        make_namespace(f"{NAMESPACE}/{spec.family}", get_family(spec.family).summary)
+        replace_folder(folder, target)
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Rename a folder of a draft to ``target``; what is there is moved beside ``new``, and goes with the draft."""
+    if target.exists():
+        target.rename(new.parent / "old")
+    new.rename(target)
+
+
+def make_namespace(name: str, description: str) -> None:
+    """Make a folder of datasets known to Minari, which needs it to list and to publish them."""
+    folder = root() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "namespace_metadata.json"
+    if not path.exists():
+        new = folder / f".{os.getpid()}.draft"
+        new.write_text(json.dumps({"description": description}), encoding="utf-8")
+        new.replace(path)
+
+
+# --- the flat copy
+
+
+def read_flat(entry: dict[str, Any]) -> Dataset | None:
+    """Return a dataset from its flat copy, memory-mapped; None where there is none, or a damaged one."""
+    folder = root() / OURS / "flat" / entry["sha256"]
+    if not folder.is_dir():
+        return None
+    try:
+        arrays = {
+            path.stem.replace("+", "/"): np.load(path, mmap_mode="r", allow_pickle=False)
+            for path in sorted(folder.glob("*.npy"))
+        }
+        dataset = from_arrays(get_spec(entry["id"]), entry["behaviours"], arrays, provenance_of(entry))
+        return dataset if dataset.hash == entry["sha256"] else None
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+
+
+def write_flat(dataset: Dataset) -> None:
+    """Write the flat copy, for who holds the lock; a damaged one gives way.
+
+    A disk without space for it is no error: loading stays slow.
+    """
+    with contextlib.suppress(OSError), draft(dataset.spec) as folder:
+        new = folder / "flat"
+        new.mkdir()
+        for name, array in dataset.arrays().items():
+            np.save(new / f"{name.replace('/', '+')}.npy", np.ascontiguousarray(array), allow_pickle=False)
+        replace_folder(new, ours("flat") / dataset.hash)
