@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import offlinemeta
+from offlinemeta.benchmark import cli_datasets
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,6 +20,7 @@ app = typer.Typer(
     help="A benchmark suite for offline meta-reinforcement learning.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(cli_datasets.app, name="datasets")
 console = Console()
 
 

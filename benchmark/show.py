@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich import box
@@ -15,8 +17,10 @@ from rich.text import Text
 
 from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
 from offlinemeta.datasets.collect import behaviours
+from offlinemeta.datasets.dataset import Dataset
+from offlinemeta.datasets.references import REFERENCES
 from offlinemeta.datasets.scripted import SCRIPTED, Scripted
-from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, env_id
+from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, env_id, get_family
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.render import write_film
 from offlinemeta.envs.shapes import Array, UInt8
@@ -107,6 +111,80 @@ def behaviour_list() -> RenderableType:
             f"{max(row['saturated'] for row in rows):.1%}",
         )
     return table
+
+
+def dataset_list(family: str | None, local: bool) -> RenderableType:
+    """A table of the datasets: what exists, what is on this machine, what a build takes."""
+    from offlinemeta.datasets import storage
+    from offlinemeta.datasets.loading import duration, published
+    from offlinemeta.datasets.spec import DATASETS, QUALITIES
+
+    chosen = get_family(family).name if family is not None else None
+    columns = ("dataset", "tasks", "transitions", "size \\[MB]", "here", "published", "build")
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for spec in DATASETS.values():
+        here = storage.is_local(spec)
+        if (chosen is not None and spec.family != chosen) or (local and not here):
+            continue
+        if chosen is None and not local and spec.heldout:
+            continue
+        size, file = storage.estimate(spec), storage.place(spec) / "data" / "main_data.hdf5"
+        table.add_row(
+            f"{spec.family}/{spec.quality}{'-heldout' if spec.heldout else ''}",
+            str(len(spec.tasks)),
+            f"{spec.steps:,}",
+            f"{(file.stat().st_size if file.exists() else size) / 1e6:,.0f}",
+            "yes" if here else "",
+            "yes" if published(spec) else "",
+            duration(spec),
+        )
+    notes = [f"{name}: {text}" for name, text in QUALITIES.items()]
+    if chosen is None:
+        notes.append(
+            "Each has a -heldout sibling over the test and ood tasks. Full ids: OfflineMeta/<family>/<name>-v0."
+        )
+    notes.append(f"They are kept in {storage.get_root_name()} (MINARI_DATASETS_PATH).")
+    return Group(table, Text("\n".join(notes), style="dim"))
+
+
+def dataset_detail(dataset: Dataset) -> RenderableType:
+    """What is in a dataset."""
+    table = Table("behaviour policy", "episodes", "mean return", box=box.SIMPLE_HEAD, pad_edge=False)
+    means = dataset.returns_by_behaviour()
+    for b, name in enumerate(dataset.behaviours):
+        if name in means:
+            table.add_row(name, f"{int((dataset.behaviour == b).sum()):,}", f"{means[name]:.1f}")
+    spec = dataset.spec
+    text = f"{spec.id}: {len(dataset.tasks)} tasks, {len(dataset):,} episodes, {len(dataset.rewards):,} transitions\n"
+    return Group(Text(text + f"content {dataset.hash}"), table)
+
+
+def reference_list() -> RenderableType:
+    """A table of the reference returns that ship."""
+    return reference_table(json.loads(REFERENCES.read_text(encoding="utf-8")))
+
+
+def reference_table(families: Mapping[str, Mapping[str, Any]]) -> RenderableType:
+    """A table of reference returns: means over tasks."""
+    columns = ("random", "expert, train", "test", "ood", "sampled, train", "test", "success, test", "saturated")
+    table = Table("family", *columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, facts in families.items():
+        expert = {split: f"{np.mean(values):.1f}" for split, values in facts["expert"].items()}
+        sampled = {split: f"{value:.1f}" for split, value in facts["sampled"].items()}
+        table.add_row(
+            name,
+            f"{np.mean(facts['random']['train']):.1f}",
+            *(expert.get(split, "") for split in SPLITS),
+            *(sampled.get(split, "") for split in SPLITS[:2]),
+            f"{facts['success']['test']:.2f}" if facts["success"] else "",
+            f"{facts['saturated']:.1%}",
+        )
+    note = "Mean returns over tasks. The expert knows its task: its mean actions, and sampled ones as in the datasets."
+    return Group(table, Text(note, style="dim"))
 
 
 def get_policy(family: TaskFamily, policy: str, seed: int) -> Scripted:

@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from offlinemeta.datasets import storage
+from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.errors import DamagedDatasetError, DatasetMissingError, RemoteError
 from offlinemeta.datasets.spec import DatasetSpec
 
@@ -91,7 +92,7 @@ def fetch(spec: DatasetSpec, address: str, known: Mapping[str, Any] | None, cons
     )
 
 
-def publish(spec: DatasetSpec, address: str, token: str, console: Console) -> None:
+def publish(spec: DatasetSpec, address: str, token: str, console: Console) -> Dataset:
     """Upload a local dataset, after reading it whole, and compare what the remote then says of it.
 
     Args:
@@ -99,6 +100,9 @@ def publish(spec: DatasetSpec, address: str, token: str, console: Console) -> No
         address: of the remote.
         token: of Hugging Face, or the path of a Google service account's key.
         console: where to say what happens.
+
+    Returns:
+        What was uploaded.
 
     Raises:
         DatasetMissingError: it is not on this machine.
@@ -118,6 +122,7 @@ def publish(spec: DatasetSpec, address: str, token: str, console: Console) -> No
     there = run(LIST, spec, address, {}, f"{spec.id} was uploaded, but cannot be found").splitlines()[-1]
     if there.strip('"') != dataset.hash:
         raise RemoteError(f"{address} says that {spec.id} has the content {there}, not {dataset.hash}.")
+    return dataset
 
 
 def run(code: str, spec: DatasetSpec, address: str, variables: Mapping[str, str], what: str) -> str:

@@ -18,7 +18,7 @@ from offlinemeta.envs.checks import (
     check_seed,
     say_that_nothing_renders,
 )
-from offlinemeta.envs.errors import ClosedError, ResetNeededError
+from offlinemeta.envs.errors import ArgumentError, ClosedError, ResetNeededError
 from offlinemeta.envs.family import TaskFamily
 from offlinemeta.envs.registry import get_family
 from offlinemeta.envs.render import RENDER_MODES, Renderer
@@ -122,19 +122,23 @@ class TaskEnv(gymnasium.Env[Array, Array], EzPickle):
 
         Args:
             seed: seeds the initial states from here on.
-            options: ``{"task": k}`` switches to a task, given by index or as a :class:`Task`.
+            options: ``{"task": k}`` switches to a task, given by index or as a :class:`Task`; an index counts in the
+                present split, or in that of a second option, ``{"task": k, "split": "ood"}``.
 
         Raises:
-            UnknownNameError: another option.
+            UnknownNameError: another option, or no such split.
             ArgumentError: a seed that is no whole number of at least 0.
             TaskError: the family has no such task.
             ClosedError: after close().
         """
         self._check_open()
         seed = check_seed(seed)
-        task = check_options(options, ("task",)).get("task")
+        options = check_options(options, ("task", "split"))
+        task, split = options.get("task"), options.get("split", self._task.split)
+        if task is None and "split" in options:
+            raise ArgumentError(f"The reset option split={split!r} needs a task: options={{'task': 0, 'split': ...}}.")
         if task is not None:
-            self.set_task(task)
+            self.set_task(self.family.task(task, split))
         super().reset(seed=seed)
         self._simulator.reset(0, self.np_random)
         self._steps, self._over = 0, None

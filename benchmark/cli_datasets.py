@@ -1,0 +1,194 @@
+"""``offlinemeta datasets``: list, build, describe, download and publish. Heavy imports stay inside the commands."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    invoke_without_command=True,
+    rich_markup_mode="rich",
+    help="List the datasets; build, describe, download and publish them.",
+    epilog="Examples:\n\n  offlinemeta datasets\n\n  offlinemeta datasets --family AntDir\n\n"
+    "  offlinemeta datasets build AntDir/replay\n\n  offlinemeta datasets card CheetahVel/smac",
+)
+console = Console()
+
+Id = Annotated[str, typer.Argument(help="Such as OfflineMeta/AntDir/replay-v0, or AntDir/replay for short.")]
+Remote = Annotated[
+    str | None, typer.Option(help="hf://<user or organisation> or gcp://<bucket>; by default, MINARI_REMOTE.")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Do not use the network.")]
+
+
+@app.callback()
+def datasets(
+    context: typer.Context,
+    family: Annotated[str | None, typer.Option(help="Only those of a family.")] = None,
+    local: Annotated[bool, typer.Option("--local", help="Only those on this machine.")] = False,
+) -> None:
+    """List the datasets; build, describe, download and publish them."""
+    if context.invoked_subcommand is None:
+        from offlinemeta.benchmark import show
+
+        Console(width=max(console.width, 100)).print(show.dataset_list(family, local))
+
+
+@app.command(
+    epilog="Examples:\n\n  offlinemeta datasets build CheetahVel/smac\n\n"
+    "  offlinemeta datasets build AntDir/replay AntDir/replay-heldout\n\n"
+    "  MINARI_DATASETS_PATH=/big/disk offlinemeta datasets build HumanoidDir/expert --force"
+)
+def build(
+    ids: Annotated[list[str], typer.Argument(help="Such as AntDir/replay; several are built in turn.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+) -> None:
+    """Collect datasets with the behaviour policies that ship, and write them as Minari datasets."""
+    from offlinemeta.datasets.loading import build as build_dataset
+    from offlinemeta.datasets.spec import get_spec
+
+    for spec in [get_spec(name) for name in ids]:
+        build_dataset(spec, force, console)
+
+
+@app.command(
+    epilog="Examples:\n\n  offlinemeta datasets load AntDir/replay\n\n  offlinemeta datasets load PointRobot/smac"
+)
+def load(
+    name: Id,
+    offline: Offline = False,
+    rebuild: Annotated[bool, typer.Option(help="Whether a missing dataset may be built.")] = True,
+) -> None:
+    """Get a dataset as a training run would: the local one, else the remote's, else built; and say what is in it."""
+    from offlinemeta.benchmark import show
+    from offlinemeta.datasets.loading import load as load_dataset
+
+    console.print(show.dataset_detail(load_dataset(name, rebuild=rebuild, offline=offline, console=console)))
+
+
+@app.command(
+    epilog="Examples:\n\n  offlinemeta datasets card CheetahVel/replay\n\n"
+    "  offlinemeta datasets card AntDir/smac --out cards"
+)
+def card(
+    name: Id,
+    out: Annotated[Path, typer.Option(help="Folder for the page and the picture.")] = Path("out/cards"),
+    offline: Offline = False,
+) -> None:
+    """Write a dataset's card: returns, coverage, task identifiability, saturated actions, how to load it."""
+    from offlinemeta.datasets import identifiability
+    from offlinemeta.datasets.card import write_card
+    from offlinemeta.datasets.loading import bar
+    from offlinemeta.datasets.loading import load as load_dataset
+
+    dataset = load_dataset(name, offline=offline, console=console)
+    with bar(console) as track:
+        steps = 4 * identifiability.SPLITS * identifiability.STEPS
+        paths = write_card(dataset, out, track("task identifiability", steps))
+    console.print(*(f"wrote {path}" for path in paths), sep="\n", highlight=False, soft_wrap=True)
+
+
+@app.command(
+    epilog="Examples:\n\n  MINARI_REMOTE=hf://<organisation> offlinemeta datasets download AntDir/replay\n\n"
+    "  offlinemeta datasets download AntDir/replay --remote gcp://<bucket>"
+)
+def download(
+    name: Id,
+    remote: Remote = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+) -> None:
+    """Download a dataset through Minari, and verify its content against the manifest of this package."""
+    from offlinemeta.datasets import remote as remotes
+    from offlinemeta.datasets import storage
+    from offlinemeta.datasets.loading import published
+    from offlinemeta.datasets.spec import get_spec
+
+    spec, address = get_spec(name), _address(remote)
+    console.print(f"The same by Minari alone, unverified: {remotes.plain_command(spec, address)}", soft_wrap=True)
+    with storage.locked(spec, wait=False):
+        if storage.is_local(spec) and not force:
+            console.print(f"{spec.id} is there already, in {storage.place(spec)}.", soft_wrap=True)
+            return
+        remotes.fetch(spec, address, published(spec), console)
+
+
+@app.command(
+    epilog="Examples:\n\n  HF_TOKEN=... offlinemeta datasets publish AntDir/replay --remote hf://<organisation>\n\n"
+    "  offlinemeta datasets publish AntDir/replay --remote gcp://<bucket> --key service-account.json"
+)
+def publish(
+    name: Id,
+    remote: Remote = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="Path of a Google service account's key; for Hugging Face, HF_TOKEN is used."),
+    ] = None,
+    manifest: Annotated[Path | None, typer.Option(help="The manifest to write; by default, this package's.")] = None,
+) -> None:
+    """Upload a local dataset through Minari, and enter it into the manifest."""
+    from offlinemeta.datasets import remote as remotes
+    from offlinemeta.datasets.loading import MANIFEST, write_manifest
+    from offlinemeta.datasets.spec import get_spec
+    from offlinemeta.envs.errors import ArgumentError
+
+    spec, address = get_spec(name), _address(remote)
+    token = key or os.environ.get("HF_TOKEN")
+    if not token:
+        raise ArgumentError("Publishing needs HF_TOKEN in the environment (hf://), or --key FILE (gcp://).")
+    dataset = remotes.publish(spec, address, token, console)
+    write_manifest(dataset, manifest or MANIFEST)
+    console.print(
+        f"Published {spec.id}. Anybody gets it with: {remotes.plain_command(spec, address)}\n"
+        f"Its hash is in {manifest or MANIFEST}; commit that file.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command(
+    epilog="Examples:\n\n  offlinemeta datasets references\n\n  offlinemeta datasets references AntDir --write"
+)
+def references(
+    family: Annotated[str | None, typer.Argument(help="Of which to measure the references; without, list all.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Enter them into references.json.")] = False,
+) -> None:
+    """List the reference returns (random and expert, per task), or measure a family's anew."""
+    from offlinemeta.benchmark import show
+    from offlinemeta.datasets import references as module
+    from offlinemeta.datasets.loading import bar
+
+    if family is None:
+        Console(width=max(console.width, 120)).print(show.reference_list())
+        return
+    with bar(console) as track:
+        content = module.measure(family, track(family, module.work(family)))
+    if write:
+        module.write_references(family, content)
+    Console(width=max(console.width, 120)).print(show.reference_table({family: content}))
+
+
+@app.command(epilog="Example:\n\n  offlinemeta datasets manifest CheetahVel/smac")
+def manifest(
+    ids: Annotated[list[str], typer.Argument(help="Datasets to enter; they are built where they are not here.")],
+) -> None:
+    """Enter local datasets into this package's manifest without publishing them: what a rebuild is compared with."""
+    from offlinemeta.datasets.loading import load as load_dataset
+    from offlinemeta.datasets.loading import write_manifest
+    from offlinemeta.datasets.spec import get_spec
+
+    for spec in [get_spec(name) for name in ids]:
+        write_manifest(load_dataset(spec, offline=True, console=console))
+
+
+def _address(remote: str | None) -> str:
+    from offlinemeta.datasets.remote import check_address
+    from offlinemeta.envs.errors import ArgumentError
+
+    address = remote or os.environ.get("MINARI_REMOTE")
+    if not address:
+        raise ArgumentError("No remote was named. Set MINARI_REMOTE=hf://<organisation>, or give --remote.")
+    return check_address(address)
