@@ -34,6 +34,7 @@ demo: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python tests/perf/bench_envs.py
+	$(BIN)/python tests/perf/bench_datasets.py
 
 tasks: $(STAMP)
 	$(BIN)/python -m offlinemeta.envs.freeze

@@ -140,7 +140,7 @@ def publish(
     if not token:
         raise ArgumentError("Publishing needs HF_TOKEN in the environment (hf://), or --key FILE (gcp://).")
     dataset = remotes.publish(spec, address, token, console)
-    write_manifest(dataset, manifest or MANIFEST)
+    write_manifest(dataset, manifest)
     console.print(
         f"Published {spec.id}. Anybody gets it with: {remotes.plain_command(spec, address)}\n"
         f"Its hash is in {manifest or MANIFEST}; commit that file.",
@@ -155,6 +155,7 @@ def publish(
 def references(
     family: Annotated[str | None, typer.Argument(help="Of which to measure the references; without, list all.")] = None,
     write: Annotated[bool, typer.Option("--write", help="Enter them into references.json.")] = False,
+    episodes: Annotated[int, typer.Option(min=1, help="Per task.")] = 20,
 ) -> None:
     """List the reference returns (random and expert, per task), or measure a family's anew."""
     from offlinemeta.benchmark import show
@@ -165,7 +166,7 @@ def references(
         Console(width=max(console.width, 120)).print(show.reference_list())
         return
     with bar(console) as track:
-        content = module.measure(family, track(family, module.work(family)))
+        content = module.measure(family, track(family, module.work(family, episodes)), episodes)
     if write:
         module.write_references(family, content)
     Console(width=max(console.width, 120)).print(show.reference_table({family: content}))

@@ -169,8 +169,7 @@ def behaviour_rows(dataset: Dataset, references: References) -> list[SimpleNames
 
 def scores_of(dataset: Dataset, references: References) -> Float[Array, " E"]:
     """Return each episode's normalised return."""
-    tasks, returns = dataset.tasks, dataset.returns()
-    return np.array([references.score(tasks[t], r) for t, r in zip(dataset.task, returns, strict=True)])
+    return references.score([dataset.tasks[place] for place in dataset.task], dataset.returns())
 
 
 def draw(dataset: Dataset, references: References, known: Identifiability, covered: Coverage, path: Path) -> None:

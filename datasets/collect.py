@@ -41,6 +41,11 @@ class Behaviour:
     act: Act
 
 
+def is_meta_world(family: TaskFamily) -> bool:
+    """Tell whether it is one of Meta-World's, which run in processes."""
+    return family.name.startswith("ML1-")
+
+
 def uniform(family: TaskFamily) -> Behaviour:
     """Uniformly random actions."""
     size = family.action_space.shape[0]
@@ -69,7 +74,7 @@ def behaviours(family: TaskFamily) -> tuple[Behaviour, ...]:
     if family.name not in SCRIPTED:
         known = {*SCRIPTED, *(path.stem for path in CHECKPOINTS.glob("*.safetensors"))}
         raise UnknownNameError("Behaviour policy of family", family.name, sorted(known))
-    levels = ML1_NOISE if family.name.startswith("ML1-") else POINT_NOISE
+    levels = ML1_NOISE if is_meta_world(family) else POINT_NOISE
     script = SCRIPTED[family.name]
     return tuple(Behaviour(f"noise {noise:.0%}", partial(with_noise, script, noise)) for noise in levels)
 
@@ -152,7 +157,7 @@ def roll_out(
 
 def in_batches(family: TaskFamily, count: int, num_threads: int | None = None) -> Iterator[tuple[slice, TaskVectorEnv]]:
     """Cut ``count`` rollouts into batches, and give each its environments."""
-    size = ML1_BATCH if family.name.startswith("ML1-") else BATCH
+    size = ML1_BATCH if is_meta_world(family) else BATCH
     envs: TaskVectorEnv | None = None
     try:
         for first in range(0, count, size):

@@ -102,7 +102,7 @@ def _score(
     wanted = ((targets - mean) / scale).astype(np.float32)
     network = SetRegressor(rows.shape[1], targets.shape[1], rng)
 
-    def draw(tasks: Array) -> Float32[Array, "B M D"]:
+    def draw(tasks: Array) -> Float[Array, "B M D"]:
         chosen = [groups[task][rng.integers(len(groups[task]))] for task in tasks]
         return rows[np.stack([group[rng.integers(len(group), size=TRANSITIONS)] for group in chosen])]
 
@@ -125,18 +125,18 @@ class SetRegressor:
         self._moments = [(np.zeros_like(p), np.zeros_like(p)) for p in (*self._w, *self._b)]
         self._t = 0
 
-    def _forward(self, x: Float32[Array, "B M D"]) -> tuple[Array, Array, Array, Array, Array]:
+    def _forward(self, x: Float[Array, "B M D"]) -> tuple[Array, Array, Array, Array, Array]:
         h1 = np.tanh(x @ self._w[0] + self._b[0])
         h2 = np.tanh(h1 @ self._w[1] + self._b[1])
         pooled = h2.mean(1)
         h3 = np.tanh(pooled @ self._w[2] + self._b[2])
         return h1, h2, pooled, h3, h3 @ self._w[3] + self._b[3]
 
-    def predict(self, x: Float32[Array, "B M D"]) -> Float32[Array, "B E"]:
+    def predict(self, x: Float[Array, "B M D"]) -> Float[Array, "B E"]:
         """Predict the task of each set."""
         return self._forward(x)[-1]
 
-    def gradients(self, x: Float32[Array, "B M D"], y: Float32[Array, "B E"]) -> list[Array]:
+    def gradients(self, x: Float[Array, "B M D"], y: Float[Array, "B E"]) -> list[Array]:
         """Return those of the mean squared error: of the four weights, then of the four biases."""
         h1, h2, pooled, h3, out = self._forward(x)
         d_out = 2 * (out - y) / out.size
@@ -148,7 +148,7 @@ class SetRegressor:
         weights = [flat[0].T @ flat[2], flat[1].T @ flat[3], pooled.T @ d3, h3.T @ d_out]
         return [*weights, flat[2].sum(0), flat[3].sum(0), d3.sum(0), d_out.sum(0)]
 
-    def update(self, x: Float32[Array, "B M D"], y: Float32[Array, "B E"], rate: float) -> None:
+    def update(self, x: Float[Array, "B M D"], y: Float[Array, "B E"], rate: float) -> None:
         """Make one step of Adam (Kingma & Ba, 2015)."""
         self._t += 1
         for p, gradient, (m, v) in zip((*self._w, *self._b), self.gradients(x, y), self._moments, strict=True):

@@ -173,12 +173,13 @@ def report(dataset: Dataset, console: Console) -> None:
     )
 
 
-def read_manifest(path: Path = MANIFEST) -> Mapping[str, Any]:
-    """Return the facts of published datasets by id.
+def read_manifest(path: Path | None = None) -> Mapping[str, Any]:
+    """Return the facts of published datasets by id; by default, those of this package's manifest.
 
     Raises:
         DamagedDatasetError: the manifest is unreadable.
     """
+    path = path or MANIFEST
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except (OSError, ValueError) as error:
@@ -190,8 +191,9 @@ def published(spec: DatasetSpec) -> Mapping[str, Any] | None:
     return read_manifest().get(spec.id)
 
 
-def write_manifest(dataset: Dataset, path: Path = MANIFEST) -> None:
-    """Enter a dataset into the manifest; the file is replaced at once."""
+def write_manifest(dataset: Dataset, path: Path | None = None) -> None:
+    """Enter a dataset into a manifest, by default this package's; the file is replaced at once."""
+    path = path or MANIFEST
     entries = {**read_manifest(path), dataset.spec.id: dataset.facts()}
     new = path.with_suffix(".draft")
     new.write_text(json.dumps(dict(sorted(entries.items())), indent=1, sort_keys=False) + "\n", encoding="utf-8")

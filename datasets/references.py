@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from offlinemeta.datasets.collect import behaviours, evaluate, provenance, uniform
-from offlinemeta.envs import SPLITS, Task, get_family
+from offlinemeta.datasets.collect import behaviours, evaluate, is_meta_world, provenance, uniform
+from offlinemeta.envs import SPLITS, Task, TaskFamily, get_family
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.shapes import Array, Float
 
@@ -25,8 +25,15 @@ REFERENCES = Path(__file__).parent / "references.json"
 EPISODES = 20
 """Per task."""
 
-BEHAVIOUR_EPISODES = 2
-"""Per training task, for the mean return of each behaviour policy."""
+
+def sampled_episodes(family: TaskFamily) -> int:
+    """Episodes per task for means over all tasks of a split; Meta-World steps slowly, and has long episodes."""
+    return 1 if is_meta_world(family) else 2
+
+
+def expert_episodes(family: TaskFamily, episodes: int) -> int:
+    """A task of Meta-World always begins alike, so that one episode of a deterministic policy is as good as many."""
+    return 1 if is_meta_world(family) else episodes
 
 
 @dataclass(frozen=True)
@@ -54,10 +61,11 @@ class References:
         low, high = float(np.mean(self.random["train"])), self.behaviours[-1]
         return [(value - low) / (high - low) for value in self.behaviours]
 
-    def score(self, task: Task, returns: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Normalise returns of a task: 0 is random, 100 the expert that knows the task."""
-        low, high = self.random[task.split][task.index], self.expert[task.split][task.index]
-        return 100 * (returns - low) / (high - low)
+    def score(self, tasks: Sequence[Task], returns: Float[Array, "tasks ..."]) -> Float[Array, "tasks ..."]:
+        """Normalise returns of tasks: 0 is random, 100 the expert that knows the task."""
+        low = np.array([self.random[task.split][task.index] for task in tasks])
+        high = np.array([self.expert[task.split][task.index] for task in tasks])
+        return (100 * (returns.T - low) / (high - low)).T
 
 
 @cache
@@ -74,46 +82,45 @@ def read_references(family: str) -> References:
     return References(**{name: content[family][name] for name in names})
 
 
-def measure(name: str, progress: Callable[[int], None], seed: int = 0) -> dict[str, Any]:
+def measure(name: str, progress: Callable[[int], None], episodes: int = EPISODES, seed: int = 0) -> dict[str, Any]:
     """Measure a family's references.
 
     Args:
         name: of the family.
         progress: is told how many env steps were made.
+        episodes: per task.
         seed: of resets and actions.
     """
     family = get_family(name)
+    few, once = sampled_episodes(family), expert_episodes(family, episodes)
     policies, chance = behaviours(family), uniform(family)
     result: dict[str, Any] = {"random": {}, "expert": {}, "sampled": {}, "success": {}}
     for split in SPLITS:
         tasks = family.tasks[split]
         if not tasks:
             continue
-        returns, _ = evaluate(family, tasks, chance.act, EPISODES, seed, True, progress)
+        returns, _ = evaluate(family, tasks, chance.act, episodes, seed, True, progress)
         result["random"][split] = returns.mean(1).round(2).tolist()
-        returns, episodes = evaluate(family, tasks, policies[-1].act, EPISODES, seed + 1, False, progress)
+        returns, ran = evaluate(family, tasks, policies[-1].act, once, seed + 1, False, progress)
         result["expert"][split] = returns.mean(1).round(2).tolist()
         if "success" in family.info_names:
-            result["success"][split] = float(np.mean([episode.infos["success"].max() for episode in episodes]))
-        returns, _ = evaluate(family, tasks, policies[-1].act, BEHAVIOUR_EPISODES, seed + 2, True, progress)
+            result["success"][split] = float(np.mean([episode.infos["success"].max() for episode in ran]))
+        returns, _ = evaluate(family, tasks, policies[-1].act, few, seed + 2, True, progress)
         result["sampled"][split] = round(float(returns.mean()), 2)
     result["behaviours"], shares = [], []
     for policy in policies:
-        returns, episodes = evaluate(
-            family, family.tasks["train"], policy.act, BEHAVIOUR_EPISODES, seed + 3, True, progress
-        )
+        returns, ran = evaluate(family, family.tasks["train"], policy.act, few, seed + 3, True, progress)
         result["behaviours"].append(round(float(returns.mean()), 2))
-        shares.append(float(np.mean(np.abs(np.concatenate([episode.actions for episode in episodes])) > 0.99)))
-    return {**result, "saturated": round(max(shares), 4), "episodes": EPISODES, "seed": seed, **provenance()}
+        shares.append(float(np.mean(np.abs(np.concatenate([episode.actions for episode in ran])) > 0.99)))
+    return {**result, "saturated": round(max(shares), 4), "episodes": episodes, "seed": seed, **provenance()}
 
 
-def work(name: str) -> int:
+def work(name: str, episodes: int = EPISODES) -> int:
     """Return how many env steps :func:`measure` makes."""
     family = get_family(name)
-    tasks = sum(len(family.tasks[split]) for split in SPLITS)
-    episodes = tasks * (2 * EPISODES + BEHAVIOUR_EPISODES)
-    episodes += len(behaviours(family)) * len(family.tasks["train"]) * BEHAVIOUR_EPISODES
-    return episodes * family.horizon
+    few, tasks = sampled_episodes(family), sum(len(family.tasks[split]) for split in SPLITS)
+    count = tasks * (episodes + expert_episodes(family, episodes) + few)
+    return (count + len(behaviours(family)) * len(family.tasks["train"]) * few) * family.horizon
 
 
 def write_references(name: str, content: Mapping[str, Any]) -> None:

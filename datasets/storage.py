@@ -86,9 +86,9 @@ def telling(what: str) -> Iterator[None]:
     """Turn an operating system's error into one that names the place and the remedy."""
     try:
         yield
+    except DatasetError:
+        raise
     except OSError as error:
-        if isinstance(error, DatasetError):
-            raise
         raise DatasetError(
             f"{what}: {error}. Nothing was changed. Datasets are kept below {get_root_name()}; free some space, get "
             f"permission, or name another folder with MINARI_DATASETS_PATH."
@@ -109,11 +109,12 @@ def locked(spec: DatasetSpec, wait: bool) -> Iterator[None]:
     """
     path = ours("locks") / f"{slug(spec)}.lock"
     lock = FileLock(path)
-    try:
-        with telling(f"The lock {path} cannot be written"):
+    with telling(f"The lock {path} cannot be written"):
+        try:
             lock.acquire(timeout=-1 if wait else 0)
-    except Timeout as error:
-        raise BusyError(f"{spec.id} is being built or downloaded by another process. Wait until it is done.") from error
+        except Timeout as error:
+            busy = f"{spec.id} is being built or downloaded by another process. Wait until it is done."
+            raise BusyError(busy) from error
     try:
         yield
     finally:
@@ -181,12 +182,20 @@ def write(dataset: Dataset, folder: Path, progress: Callable[[int], None] = lamb
             folder / "data", family.observation_space, family.action_space, env_spec=env, jpeg_encoding=False
         )
         storage.update_metadata(describe(dataset) | {"eval_env_spec": env.to_json()})
-        with h5py.File(folder / "data" / "main_data.hdf5", "w", libver=("v110", "v110")) as file:
-            for index, episode in enumerate(dataset):
-                _write_episode(file.create_group(f"episode_{index}"), index, episode)
-                progress(1)
+        (folder / "data" / "main_data.hdf5").write_bytes(_hdf5(dataset, progress))
         steps, size = len(dataset.rewards), float(storage.get_size())
         storage.update_metadata({"total_steps": steps, "total_episodes": len(dataset), "dataset_size": size})
+
+
+def _hdf5(dataset: Dataset, progress: Callable[[int], None]) -> bytes:
+    """Return the content of the HDF5 file, made in memory: the library crashes the process where a disk is full."""
+    memory = {"driver": "core", "backing_store": False, "block_size": 2**24}
+    with h5py.File("unnamed", "w", libver=("v110", "v110"), **memory) as file:
+        for index, episode in enumerate(dataset):
+            _write_episode(file.create_group(f"episode_{index}"), index, episode)
+            progress(1)
+        file.flush()
+        return bytes(file.id.get_file_image())
 
 
 def _write_episode(group: h5py.Group, index: int, episode: Episode) -> None:

@@ -77,6 +77,21 @@ def test_task_indices(point: gym.Env) -> None:
         TaskVectorEnv("AntDir", num_envs=2, split="ood")
 
 
+def test_a_split_goes_with_a_task(point: gym.Env) -> None:
+    point.reset(options={"task": 7, "split": "ood"})
+    assert point.unwrapped.get_task() == get_family("PointRobot").tasks["ood"][7]
+    point.reset(options={"task": 2})  # the split stays
+    assert point.unwrapped.get_task().split == "ood"
+    with raises(ArgumentError, "split='test' needs a task"):
+        point.reset(options={"split": "test"})
+    with raises(UnknownNameError, "Split 'tests' does not exist. Did you mean 'test'?"):
+        point.reset(options={"task": 0, "split": "tests"})
+    with raises(TaskError, "no task 30"):
+        point.reset(options={"task": 30, "split": "test"})
+    assert point.unwrapped.get_task().split == "ood"
+    point.reset(options={"task": 0, "split": "train"})
+
+
 def test_tasks_of_other_families_and_made_up_ones(point: gym.Env) -> None:
     with raises(TaskError, "Task(AntDir train[0]", "is a task of AntDir, not of PointRobot"):
         point.reset(options={"task": get_family("AntDir").tasks["train"][0]})

@@ -12,12 +12,13 @@ import pytest
 from offlinemeta.datasets.behaviour import (
     CHECKPOINTS,
     BehaviourPolicy,
-    expert,
     load_checkpoints,
     pack,
     save_checkpoints,
     unpack,
 )
+from offlinemeta.datasets.collect import behaviours, evaluate
+from offlinemeta.datasets.scripted import walk_to_goal
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import UnknownNameError
 
@@ -63,9 +64,38 @@ def test_checkpoints_survive_their_file(tmp_path: Path, monkeypatch: pytest.Monk
         assert np.array_equal(read.act(inputs, np.random.default_rng(1)), read.act(inputs, np.random.default_rng(1)))
 
 
-def test_a_family_without_checkpoints() -> None:
-    with pytest.raises(UnknownNameError, match="Behaviour policy of family 'PointRobot' does not exist"):
-        expert(get_family("PointRobot"))
+def test_a_family_without_policies() -> None:
+    with pytest.raises(UnknownNameError, match="Behaviour policy of family 'ML1-assembly' does not exist"):
+        behaviours(get_family("ML1-assembly"))
+    with pytest.raises(UnknownNameError, match="Behaviour policy of family 'Other'"):
+        load_checkpoints("Other")
+
+
+@pytest.mark.parametrize("name", ["PointRobot", "SparsePointRobot"])
+def test_noisy_scripts_go_from_random_to_near_the_optimum(name: str) -> None:
+    family = get_family(name)
+    policies = behaviours(family)
+    tasks = family.tasks["test"]
+    means = [evaluate(family, tasks, policy.act, 20, seed=0, sample=True)[0].mean() for policy in policies]
+    assert means == sorted(means)
+    # the optimum walks at full speed; noise of 5 % and actions a little short of the box cost little
+    best, _ = evaluate(family, tasks, lambda o, p, rng: walk_to_goal(o, p, 0), 20, seed=0, sample=False)
+    calm, episodes = evaluate(family, tasks, policies[-1].act, 20, seed=0, sample=False)
+    gap = best.mean() - means[0]
+    assert best.mean() - calm.mean() < 0.03 * gap
+    assert best.mean() - means[-1] < 0.07 * gap
+    assert max(np.abs(episode.actions).max() for episode in episodes) < 0.99
+
+
+def test_meta_worlds_scripts_succeed() -> None:
+    from offlinemeta.datasets.collect import in_batches, roll_out
+
+    family = get_family("ML1-drawer-close")
+    for part, envs in in_batches(family, 2):
+        tasks = family.tasks["test"][:2]
+        acts = [behaviours(family)[-1].act] * 2
+        episodes = roll_out(envs, tasks[part], acts, np.random.default_rng(0))
+    assert all(episode.infos["success"].max() == 1 for several in episodes for episode in several)
 
 
 def test_some_checkpoints_ship() -> None:
@@ -74,7 +104,7 @@ def test_some_checkpoints_ship() -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_checkpoints_go_from_random_to_expert_and_do_what_they_claim(name: str) -> None:
-    from offlinemeta.datasets.train_behaviour import evaluate
+    from offlinemeta.datasets.train_behaviour import measure
 
     family = get_family(name)
     policies, metadata = load_checkpoints(name)
@@ -92,18 +122,52 @@ def test_shipped_checkpoints_go_from_random_to_expert_and_do_what_they_claim(nam
     assert max(row["saturated"] for row in rows) < 0.05
     gap = max(claimed) - min(claimed)
     for i in (0, 9):
-        measured, _ = evaluate(family, policies[i], "train", 1, seed=11, stochastic=True)
-        assert measured.mean() == pytest.approx(claimed[i], abs=0.1 * gap)
-    measured, _ = evaluate(family, policies[9], "test", 1, seed=12, stochastic=True)
-    assert measured.mean() == pytest.approx(metadata["expert"]["test, sampled actions"], abs=0.1 * gap)
+        measured = measure(family, policies[i], "train", 1, seed=11, sample=True)
+        assert measured.mean == pytest.approx(claimed[i], abs=0.1 * gap)
+    measured = measure(family, policies[9], "test", 1, seed=12, sample=True)
+    assert measured.mean == pytest.approx(metadata["expert"]["test, sampled actions"], abs=0.1 * gap)
 
 
-def test_snapshots_are_chosen_evenly_in_return() -> None:
-    from offlinemeta.datasets.train_behaviour import spread
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_shaping_changes_no_optimum_and_fresh_tasks_are_drawn(tmp_path: Path) -> None:
+    """The shaping terms of an episode telescope: their discounted sum is γ^T Φ(s_T) - γ Φ(s_1)."""
+    from offlinemeta.datasets import train_behaviour as module
 
-    returns = [0.0, 1.0, 5.0, 2.0, 9.5, 7.4, 10.0, 9.0]
-    assert spread(returns, 5) == [0, 2, 3, 5, 6]
-    assert spread([3.0, 1.0], 5) == [0]
+    family, recipe = get_family("AntGoal"), module.Recipe(steps=1, shaping=30.0)
+    envs = module.SquashedTasks(family, recipe, seed=0, threads=1)
+    plain = module.SquashedTasks(family, module.Recipe(steps=1), seed=0, threads=1)
+    for each in (envs, plain):
+        each.seed(3)
+        each.reset()
+    rng, total = np.random.default_rng(0), np.zeros(module.ENVS)
+    for t in range(5):
+        actions = rng.standard_normal((module.ENVS, 8))
+        observations, rewards, _, _ = envs.step(actions)
+        _, unshaped, _, _ = plain.step(actions)
+        total += recipe.gamma**t * (rewards - unshaped)
+        distance = np.abs(observations[:, :2] - observations[:, -2:]).sum(1)
+        if t == 0:
+            first = -30.0 * distance
+    assert total == pytest.approx(recipe.gamma**5 * -30.0 * distance - recipe.gamma * first, rel=1e-3, abs=1e-2)
+    envs.close()
+    plain.close()
+
+    fresh = module.with_fresh_tasks(get_family("HopperParam"), 7, seed=0)
+    assert len(fresh.tasks["train"]) == 7
+    assert fresh.tasks["test"] == get_family("HopperParam").tasks["test"]
+    assert len(get_family("HopperParam").tasks["train"]) == 50
+    known = get_family("HopperParam").params(get_family("HopperParam").tasks["train"])
+    assert not np.isin(fresh.params(fresh.tasks["train"]), known).any()
+    envs = module.SquashedTasks(fresh, module.Recipe(steps=1, tasks=7), seed=0, threads=1)
+    envs.reset()
+    before = envs._batch.get_tasks()
+    for _ in range(60):  # they fall
+        observations, *_ = envs.step(rng.standard_normal((module.ENVS, 3)))
+    after = envs._batch.get_tasks()
+    assert sum(one is not other for one, other in zip(before, after, strict=True)) > 50
+    described = fresh.encode(fresh.params(after))
+    assert np.array_equal(observations[:, -described.shape[1] :], described)
+    envs.close()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

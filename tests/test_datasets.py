@@ -1,0 +1,350 @@
+"""The contract of every dataset, on tiny builds: what is collected is what we, Minari and TorchRL load."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from offlinemeta import datasets
+from offlinemeta.datasets import loading, storage
+from offlinemeta.datasets import spec as specs
+from offlinemeta.datasets.collect import behaviours, collect
+from offlinemeta.datasets.dataset import Dataset, Episode
+from offlinemeta.datasets.errors import DamagedDatasetError
+from offlinemeta.datasets.references import read_references
+from offlinemeta.datasets.spec import DATASETS, DatasetSpec, get_spec, spread
+from offlinemeta.envs import FAMILIES, Task, get_family
+from offlinemeta.envs.errors import NotRelabelableError, TaskError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Tiny(DatasetSpec):
+    """A dataset on one or two tasks of each split."""
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        lists = get_family(self.family).tasks
+        return (lists["test"][1], *lists["ood"][:1]) if self.heldout else lists["train"][:2]
+
+
+def tiny(spec: DatasetSpec, rollouts: int = 2) -> Tiny:
+    return Tiny(spec.family, spec.quality, spec.heldout, rollouts)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of datasets, and no remote."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    monkeypatch.delenv("MINARI_REMOTE", raising=False)
+    return tmp_path / "datasets"
+
+
+@pytest.fixture
+def short_ml1(monkeypatch: pytest.MonkeyPatch) -> None:
+    from offlinemeta.envs.families.ml1 import ML1
+
+    monkeypatch.setattr(ML1, "horizon", 40)
+
+
+def build(spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    monkeypatch.setitem(specs.DATASETS, spec.id, spec)  # type: ignore[index]
+    return datasets.build(spec)
+
+
+def of_one_ml1(spec: DatasetSpec) -> bool:
+    """All of one Meta-World task, and one of each other: they share all code but the script."""
+    return not spec.family.startswith("ML1-") or spec.family == "ML1-reach" or spec.name == "smac-v0"
+
+
+CONTRACT = [
+    pytest.param(spec, id=id, marks=pytest.mark.xdist_group(spec.family))
+    for id, spec in DATASETS.items()
+    if of_one_ml1(spec)
+]
+
+
+@pytest.mark.parametrize("spec", CONTRACT)
+def test_contract(spec: DatasetSpec, here: Path, short_ml1: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import minari
+
+    small = tiny(spec)
+    built, family = build(small, monkeypatch), get_family(spec.family)
+
+    # what is loaded is what was collected
+    for attempt in range(2):  # from Minari's file, then from the flat copy
+        loaded = datasets.load(spec.id)
+        assert loaded.hash == built.hash, attempt
+        assert loaded.behaviours == built.behaviours
+        for name, array in built.arrays().items():
+            assert np.array_equal(loaded.arrays()[name], array), name
+            assert loaded.arrays()[name].dtype == array.dtype
+    assert len(built.rewards) == len(small.tasks) * small.rollouts * family.horizon
+
+    # tasks are those of the split, and the groups hold all episodes
+    groups = loaded.by_task()
+    assert set(groups) == set(small.tasks)
+    assert sum(map(len, groups.values())) == len(loaded)
+    training = set(family.tasks["train"])
+    assert all((episode.task in training) != spec.heldout for episode in loaded)
+
+    # Minari reads the same
+    theirs = minari.load_dataset(spec.id)
+    assert (theirs.total_episodes, theirs.total_steps) == (len(loaded), len(loaded.rewards))
+    metadata = list(theirs.storage.get_episode_metadata(range(len(loaded))))
+    for episode, read, facts in zip(loaded, theirs.iterate_episodes(), metadata, strict=True):
+        check_episode(episode, family.horizon)
+        assert np.array_equal(read.observations, episode.observations)
+        assert len(read.observations) == len(read.actions) + 1
+        for name in ("actions", "rewards", "terminations", "truncations"):
+            assert np.array_equal(getattr(read, name), getattr(episode, name))
+        for name, array in episode.infos.items():
+            assert np.array_equal(read.infos[name][1:], array)
+            assert not read.infos[name][0].any()
+        assert facts["options"] == {"task": episode.task.index, "split": episode.task.split}
+        assert facts["seed"] == episode.seed
+
+    # an episode replays in the recovered environment
+    env = theirs.recover_environment()
+    first, cut = loaded[0], loaded[len(loaded) - 1]
+    for episode, facts in ((first, metadata[0]), (cut, metadata[-1])):
+        replay(env, episode, facts["seed"], facts["options"])
+    env.close()
+    env = theirs.recover_environment(split=first.task.split, task=first.task.index)
+    assert env.unwrapped.get_task() == first.task
+    env.close()
+
+    if family.feature_names:
+        check_labels(loaded)
+    else:
+        with pytest.raises(NotRelabelableError):
+            datasets.label(loaded, small.tasks)
+
+
+def check_episode(episode: Episode, horizon: int) -> None:
+    """One end, in the last step; in the box; complete."""
+    ends = episode.terminations | episode.truncations
+    assert ends[-1]
+    assert not ends[:-1].any()
+    assert not (episode.terminations & episode.truncations & (len(episode) < horizon)).any()
+    assert 1 <= len(episode) <= horizon
+    assert np.abs(episode.actions).max() <= 1
+    for array in (episode.observations, episode.rewards, *episode.infos.values()):
+        assert np.isfinite(array).all()
+
+
+def replay(env: Any, episode: Episode, seed: int, options: dict[str, Any]) -> None:
+    """The seed, the options and the actions give the episode again."""
+    observation, _ = env.reset(seed=seed, options={"task": int(options["task"]), "split": options["split"]})
+    assert np.array_equal(observation, episode.observations[0])
+    for t, action in enumerate(episode.actions):
+        observation, reward, terminated, truncated, info = env.step(action)
+        assert np.array_equal(observation, episode.observations[t + 1]), t
+        assert np.float32(reward) == episode.rewards[t]
+        assert terminated == episode.terminations[t]
+        if t + 1 < len(episode):
+            assert not truncated
+        for name, array in episode.infos.items():
+            assert np.array_equal(info[name], array[t])
+
+
+def check_labels(dataset: Dataset) -> None:
+    """Labels of the own task are the rewards; those of another, what its env pays step by step."""
+    import gymnasium as gym
+
+    from offlinemeta.envs import env_id
+
+    family = dataset.family
+    wanted = [*dataset.tasks, family.tasks["test"][3]]
+    labels = datasets.label(dataset, wanted)
+    assert len(labels) == len(dataset)
+    for episode, label in zip(dataset, labels, strict=True):
+        assert label.shape == (len(episode), len(wanted))
+        assert label.dtype == np.float32
+        assert np.array_equal(label[:, wanted.index(episode.task)], episode.rewards)
+    if family.varies == "reward":  # the dynamics are the same, so the episode can be run in the other task
+        other, episode = wanted[-1], dataset[0]
+        env = gym.make(env_id(family), split="test", task=other.index)
+        env.reset(seed=episode.seed)
+        for t, action in enumerate(episode.actions):
+            assert np.float32(env.step(action)[1]) == labels[0][t, -1]
+        env.close()
+    with pytest.raises(TaskError):
+        datasets.label(dataset, [Task("Other", "train", 0, (0.0,))])
+
+
+@pytest.mark.parametrize(
+    "name", ["PointRobot/replay", "CheetahVel/smac", "HopperParam/expert-heldout", "ML1-reach/smac"]
+)
+def test_the_same_spec_gives_the_same_bytes(
+    name: str, here: Path, short_ml1: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tiny(get_spec(name))
+    first = build(spec, monkeypatch)
+    shares = spec.shares(read_references(spec.family).normalised)
+    assert collect(spec, shares, num_threads=1).hash == first.hash
+    other = DatasetSpec.__subclasses__()[0](spec.family, spec.quality, not spec.heldout, spec.rollouts)
+    assert collect(other, shares).hash != first.hash
+
+
+def test_the_hash_is_of_the_content_alone(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    dataset = build(tiny(get_spec("PointRobot/smac")), monkeypatch)
+    assert replace(dataset, provenance={"machine": "another"}).hash == dataset.hash
+    for name, array in dataset.arrays().items():
+        changed = array.copy()
+        flat = changed.reshape(-1)
+        flat[-1] = ~flat[-1] if array.dtype == bool else flat[-1] + 1
+        arrays = {**dataset.arrays(), name: changed}
+        assert datasets_from(dataset, arrays).hash != dataset.hash, name
+    assert replace(dataset, behaviours=("others",) * len(dataset.behaviours)).hash != dataset.hash
+
+
+def datasets_from(dataset: Dataset, arrays: dict[str, Any]) -> Dataset:
+    from offlinemeta.datasets.dataset import from_arrays
+
+    return from_arrays(dataset.spec, dataset.behaviours, arrays, {})
+
+
+def test_torchrl_reads_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import warnings
+
+    spec = tiny(get_spec("AntDir/smac"))
+    dataset = build(spec, monkeypatch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # theirs
+        from torchrl.data.datasets import MinariExperienceReplay
+
+        replay = MinariExperienceReplay(
+            spec.id, batch_size=32, load_from_local_minari=True, root=here.parent / "torchrl", split_trajs=False
+        )
+        everything = replay[:]
+        sample = replay.sample()
+    assert len(everything) == len(dataset.rewards)
+    assert np.array_equal(everything["action"].numpy(), dataset.actions)
+    assert np.array_equal(everything["next", "reward"].numpy().ravel(), dataset.rewards)
+    assert np.array_equal(everything["next", "terminated"].numpy().ravel(), dataset.terminations)
+    assert np.array_equal(everything["next", "info", "features"].numpy(), dataset.infos["features"])
+    assert sample["observation"].shape == (32, 27)
+
+
+def test_shares() -> None:
+    returns = [0.0, 0.02, 0.3, 0.45, 0.6, 0.8, 0.9, 1.0]
+    spec = {quality: DatasetSpec("AntDir", quality, False, 16) for quality in specs.QUALITIES}
+    assert spec["random"].shares(returns) == [-1] * 16
+    assert spec["medium"].shares(returns) == [3] * 16
+    assert spec["expert"].shares(returns) == [7] * 16
+    assert spec["replay"].shares(returns) == [i // 2 for i in range(16)]
+    assert DatasetSpec("AntDir", "replay", True, 5).shares(returns) == [0, 2, 4, 5, 7]
+    assert DatasetSpec("AntDir", "smac", False, 6).shares(returns) == [0, 2, 3, 4, 5, 7]
+
+
+def test_snapshots_are_chosen_evenly_in_return() -> None:
+    returns = [0.0, 1.0, 5.0, 2.0, 9.5, 7.4, 10.0, 9.0]
+    assert spread(returns, 5) == [0, 2, 3, 5, 6]
+    assert spread([3.0, 1.0], 5) == [0]
+
+
+def test_sizes_are_the_promised_ones() -> None:
+    for spec in DATASETS.values():
+        per_task = spec.rollouts * get_family(spec.family).horizon
+        if spec.quality == "smac":
+            assert spec.rollouts == 6
+        elif spec.heldout:
+            assert spec.rollouts == 5
+        else:
+            assert spec.rollouts == 50 or per_task == 10_000
+    assert get_spec("CheetahVel/smac").steps == 100 * 1200
+    assert get_spec("AntDir/replay").steps == 1_000_000
+
+
+def test_every_family_has_datasets_but_most_of_meta_world() -> None:
+    have = {spec.family for spec in DATASETS.values()}
+    assert {name for name in FAMILIES if not name.startswith("ML1-")} <= have
+    assert sum(name.startswith("ML1-") for name in have) >= 10
+    for name in have:
+        assert len(read_references(name).behaviours) == len(behaviours(get_family(name)))
+
+
+def test_names() -> None:
+    full = "OfflineMeta/AntDir/smac-heldout-v0"
+    assert get_spec("AntDir/smac-heldout").id == get_spec(full).id == get_spec(get_spec(full)).id == full
+    with pytest.raises(UnknownNameError, match="Did you mean 'OfflineMeta/AntDir/replay-v0'"):
+        get_spec("AntDri/replay")
+    with pytest.raises(UnknownNameError):
+        get_spec("OfflineMeta/AntDir/replay-v7")
+    with pytest.raises(UnknownNameError, match="Dataset 'OfflineMeta/7-v0' does not exist"):
+        get_spec(7)
+    with pytest.raises(UnknownNameError, match="Reference of family 'ML1-assembly'"):
+        read_references("ML1-assembly")
+
+
+def test_scores() -> None:
+    references = read_references("PointRobot")
+    assert references.normalised[-1] == 1
+    assert abs(references.normalised[0]) < 0.15
+    tasks = get_family("PointRobot").tasks["test"][4:6]
+    low, high = (np.array(kind["test"][4:6]) for kind in (references.random, references.expert))
+    returns = np.stack([low, high, (low + high) / 2], axis=1)
+    assert references.score(tasks, returns) == pytest.approx(np.array([[0, 100, 50]] * 2))
+    assert references.score(tasks, returns[:, 1]) == pytest.approx([100, 100])
+
+
+def test_episodes_are_views_and_indices_are_checked(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = build(tiny(get_spec("HopperParam/replay")), monkeypatch)
+    assert np.shares_memory(dataset[1].observations, dataset.observations)
+    assert dataset[-1].seed == dataset[len(dataset) - 1].seed
+    with pytest.raises(IndexError):
+        dataset[len(dataset)]
+    total = sum(float(episode.rewards.sum(dtype=np.float64)) for episode in dataset)
+    assert dataset.returns().sum() == pytest.approx(total)
+    assert dataset.terminations.sum() > 0  # hoppers fall
+    assert len(dataset) > 4
+    facts = dataset.facts()
+    assert set(facts["returns"]) == {dataset.behaviours[b] for b in set(dataset.behaviour.tolist())}
+
+
+def test_a_build_is_compared_with_the_published_one(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    manifest = here.parent / "manifest.json"
+    monkeypatch.setattr(loading, "MANIFEST", manifest)
+
+    def said(force: bool = True) -> str:
+        text = StringIO()
+        datasets.build("PointRobot/smac-heldout", force=force, console=Console(file=text, width=400))
+        return text.getvalue()
+
+    assert "no published one" in said()
+    assert "is there already" in said(force=False)
+    loading.write_manifest(datasets.load("PointRobot/smac-heldout"))
+    assert "It equals the published one" in said()
+    content = json.loads(manifest.read_text())
+    content["OfflineMeta/PointRobot/smac-heldout-v0"]["sha256"] = "0" * 64
+    manifest.write_text(json.dumps(content))
+    assert "It differs from the published one (000000000000...)" in said()
+    manifest.write_text("{")
+    with pytest.raises(DamagedDatasetError, match="Reinstall"):
+        loading.read_manifest()
+
+
+def test_the_manifest_is_of_what_is_built_here() -> None:
+    """Entries belong to datasets that exist; whether this machine gives the same bytes is for ``datasets build``."""
+    for name, entry in loading.read_manifest().items():
+        assert entry["steps"] == DATASETS[name].steps
+        assert len(entry["sha256"]) == 64
+        assert entry["versions"]["mujoco"] == "3.3.0"
+
+
+def test_estimates_are_near(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = get_spec("SparsePointRobot/replay")
+    datasets.build(spec)
+    actual = (storage.place(spec) / "data" / "main_data.hdf5").stat().st_size
+    assert actual == pytest.approx(storage.estimate(spec), rel=0.3)
