@@ -84,6 +84,7 @@ def save_checkpoints(path: Path, policies: list[BehaviourPolicy], metadata: Mapp
         draft,
         {"offlinemeta": json.dumps(metadata)},
     )
+    draft.chmod(0o644)  # safetensors keeps it to its owner
     draft.replace(path)
 
 

@@ -58,6 +58,8 @@ class Recipe:
     """At the start; it falls linearly to a tenth."""
     shaping: float = 0.0
     """Weight of potential-based shaping (Ng et al., 1999); the potential is the last reward without its action cost."""
+    bonus: float = 0.0
+    """Added to each step's reward: negative where a survival bonus dwarfs what else is paid, and PPO learns to stand."""
     tasks: int = 0
     """Tasks drawn anew from the distribution of the training tasks, one for each episode; 0 for the frozen list."""
 
@@ -67,7 +69,7 @@ RECIPES = {
     "CheetahDir": Recipe(steps=5_000_000),
     "AntDir": Recipe(steps=8_000_000),
     "AntGoal": Recipe(steps=8_000_000, shaping=30.0),
-    "HumanoidDir": Recipe(steps=8_000_000, log_std_init=-1.0),
+    "HumanoidDir": Recipe(steps=8_000_000, log_std_init=-0.7, bonus=-4.0),
     "WalkerParam": Recipe(steps=6_000_000, tasks=1000),
     "HopperParam": Recipe(steps=6_000_000, tasks=1000),
 }
@@ -124,6 +126,7 @@ class SquashedTasks(VecEnv):
                 "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
                 "episode": {"r": self._return[i], "l": int(self._length[i]), "t": 0.0},
             }
+        rewards = rewards + self._recipe.bonus
         if self._recipe.shaping:
             rewards = rewards + self._shaping(info, params, over)
         if self._recipe.tasks and over.any():
