@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from offlinemeta.datasets.collect import behaviours, evaluate, is_meta_world, provenance, uniform
+from offlinemeta.datasets.collect import Behaviour, behaviours, evaluate, is_meta_world, provenance, uniform
+from offlinemeta.datasets.dataset import Episode
 from offlinemeta.envs import SPLITS, Task, TaskFamily, get_family
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.shapes import Array, Float
@@ -26,9 +27,9 @@ EPISODES = 20
 """Per task."""
 
 
-def sampled_episodes(family: TaskFamily) -> int:
-    """Episodes per task for means over all tasks of a split; Meta-World steps slowly, and has long episodes."""
-    return 1 if is_meta_world(family) else 2
+def sample_of(family: TaskFamily, split: str) -> tuple[list[Task], int]:
+    """Return the tasks and the episodes on each for means over a split; Meta-World, a hundred times slower, has few."""
+    return (list(family.tasks[split][::3]), 1) if is_meta_world(family) else (list(family.tasks[split]), 2)
 
 
 def expert_episodes(family: TaskFamily, episodes: int) -> int:
@@ -92,35 +93,45 @@ def measure(name: str, progress: Callable[[int], None], episodes: int = EPISODES
         seed: of resets and actions.
     """
     family = get_family(name)
-    few, once = sampled_episodes(family), expert_episodes(family, episodes)
-    policies, chance = behaviours(family), uniform(family)
+    policies, chance, once = behaviours(family), uniform(family), expert_episodes(family, episodes)
+
+    def means(policy: Behaviour, split: str) -> tuple[float, list[Episode]]:
+        tasks, count = sample_of(family, split)
+        returns, ran = evaluate(family, tasks, policy.act, count, seed + 2, True, progress)
+        return round(float(returns.mean()), 2), ran
+
     result: dict[str, Any] = {"random": {}, "expert": {}, "sampled": {}, "success": {}}
-    for split in SPLITS:
+    for split in splits_of(family):
         tasks = family.tasks[split]
-        if not tasks:
-            continue
         returns, _ = evaluate(family, tasks, chance.act, episodes, seed, True, progress)
         result["random"][split] = returns.mean(1).round(2).tolist()
         returns, ran = evaluate(family, tasks, policies[-1].act, once, seed + 1, False, progress)
         result["expert"][split] = returns.mean(1).round(2).tolist()
         if "success" in family.info_names:
             result["success"][split] = float(np.mean([episode.infos["success"].max() for episode in ran]))
-        returns, _ = evaluate(family, tasks, policies[-1].act, few, seed + 2, True, progress)
-        result["sampled"][split] = round(float(returns.mean()), 2)
-    result["behaviours"], shares = [], []
+        result["sampled"][split], _ = means(policies[-1], split)
+    result["behaviours"], saturated = [], 0.0
     for policy in policies:
-        returns, ran = evaluate(family, family.tasks["train"], policy.act, few, seed + 3, True, progress)
-        result["behaviours"].append(round(float(returns.mean()), 2))
-        shares.append(float(np.mean(np.abs(np.concatenate([episode.actions for episode in ran])) > 0.99)))
-    return {**result, "saturated": round(max(shares), 4), "episodes": episodes, "seed": seed, **provenance()}
+        mean, ran = means(policy, "train")
+        result["behaviours"].append(mean)
+        beyond = np.abs(np.concatenate([episode.actions for episode in ran])) > 0.99
+        saturated = max(saturated, float(beyond.mean()))
+    return {**result, "saturated": round(saturated, 4), "episodes": episodes, "seed": seed, **provenance()}
+
+
+def splits_of(family: TaskFamily) -> list[str]:
+    """Return the splits that have tasks."""
+    return [split for split in SPLITS if family.tasks[split]]
 
 
 def work(name: str, episodes: int = EPISODES) -> int:
     """Return how many env steps :func:`measure` makes."""
-    family = get_family(name)
-    few, tasks = sampled_episodes(family), sum(len(family.tasks[split]) for split in SPLITS)
-    count = tasks * (episodes + expert_episodes(family, episodes) + few)
-    return (count + len(behaviours(family)) * len(family.tasks["train"]) * few) * family.horizon
+    family, count = get_family(name), 0
+    for split in splits_of(family):
+        tasks, each = sample_of(family, split)
+        count += len(family.tasks[split]) * (episodes + expert_episodes(family, episodes)) + len(tasks) * each
+    tasks, each = sample_of(family, "train")
+    return (count + len(behaviours(family)) * len(tasks) * each) * family.horizon
 
 
 def write_references(name: str, content: Mapping[str, Any]) -> None:

@@ -59,7 +59,7 @@ class Recipe:
     shaping: float = 0.0
     """Weight of potential-based shaping (Ng et al., 1999); the potential is the last reward without its action cost."""
     bonus: float = 0.0
-    """Added to each step's reward: negative where a survival bonus dwarfs what else is paid, and PPO learns to stand."""
+    """Added to each step's reward: negative where a survival bonus dwarfs the rest and PPO learns to stand."""
     tasks: int = 0
     """Tasks drawn anew from the distribution of the training tasks, one for each episode; 0 for the frozen list."""
 
