@@ -87,3 +87,41 @@ def test_the_demo_shows_what_knowing_the_task_is_worth(tmp_path: Path) -> None:
     assert all(float(expert) > max(float(scripted), float(random), -60) for *_, random, scripted, expert, _ in rows)
     for name in ("tasks.png", "PointRobot.mp4", "CheetahVel.mp4"):
         assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_datasets_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    rows = {line.split()[0]: line for line in offlinemeta("datasets").splitlines() if line.strip()}
+    assert "1,000,000" in rows["AntDir/replay"]
+    assert "120,000" in rows["CheetahVel/smac"]
+    assert "CheetahVel/smac-heldout" not in rows
+    assert "AntDir/smac-heldout" in offlinemeta("datasets", "--family", "AntDir")
+    assert "Did you mean 'AntDir'" in offlinemeta("datasets", "--family", "AntDri", code=2)
+    assert "PointRobot/smac" not in offlinemeta("datasets", "--local")
+    assert "9,600 steps" in offlinemeta("datasets", "build", "PointRobot/smac")
+    assert "PointRobot/smac" in offlinemeta("datasets", "--local")
+    assert "80 tasks, 480 episodes, 9,600 transitions" in offlinemeta(
+        "datasets", "load", "PointRobot/smac", "--offline"
+    )
+
+
+def test_datasets_help_and_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    assert "offlinemeta datasets build AntDir/replay" in offlinemeta("datasets", "--help")
+    for command in ("build", "load", "card", "download", "publish", "references", "manifest"):
+        assert f"offlinemeta datasets {command}" in offlinemeta("datasets", command, "--help")
+    said = offlinemeta("datasets", "build", "AntDri/replay", code=2)
+    assert said.strip() == (
+        "Error: Dataset 'OfflineMeta/AntDri/replay-v0' does not exist. Did you mean 'OfflineMeta/AntDir/replay-v0'?"
+    )
+    said = offlinemeta("datasets", "load", "PointRobot/smac", "--no-rebuild", "--offline", code=2)
+    assert "the network is forbidden" in said
+
+
+def test_references_are_listed() -> None:
+    rows = {
+        line.split()[0]: line.split() for line in offlinemeta("datasets", "references").splitlines() if line.strip()
+    }
+    assert float(rows["SparsePointRobot"][1]) == pytest.approx(0, abs=0.1)
+    assert float(rows["SparsePointRobot"][2]) == pytest.approx(13.1, abs=0.2)
+    assert float(rows["CheetahVel"][1]) < -300 < -20 < float(rows["CheetahVel"][2])
