@@ -173,15 +173,17 @@ def write(dataset: Dataset, folder: Path, progress: Callable[[int], None] = lamb
         DatasetError: the disk is full, or not to be written to.
     """
     spec, family = dataset.spec, dataset.family
-    env = copy.deepcopy(gymnasium.spec(env_id(family)))
+    env = gymnasium.spec(env_id(family))
+    evaluation = copy.deepcopy(env)
+    evaluation.kwargs |= {"split": "test", "task": 0}
     if spec.heldout:
-        env.kwargs |= {"split": "test", "task": 0}
+        env = evaluation
     with telling(f"{spec.id} cannot be written"):
         (folder / "data").mkdir(parents=True)
         storage = MinariStorage.new(
             folder / "data", family.observation_space, family.action_space, env_spec=env, jpeg_encoding=False
         )
-        storage.update_metadata(describe(dataset) | {"eval_env_spec": env.to_json()})
+        storage.update_metadata(describe(dataset) | {"eval_env_spec": evaluation.to_json()})
         (folder / "data" / "main_data.hdf5").write_bytes(_hdf5(dataset, progress))
         steps, size = len(dataset.rewards), float(storage.get_size())
         storage.update_metadata({"total_steps": steps, "total_episodes": len(dataset), "dataset_size": size})
@@ -227,11 +229,9 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "minari_version": importlib.metadata.version("minari"),
         "algorithm_name": f"{spec.quality}: {QUALITIES[spec.quality]}",
         "author": {"The offlinemeta developers"},
-        "author_email": {"see the code's CONTRIBUTING.md"},
-        "code_permalink": f"offlinemeta {offlinemeta.__version__}: offlinemeta datasets build {spec.id}",
         "description": (
             f"{get_family(spec.family).summary}; {QUALITIES[spec.quality]}, on the {where} tasks. Rewards are those of "
-            f"the episode's own task. License: {LICENSE}."
+            f"the episode's own task. Made by: offlinemeta datasets build {spec.id}. License: {LICENSE}."
         ),
         "license": LICENSE,
         "requirements": [f"offlinemeta>={offlinemeta.__version__}"],
