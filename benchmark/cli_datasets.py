@@ -82,14 +82,15 @@ def card(
     """Write a dataset's card: returns, coverage, task identifiability, saturated actions, how to load it."""
     from offlinemeta.datasets import identifiability
     from offlinemeta.datasets.card import write_card
-    from offlinemeta.datasets.loading import bar
+    from offlinemeta.datasets.loading import bar, say
     from offlinemeta.datasets.loading import load as load_dataset
 
     dataset = load_dataset(name, offline=offline, console=console)
     with bar(console) as track:
         steps = 4 * identifiability.SPLITS * identifiability.STEPS
         paths = write_card(dataset, out, track("task identifiability", steps))
-    console.print(*(f"wrote {path}" for path in paths), sep="\n", highlight=False, soft_wrap=True)
+    for path in paths:
+        say(console, f"wrote {path}")
 
 
 @app.command(
@@ -104,16 +105,16 @@ def download(
     """Download a dataset through Minari, and verify its content against the manifest of this package."""
     from offlinemeta.datasets import remote as remotes
     from offlinemeta.datasets import storage
-    from offlinemeta.datasets.loading import published
+    from offlinemeta.datasets.loading import recorded, say
     from offlinemeta.datasets.spec import get_spec
 
     spec, address = get_spec(name), _address(remote)
-    console.print(f"The same by Minari alone, unverified: {remotes.plain_command(spec, address)}", soft_wrap=True)
-    with storage.locked(spec, wait=False):
+    say(console, f"The same by Minari alone, unverified: {remotes.plain_command(spec, address)}")
+    with storage.locked(spec):
         if storage.is_local(spec) and not force:
-            console.print(f"{spec.id} is there already, in {storage.place(spec)}.", soft_wrap=True)
+            say(console, f"{spec.id} is there already, in {storage.place(spec)}.")
             return
-        remotes.fetch(spec, address, published(spec), console)
+        remotes.fetch(spec, address, recorded(spec), console)
 
 
 @app.command(
@@ -124,29 +125,29 @@ def publish(
     name: Id,
     remote: Remote = None,
     key: Annotated[
-        str | None,
-        typer.Option(help="Path of a Google service account's key; for Hugging Face, HF_TOKEN is used."),
+        Path | None,
+        typer.Option(help="A Google service account's key, for gcp://; hf:// takes HF_TOKEN from the environment."),
     ] = None,
     manifest: Annotated[Path | None, typer.Option(help="The manifest to write; by default, this package's.")] = None,
 ) -> None:
     """Upload a local dataset through Minari, and enter it into the manifest."""
     from offlinemeta.datasets import remote as remotes
-    from offlinemeta.datasets.loading import MANIFEST, write_manifest
+    from offlinemeta.datasets.loading import MANIFEST, read_manifest, say, write_manifest
     from offlinemeta.datasets.spec import get_spec
     from offlinemeta.envs.errors import ArgumentError
 
     spec, address = get_spec(name), _address(remote)
-    token = key or os.environ.get("HF_TOKEN")
-    if not token:
-        raise ArgumentError("Publishing needs HF_TOKEN in the environment (hf://), or --key FILE (gcp://).")
+    token = str(key.resolve()) if key is not None else os.environ.get("HF_TOKEN")
+    if not token or (key is None) != address.startswith("hf://"):
+        raise ArgumentError("Publishing needs HF_TOKEN in the environment for hf://, or --key FILE for gcp://.")
+    target = (manifest or MANIFEST).resolve()
+    read_manifest(target)
+    if not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise ArgumentError(f"The manifest {target} cannot be written. Name another with --manifest.")
     dataset = remotes.publish(spec, address, token, console)
-    write_manifest(dataset, manifest)
-    console.print(
-        f"Published {spec.id}. Anybody gets it with: {remotes.plain_command(spec, address)}\n"
-        f"Its hash is in {manifest or MANIFEST}; commit that file.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    write_manifest(dataset, target)
+    say(console, f"Published {spec.id}. Anybody gets it with: {remotes.plain_command(spec, address)}")
+    say(console, f"Its hash is in {target}; commit that file.")
 
 
 @app.command(

@@ -116,11 +116,11 @@ def behaviour_list() -> RenderableType:
 def dataset_list(family: str | None, local: bool) -> RenderableType:
     """A table of the datasets: what exists, what is on this machine, what a build takes."""
     from offlinemeta.datasets import storage
-    from offlinemeta.datasets.loading import duration, published
+    from offlinemeta.datasets.loading import duration, read_manifest
     from offlinemeta.datasets.spec import DATASETS, QUALITIES
 
-    chosen = get_family(family).name if family is not None else None
-    columns = ("dataset", "tasks", "transitions", "size \\[MB]", "here", "published", "build")
+    chosen, known = get_family(family).name if family is not None else None, read_manifest()
+    columns = ("dataset", "tasks", "transitions", "size \\[MB]", "here", "hash", "build")
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:4]:
         column.justify = "right"
@@ -137,7 +137,7 @@ def dataset_list(family: str | None, local: bool) -> RenderableType:
             f"{spec.steps:,}",
             f"{(file.stat().st_size if file.exists() else size) / 1e6:,.0f}",
             "yes" if here else "",
-            "yes" if published(spec) else "",
+            known[spec.id]["sha256"][:8] if spec.id in known else "",
             duration(spec),
         )
     notes = [f"{name}: {text}" for name, text in QUALITIES.items()]
@@ -145,6 +145,7 @@ def dataset_list(family: str | None, local: bool) -> RenderableType:
         notes.append(
             "Each has a -heldout sibling over the test and ood tasks. Full ids: OfflineMeta/<family>/<name>-v0."
         )
+    notes.append("hash: of the content, where the manifest of this package has it.")
     notes.append(f"They are kept in {storage.get_root_name()} (MINARI_DATASETS_PATH).")
     return Group(table, Text("\n".join(notes), style="dim"))
 
@@ -168,7 +169,7 @@ def reference_list() -> RenderableType:
 
 def reference_table(families: Mapping[str, Mapping[str, Any]]) -> RenderableType:
     """A table of reference returns: means over tasks."""
-    columns = ("random", "expert, train", "test", "ood", "sampled, train", "test", "success, test", "saturated")
+    columns = ("random", "expert, train", "test", "ood", "sampled, train", "sampled, test", "success", "saturated")
     table = Table("family", *columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"

@@ -86,13 +86,16 @@ def write_card(
     """
     spec, references = dataset.spec, read_references(dataset.spec.family)
     page, picture = (folder / f"{spec.family}-{spec.name}.{end}" for end in ("md", "png"))
+    figure = blank_figure()
     with storage.telling(f"{folder} cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
     known, covered = identifiability(dataset, progress), coverage(dataset)
-    draw(dataset, references, known, covered, picture)
+    draw(figure, dataset, references, known, covered)
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), keep_trailing_newline=True)
     text = templates.get_template("card.md.jinja").render(_facts(dataset, references, known, covered, picture.name))
-    page.write_text(text, encoding="utf-8")
+    with storage.telling(f"{folder} cannot be written"):
+        figure.savefig(picture, dpi=110)
+        page.write_text(text, encoding="utf-8")
     return page, picture
 
 
@@ -105,12 +108,8 @@ def _facts(
     if (CHECKPOINTS / f"{family.name}.safetensors").exists() and spec.quality != "random":
         trained = load_checkpoints(family.name)[1]
     worst = max(row.saturated for row in rows)
-    if worst <= MOST_SATURATED:
-        saturation = "No policy keeps its actions on the bounds of the box."
-    else:
-        saturation = (
-            f"{worst:.0%} of one policy's actions lie on the bounds: tanh-Gaussian likelihoods degenerate there."
-        )
+    saturation = f"At most {worst:.1%} of a policy's actions lie on the bounds of the box"
+    saturation += "." if worst <= MOST_SATURATED else ", where tanh-Gaussian likelihoods degenerate."
     counts = {split: sum(task.split == split for task in spec.tasks) for split in SPLITS}
     file = storage.place(spec) / "data" / "main_data.hdf5"
     return {
@@ -139,9 +138,11 @@ def _facts(
         "trained": trained,
         "uniform": spec.quality == "random",
         "rows": rows,
+        "splits": split_rows(dataset, references),
         "saturation": saturation,
         "transitions": TRANSITIONS,
         "known": known,
+        "measured": not np.isnan(known.task_with_rewards),
         "coverage": covered,
         "features": ", ".join(family.feature_names),
         "minari": importlib.metadata.version("minari"),
@@ -150,20 +151,38 @@ def _facts(
 
 def behaviour_rows(dataset: Dataset, references: References) -> list[SimpleNamespace]:
     """Return what each behaviour policy contributed: episodes, mean return, normalised score, saturated actions."""
-    returns, whole, rows = dataset.returns(), dataset.whole(), []
-    scores = scores_of(dataset, references)
+    returns, first, scores = dataset.returns(), dataset.first(), scores_of(dataset, references)
     saturated = np.add.reduceat((np.abs(dataset.actions) > 0.99).mean(1), dataset.starts[:-1])
+    rows = []
     for b in np.unique(dataset.behaviour).tolist():
         own = dataset.behaviour == b
         rows.append(
             SimpleNamespace(
                 name=dataset.behaviours[b],
                 episodes=int(own.sum()),
-                mean=float(returns[own & whole].mean()) if (own & whole).any() else float("nan"),
-                score=float(scores[own & whole].mean()) if (own & whole).any() else float("nan"),
+                mean=float(returns[own & first].mean()),
+                score=float(scores[own & first].mean()),
                 saturated=float(saturated[own].sum() / dataset.lengths[own].sum()),
             )
         )
+    return rows
+
+
+def split_rows(dataset: Dataset, references: References) -> list[SimpleNamespace]:
+    """Return the mean returns of the tasks of each split, over its tasks: lowest, quartiles, highest."""
+    returns, first = dataset.returns(), dataset.first()
+    of_task = np.array([returns[first & (dataset.task == place)].mean() for place in range(len(dataset.tasks))])
+    rows = []
+    for split in SPLITS:
+        own = [place for place, task in enumerate(dataset.tasks) if task.split == split]
+        if own:
+            tasks = [dataset.tasks[place] for place in own]
+            means = {
+                name: np.mean([table[task.split][task.index] for task in tasks])
+                for name, table in (("random", references.random), ("expert", references.expert))
+            }
+            quantiles = np.quantile(of_task[own], [0, 0.25, 0.5, 0.75, 1]).tolist()
+            rows.append(SimpleNamespace(name=split, tasks=len(own), quantiles=quantiles, **means))
     return rows
 
 
@@ -172,8 +191,8 @@ def scores_of(dataset: Dataset, references: References) -> Float[Array, " E"]:
     return references.score([dataset.tasks[place] for place in dataset.task], dataset.returns())
 
 
-def draw(dataset: Dataset, references: References, known: Identifiability, covered: Coverage, path: Path) -> None:
-    """Draw returns by behaviour policy and by task, the map of observations, and identifiability.
+def blank_figure() -> Any:
+    """Return an empty figure.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -183,61 +202,71 @@ def draw(dataset: Dataset, references: References, known: Identifiability, cover
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("plots", "The picture of a dataset") from error
-    import matplotlib
-
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(dataset.spec.id)
-    (by_behaviour, by_task), (states, tasks_known) = figure.subplots(2, 2)
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, max(2, len(dataset.behaviours))))
-    returns, whole = dataset.returns(), dataset.whole()
+    return figure
 
-    used = np.unique(dataset.behaviour).tolist()
-    groups = [returns[(dataset.behaviour == b) & whole] for b in used]
-    present = [(b, group) for b, group in zip(used, groups, strict=True) if len(group)]
-    boxes = by_behaviour.boxplot([group for _, group in present], patch_artist=True, showfliers=False, widths=0.7)
-    for (b, _), body in zip(present, boxes["boxes"], strict=True):
+
+def draw(figure: Any, dataset: Dataset, references: References, known: Identifiability, covered: Coverage) -> None:
+    """Draw returns by behaviour policy and by task, the map of observations, and identifiability."""
+    from matplotlib import colormaps
+
+    figure.suptitle(dataset.spec.id)
+    (by_behaviour, by_task), (states, identified) = figure.subplots(2, 2)
+    colours = colormaps["viridis"](np.linspace(0, 0.95, max(2, len(dataset.behaviours))))
+    _draw_returns_by_behaviour(by_behaviour, dataset, colours)
+    _draw_returns_by_task(by_task, dataset, references, colours)
+    _draw_observations(states, covered)
+    _draw_identifiability(identified, known)
+
+
+def _draw_returns_by_behaviour(axes: Any, dataset: Dataset, colours: Array) -> None:
+    returns, first = dataset.returns(), dataset.first()
+    groups = {b: returns[(dataset.behaviour == b) & first] for b in np.unique(dataset.behaviour).tolist()}
+    boxes = axes.boxplot(list(groups.values()), patch_artist=True, showfliers=False, widths=0.7)
+    for b, body in zip(groups, boxes["boxes"], strict=True):
         body.set(facecolor=colours[b], alpha=0.9)
     for line in boxes["medians"]:
         line.set(color="black")
-    by_behaviour.set_xticks(range(1, len(present) + 1), [dataset.behaviours[b] for b, _ in present], rotation=30)
-    by_behaviour.set(ylabel="return of an episode", title="Returns by behaviour policy")
+    axes.set_xticks(range(1, len(groups) + 1), [dataset.behaviours[b] for b in groups], rotation=30)
+    axes.set(ylabel="return of an episode", title="Returns by behaviour policy")
 
-    params = dataset.family.params(dataset.tasks)
-    if params.shape[1] == 1:
-        x, name = params[:, 0], dataset.family.param_names[0]
+
+def _draw_returns_by_task(axes: Any, dataset: Dataset, references: References, colours: Array) -> None:
+    """A dot for an episode, coloured by its policy; lines for the references."""
+    lines = {
+        name: np.array([table[task.split][task.index] for task in dataset.tasks])
+        for name, table in (("expert", references.expert), ("random", references.random))
+    }
+    params, (name, *others) = dataset.family.params(dataset.tasks), dataset.family.param_names
+    if others:
+        x, name = np.argsort(np.argsort(lines["expert"])).astype(float), "task, by the expert's return"
     else:
-        expert = [references.expert[task.split][task.index] for task in dataset.tasks]
-        x, name = np.argsort(np.argsort(expert)).astype(float), "task, by the expert's return"
-    order = np.argsort(x)
-    by_task.scatter(
-        x[dataset.task[whole]], returns[whole], s=5, color=colours[dataset.behaviour[whole]], linewidths=0, alpha=0.7
-    )
-    for label, table, style in (("expert", references.expert, "-"), ("random", references.random, "--")):
-        line = np.array([table[task.split][task.index] for task in dataset.tasks])
-        by_task.plot(x[order], line[order], style, color="black", linewidth=1, label=label)
-    by_task.legend(loc="best", fontsize="small")
-    by_task.set(xlabel=name, ylabel="return of an episode", title="Returns by task")
+        x = params[:, 0]
+    first, order = dataset.first(), np.argsort(x)
+    dots = {"s": 5, "color": colours[dataset.behaviour[first]], "linewidths": 0, "alpha": 0.7}
+    axes.scatter(x[dataset.task[first]], dataset.returns()[first], **dots)
+    for (label, line), style in zip(lines.items(), ("-", "--"), strict=True):
+        axes.plot(x[order], line[order], style, color="black", linewidth=1, label=label)
+    axes.legend(loc="best", fontsize="small")
+    axes.set(xlabel=name, ylabel="return of an episode", title="Returns by task")
 
-    states.hexbin(*covered.points.T, gridsize=GRID, bins="log", cmap="viridis", mincnt=1, linewidths=0)
-    states.set(
-        xlabel="first principal component",
-        ylabel="second",
-        title=f"Observations ({covered.explained:.0%} of the variance; {covered.occupied:.0%} of the cells)",
-    )
 
-    heights = np.array(
-        [
-            [known.task_with_rewards, known.task_without_rewards],
-            [known.episode_with_rewards, known.episode_without_rewards],
-        ]
+def _draw_observations(axes: Any, covered: Coverage) -> None:
+    axes.hexbin(*covered.points.T, gridsize=GRID, bins="log", cmap="viridis", mincnt=1, linewidths=0)
+    title = f"Observations ({covered.explained:.0%} of the variance; {covered.occupied:.0%} of the cells)"
+    axes.set(xlabel="first principal component", ylabel="second", title=title)
+
+
+def _draw_identifiability(axes: Any, known: Identifiability) -> None:
+    pairs = (
+        ("with rewards", "#0072b2", (known.task_with_rewards, known.episode_with_rewards)),
+        ("without", "#e69f00", (known.task_without_rewards, known.episode_without_rewards)),
     )
-    for place, (text, colour) in enumerate((("with rewards", "#0072b2"), ("without", "#e69f00"))):
-        bars = tasks_known.bar(np.arange(2) + 0.4 * (place - 0.5), np.maximum(heights[:, place], 0), 0.38, color=colour)
-        tasks_known.bar_label(bars, [f"{value:.2f}" for value in heights[:, place]])
-        bars.set_label(text)
-    tasks_known.set_xticks(range(2), [f"{TRANSITIONS} transitions of a task", f"{TRANSITIONS} of one episode"])
-    tasks_known.set(ylim=(0, 1.15), ylabel="R², tasks not seen", title="Task identifiability")
-    tasks_known.legend(loc="lower right", fontsize="small")
-    with storage.telling(f"{path} cannot be written"):
-        figure.savefig(path, dpi=110)
+    for place, (label, colour, values) in enumerate(pairs):
+        heights = np.maximum(np.nan_to_num(values), 0)
+        bars = axes.bar(np.arange(2) + 0.4 * (place - 0.5), heights, 0.38, color=colour, label=label)
+        axes.bar_label(bars, [f"{value:.2f}" for value in values])
+    axes.set_xticks(range(2), [f"{TRANSITIONS} transitions of a task", f"{TRANSITIONS} of one episode"])
+    axes.set(ylim=(0, 1.35), ylabel="R², tasks not seen", title="Task identifiability")
+    axes.legend(loc="upper right", ncols=2, fontsize="small")

@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode
 
 from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
 from offlinemeta.datasets.dataset import Dataset, Episode, join_episodes
-from offlinemeta.datasets.scripted import ML1_NOISE, POINT_NOISE, SCRIPTED, with_noise
+from offlinemeta.datasets.scripted import NOISE, SCRIPTED, with_noise
 from offlinemeta.datasets.spec import DatasetSpec
 from offlinemeta.envs import Task, TaskFamily, TaskVectorEnv, get_family
 from offlinemeta.envs.errors import UnknownNameError
@@ -71,12 +71,11 @@ def behaviours(family: TaskFamily) -> tuple[Behaviour, ...]:
             return policy.act(np.concatenate([observations, family.encode(params)], axis=1), rng)
 
         return tuple(Behaviour(name, partial(act, policy)) for name, policy in zip(names, policies, strict=True))
-    if family.name not in SCRIPTED:
-        known = {*SCRIPTED, *(path.stem for path in CHECKPOINTS.glob("*.safetensors"))}
+    if family.name not in NOISE:
+        known = {*NOISE, *(path.stem for path in CHECKPOINTS.glob("*.safetensors"))}
         raise UnknownNameError("Behaviour policy of family", family.name, sorted(known))
-    levels = ML1_NOISE if is_meta_world(family) else POINT_NOISE
     script = SCRIPTED[family.name]
-    return tuple(Behaviour(f"noise {noise:.0%}", partial(with_noise, script, noise)) for noise in levels)
+    return tuple(Behaviour(f"noise {noise:.0%}", partial(with_noise, script, noise)) for noise in NOISE[family.name])
 
 
 def roll_out(

@@ -20,7 +20,7 @@ FORMAT = 1
 """Of the header and the arrays; a reader refuses others."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Episode:
     """One episode of T steps, with one more observation than actions.
 
@@ -51,7 +51,7 @@ class Episode:
         return len(self.rewards)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """All episodes of a dataset, in order of collection, as arrays over S steps of E episodes.
 
@@ -136,18 +136,18 @@ class Dataset:
         """Return each episode's sum of rewards."""
         return np.add.reduceat(self.rewards.astype(np.float64), self.starts[:-1])
 
-    def whole(self) -> Bool[Array, " E"]:
-        """Tell which episodes ended by themselves or by the family's horizon, not by the end of their rollout."""
-        return self.terminations[self.starts[1:] - 1] | (self.lengths == self.family.horizon)
+    def first(self) -> Bool[Array, " E"]:
+        """Tell which episodes are the first of their rollout: they are whole, and a fair sample of whole episodes.
+
+        (Of the later ones, only those that terminate early are whole.)
+        """
+        return self.starts[:-1] % self.family.horizon == 0
 
     def returns_by_behaviour(self) -> dict[str, float]:
         """Return the mean return of each behaviour policy's whole episodes."""
-        returns, whole = self.returns(), self.whole()
-        means = {}
-        for b in np.unique(self.behaviour).tolist():
-            chosen = returns[(self.behaviour == b) & whole]
-            means[self.behaviours[b]] = round(float(chosen.mean()), 2) if len(chosen) else float("nan")
-        return means
+        returns, first = self.returns(), self.first()
+        used = np.unique(self.behaviour).tolist()
+        return {self.behaviours[b]: round(float(returns[first & (self.behaviour == b)].mean()), 2) for b in used}
 
     @cached_property
     def hash(self) -> str:
@@ -197,6 +197,7 @@ def header(spec: DatasetSpec, behaviours: Sequence[str]) -> dict[str, Any]:
         "format": FORMAT,
         "id": spec.id,
         "env": env_id(get_family(spec.family)),
+        "rollouts": spec.rollouts,
         "tasks": [[task.split, task.index, *task.params] for task in spec.tasks],
         "behaviours": list(behaviours),
     }
@@ -227,7 +228,10 @@ def join_episodes(
 
 
 def label(dataset: Dataset, tasks: Sequence[Task]) -> list[Float32[Array, "T n_tasks"]]:
-    """Label a dataset's episodes for any tasks of its family: what the env would have paid, in float32.
+    """Label a dataset's episodes for any tasks of its family: what the env would have paid for them, in float32.
+
+    Where tasks differ in dynamics (WalkerParam, HopperParam), the reward is the same function for all of them, so all
+    columns are alike: the transitions would have been others.
 
     Args:
         dataset: as :func:`offlinemeta.datasets.load` returns it.

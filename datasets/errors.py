@@ -14,7 +14,11 @@ class DatasetMissingError(DatasetError, FileNotFoundError):
 
 
 class DamagedDatasetError(DatasetError):
-    """Files that are truncated, altered, or not what their hash says."""
+    """Files that are truncated, altered, or not what their hash says; ``reason`` is the bare finding."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
 
 
 class OtherVersionError(DatasetError):

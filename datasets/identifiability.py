@@ -21,6 +21,8 @@ HIDDEN, SETS, STEPS, LEARNING_RATE = 64, 32, 1000, 1e-3
 SPLITS = 3
 """Random splits of the tasks, 4/5 to learn from and 1/5 to test on."""
 
+LEAST_TASKS = 5
+
 TEST_SETS = 20
 """Per held-out task."""
 
@@ -41,10 +43,13 @@ class Identifiability:
     @property
     def verdict(self) -> str:
         """What it means, in a sentence."""
-        gap = max(
-            self.task_with_rewards - self.task_without_rewards, self.episode_with_rewards - self.episode_without_rewards
+        if np.isnan(self.task_with_rewards):
+            return f"Not measured: that takes at least {LEAST_TASKS} tasks."
+        pairs = (
+            (self.task_with_rewards, self.task_without_rewards),
+            (self.episode_with_rewards, self.episode_without_rewards),
         )
-        if gap >= 0.1:
+        if max(max(told, 0) - max(untold, 0) for told, untold in pairs) >= 0.1:  # R² below 0 is no knowledge at all
             return "The rewards tell what the states do not: these data can teach a method to infer the task from them."
         if self.task_with_rewards >= 0.5:
             return "The states alone tell the task, the rewards add nothing: these data cannot teach reward inference."
@@ -55,9 +60,11 @@ def identifiability(dataset: Dataset, progress: Callable[[int], None] = lambda s
     """Measure a dataset's task identifiability.
 
     Args:
-        dataset: of at least five tasks.
+        dataset: of any number of tasks; of fewer than :data:`LEAST_TASKS`, all figures are NaN.
         progress: is told of each training step; there are ``4 * SPLITS * STEPS``.
     """
+    if len(dataset.tasks) < LEAST_TASKS:
+        return Identifiability(*[float("nan")] * 4)
     rows, by_task, by_episode = transitions(dataset)
     family = dataset.family
     targets = family.encode(family.params(dataset.tasks))
@@ -97,7 +104,7 @@ def _score(
 ) -> float:
     """Train on four fifths of the tasks, and return R² on the others."""
     order = rng.permutation(len(groups))
-    test, train = np.split(order, [max(1, len(groups) // 5)])
+    test, train = np.split(order, [len(groups) // 5])
     mean, scale = targets[train].mean(0), targets[train].std(0) + 1e-6
     wanted = ((targets - mean) / scale).astype(np.float32)
     network = SetRegressor(rows.shape[1], targets.shape[1], rng)

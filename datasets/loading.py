@@ -9,25 +9,26 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from offlinemeta.datasets import remote, storage
 from offlinemeta.datasets.collect import collect
 from offlinemeta.datasets.dataset import Dataset
-from offlinemeta.datasets.errors import DamagedDatasetError, DatasetMissingError, RemoteError
+from offlinemeta.datasets.errors import DamagedDatasetError, DatasetError, DatasetMissingError, RemoteError
 from offlinemeta.datasets.references import read_references
 from offlinemeta.datasets.spec import DatasetSpec, get_spec
 
 MANIFEST = Path(__file__).parent / "manifest.json"
-"""Facts of the published datasets by id, the SHA-256 of their content among them."""
+"""Facts of datasets built by the project, by id; the SHA-256 of their content among them."""
 
 STEPS_PER_SECOND = {"Cheetah": 4e4, "Walker": 15e3, "Hopper": 2e4, "Ant": 7e3, "Humanoid": 5e3, "ML1": 2e3, "": 3e5}
 """Of collection on two cores, to say how long a build takes."""
 
 
 def load(
-    name: str | DatasetSpec, rebuild: bool = True, offline: bool | None = None, console: Console | None = None
+    name: str | DatasetSpec, rebuild: bool = True, offline: bool = False, console: Console | None = None
 ) -> Dataset:
     """Return a dataset: the local one, else that of ``MINARI_REMOTE``, else one built from the behaviour policies.
 
@@ -41,7 +42,7 @@ def load(
     Args:
         name: an id such as ``"OfflineMeta/AntDir/replay-v0"``; namespace and version may be left out.
         rebuild: whether a missing dataset may be built.
-        offline: forbid the network; by default, what the environment variable ``OFFLINEMETA_OFFLINE`` says.
+        offline: forbid the network.
         console: where to say what takes long; by default, on stderr.
 
     Raises:
@@ -52,27 +53,41 @@ def load(
         DatasetError: no space, no permission.
     """
     spec, console = get_spec(name), console or Console(stderr=True)
-    if offline is None:
-        offline = bool(os.environ.get("OFFLINEMETA_OFFLINE"))
-    if storage.is_local(spec):
-        found = storage.read_flat(storage.read_header(storage.place(spec)))
-        if found is not None:
-            return found
-    with storage.locked(spec, wait=True):
-        if not storage.is_local(spec):
-            _obtain(spec, rebuild, offline, console)
-        return _read(spec, console)
+    found = _read_flat(spec)
+    if found is not None:
+        return found
+    try:
+        with storage.locked(
+            spec, wait=lambda: say(console, f"Waiting for another process that has {spec.id} in hand.")
+        ):
+            if not storage.is_local(spec):
+                _obtain(spec, rebuild, offline, console)
+            return _read(spec, console)
+    except DatasetError:
+        if storage.is_local(spec) and not os.access(storage.root(), os.W_OK):
+            return storage.read(storage.place(spec), spec)  # somebody else's folder, for reading only
+        raise
+
+
+def _read_flat(spec: DatasetSpec) -> Dataset | None:
+    """Return the flat copy without holding the lock; None where anything is amiss or in motion."""
+    if not storage.is_local(spec):
+        return None
+    try:
+        return storage.read_flat(spec, storage.read_header(storage.place(spec), spec))
+    except DatasetError:
+        return None
 
 
 def _read(spec: DatasetSpec, console: Console) -> Dataset:
     """Read Minari's files, write the flat copy, and return that."""
     with console.status(f"reading {spec.id}, once; later loads take a moment"):
-        entry = storage.read_header(storage.place(spec))
-        dataset = storage.read_flat(entry)
+        entry = storage.read_header(storage.place(spec), spec)
+        dataset = storage.read_flat(spec, entry)
         if dataset is None:
-            dataset = storage.read(storage.place(spec))
+            dataset = storage.read(storage.place(spec), spec)
             storage.write_flat(dataset)
-    return storage.read_flat(entry) or dataset
+    return storage.read_flat(spec, entry) or dataset
 
 
 def _obtain(spec: DatasetSpec, rebuild: bool, offline: bool, console: Console) -> None:
@@ -80,11 +95,11 @@ def _obtain(spec: DatasetSpec, rebuild: bool, offline: bool, console: Console) -
     address = None if offline else os.environ.get("MINARI_REMOTE")
     if address is not None:
         try:
-            remote.fetch(spec, address, published(spec), console)
+            remote.fetch(spec, address, recorded(spec), console)
         except RemoteError as error:
             if not rebuild:
                 raise
-            console.print(f"[yellow]{error}[/yellow] It is built instead.", highlight=False, soft_wrap=True)
+            say(console, f"{error} It is built instead.", style="yellow")
         else:
             return
     if not rebuild:
@@ -109,9 +124,9 @@ def build(name: str | DatasetSpec, force: bool = False, console: Console | None 
         DatasetError: no space, no permission.
     """
     spec, console = get_spec(name), console or Console(stderr=True)
-    with storage.locked(spec, wait=False):
+    with storage.locked(spec):
         if storage.is_local(spec) and not force:
-            console.print(f"{spec.id} is there already, in {storage.place(spec)}.", highlight=False, soft_wrap=True)
+            say(console, f"{spec.id} is there already, in {storage.place(spec)}.")
             return _read(spec, console)
         return _build(spec, console)
 
@@ -119,18 +134,21 @@ def build(name: str | DatasetSpec, force: bool = False, console: Console | None 
 def _build(spec: DatasetSpec, console: Console) -> Dataset:
     storage.check_space(spec)
     shares = spec.shares(read_references(spec.family).normalised)
-    console.print(
-        f"Building {spec.id}: {spec.steps:,} steps by the behaviour policies that ship, {duration(spec)} on two cores.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    how = f"{spec.steps:,} steps by the behaviour policies that ship, {duration(spec)} on two cores"
+    say(console, f"Building {spec.id}: {how}.")
     with bar(console) as track:
         dataset = collect(spec, shares, track("collecting", spec.steps))
         with storage.draft(spec) as folder:
             storage.write(dataset, folder / "new", track("writing", len(dataset)))
             storage.install(folder / "new", spec)
-    report(dataset, console)
+    size = f"{len(dataset):,} episodes, {len(dataset.rewards):,} steps"
+    say(console, f"Built {spec.id}: {size}, content {dataset.hash[:12]}... {compare(dataset, recorded(spec))}")
     return dataset
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Print a sentence as it is: no markup, no line breaks."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def duration(spec: DatasetSpec) -> str:
@@ -152,29 +170,36 @@ def bar(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]
         yield track
 
 
-def report(dataset: Dataset, console: Console) -> None:
-    """Say how a build compares with the published dataset."""
-    known, facts = published(dataset.spec), dataset.facts()
+AGREE = 0.02
+"""Difference of mean returns, relative to their spread over the behaviour policies, that low bits can explain."""
+
+
+def compare(dataset: Dataset, known: Mapping[str, Any] | None) -> str:
+    """Say how a build compares with the facts in the manifest: equal, alike, or different."""
     if known is None:
-        verdict = "There is no published one to compare it with."
-    elif known["sha256"] == dataset.hash:
-        verdict = "It equals the published one."
-    else:
-        verdict = (
-            f"It differs from the published one ({known['sha256'][:12]}...) as builds on other machines and versions "
-            f"do: mean returns {facts['returns']} here, {known['returns']} there (made with {known['versions']} on "
-            f"{known['machine']}). It can be used; results name its own hash."
-        )
-    console.print(
-        f"Built {dataset.spec.id}: {len(dataset):,} episodes, {len(dataset.rewards):,} steps, content "
-        f"{dataset.hash[:12]}... {verdict}",
-        highlight=False,
-        soft_wrap=True,
-    )
+        return "The manifest has none to compare it with."
+    if known["sha256"] == dataset.hash:
+        return "It equals the one in the manifest."
+    here, there = dataset.facts(), known
+    versions = there["versions"]
+    changed = [
+        f"{name} {versions.get(name)}" for name in here["versions"] if here["versions"][name] != versions.get(name)
+    ]
+    changed += [there["machine"]] if here["machine"] != there["machine"] else []
+    made = f" (made with {', '.join(changed)})" if changed else " (made with the same versions, on another CPU perhaps)"
+    if here["returns"].keys() != there["returns"].keys():
+        return f"WARNING: it is not the one in the manifest{made}: other behaviour policies, {list(there['returns'])}."
+    own, other = (np.array(list(facts["returns"].values())) for facts in (here, there))
+    low, high = read_references(dataset.spec.family).extremes
+    gap = float(np.abs(own - other).max() / (high - low))
+    figures = f"mean returns differ by {gap:.2%} of the distance from random to expert"
+    if gap <= AGREE:
+        return f"It differs from the one in the manifest in low bits{made}; {figures}. Results name its own hash."
+    return f"WARNING: it is not the one in the manifest{made}: {figures}. Do not compare results across the two."
 
 
 def read_manifest(path: Path | None = None) -> Mapping[str, Any]:
-    """Return the facts of published datasets by id; by default, those of this package's manifest.
+    """Return the facts of datasets by id; by default, those of this package's manifest.
 
     Raises:
         DamagedDatasetError: the manifest is unreadable.
@@ -186,15 +211,13 @@ def read_manifest(path: Path | None = None) -> Mapping[str, Any]:
         raise DamagedDatasetError(f"The manifest {path} is unreadable ({error}). Reinstall offlinemeta.") from error
 
 
-def published(spec: DatasetSpec) -> Mapping[str, Any] | None:
+def recorded(spec: DatasetSpec) -> Mapping[str, Any] | None:
     """Return the facts of a dataset in the manifest, if it is there."""
     return read_manifest().get(spec.id)
 
 
 def write_manifest(dataset: Dataset, path: Path | None = None) -> None:
     """Enter a dataset into a manifest, by default this package's; the file is replaced at once."""
-    path = path or MANIFEST
-    entries = {**read_manifest(path), dataset.spec.id: dataset.facts()}
-    new = path.with_suffix(".draft")
-    new.write_text(json.dumps(dict(sorted(entries.items())), indent=1, sort_keys=False) + "\n", encoding="utf-8")
-    new.replace(path)
+    storage.update_json(
+        path or MANIFEST, dataset.spec.id, dataset.facts(), lambda entries: json.dumps(entries, indent=1) + "\n"
+    )

@@ -17,6 +17,7 @@ import numpy as np
 
 from offlinemeta.datasets.collect import Behaviour, behaviours, evaluate, is_meta_world, provenance, uniform
 from offlinemeta.datasets.dataset import Episode
+from offlinemeta.datasets.storage import update_json
 from offlinemeta.envs import SPLITS, Task, TaskFamily, get_family
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.shapes import Array, Float
@@ -27,9 +28,14 @@ EPISODES = 20
 """Per task."""
 
 
+LEAST_SAMPLED = 100
+"""Episodes at least for the mean return of a behaviour policy."""
+
+
 def sample_of(family: TaskFamily, split: str) -> tuple[list[Task], int]:
     """Return the tasks and the episodes on each for means over a split; Meta-World, a hundred times slower, has few."""
-    return (list(family.tasks[split][::3]), 1) if is_meta_world(family) else (list(family.tasks[split]), 2)
+    tasks = list(family.tasks[split])
+    return (tasks[::3], 1) if is_meta_world(family) else (tasks, max(2, LEAST_SAMPLED // len(tasks)))
 
 
 def expert_episodes(family: TaskFamily, episodes: int) -> int:
@@ -44,7 +50,7 @@ class References:
     Attributes:
         random, expert: mean return of each task, by split. The expert is the last behaviour policy's mean action.
         sampled: the expert's mean return over the tasks of a split, its actions drawn as in the datasets.
-        behaviours: mean return of each behaviour policy over the training tasks.
+        behaviours: mean return of each behaviour policy over the training tasks (Meta-World: every third of them).
         success: the expert's share of episodes with a success, by split; Meta-World only.
         saturated: the largest share of action components beyond ±0.99 among the behaviour policies.
     """
@@ -57,9 +63,14 @@ class References:
     saturated: float
 
     @property
+    def extremes(self) -> tuple[float, float]:
+        """Mean returns of random actions and of the last behaviour policy, on the training tasks."""
+        return float(np.mean(self.random["train"])), self.behaviours[-1]
+
+    @property
     def normalised(self) -> list[float]:
         """The behaviour policies' returns, from 0 (random) to 1 (the last of them)."""
-        low, high = float(np.mean(self.random["train"])), self.behaviours[-1]
+        low, high = self.extremes
         return [(value - low) / (high - low) for value in self.behaviours]
 
     def score(self, tasks: Sequence[Task], returns: Float[Array, "tasks ..."]) -> Float[Array, "tasks ..."]:
@@ -135,11 +146,11 @@ def work(name: str, episodes: int = EPISODES) -> int:
 
 
 def write_references(name: str, content: Mapping[str, Any]) -> None:
-    """Enter a family's references into the file, which is replaced at once."""
-    entries = json.loads(REFERENCES.read_text(encoding="utf-8")) if REFERENCES.exists() else {}
-    entries[name] = content
-    lines = [f"{json.dumps(family)}: {json.dumps(entries[family])}" for family in sorted(entries)]
-    new = REFERENCES.with_suffix(".draft")
-    new.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    new.replace(REFERENCES)
+    """Enter a family's references into the file: a line for each family."""
+
+    def dump(entries: dict[str, Any]) -> str:
+        lines = [f"{json.dumps(family)}: {json.dumps(entry)}" for family, entry in entries.items()]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    update_json(REFERENCES, name, dict(content), dump)
     read_references.cache_clear()

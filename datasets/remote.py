@@ -17,16 +17,20 @@ from rich.console import Console
 
 from offlinemeta.datasets import storage
 from offlinemeta.datasets.dataset import Dataset
-from offlinemeta.datasets.errors import DamagedDatasetError, DatasetMissingError, RemoteError
+from offlinemeta.datasets.errors import DamagedDatasetError, DatasetMissingError, OtherVersionError, RemoteError
 from offlinemeta.datasets.spec import DatasetSpec
 
 DOWNLOAD = "import os; from minari.cli import app; app(['download', os.environ['DATASET']])"
 UPLOAD = "import os, minari; minari.upload_dataset(os.environ['DATASET'], os.environ['TOKEN'])"
 LIST = (
-    "import json, os; from minari.storage.hosting import list_remote_datasets as listed; "
-    "found = listed(prefix=os.environ['DATASET']).get(os.environ['DATASET'], {}); "
-    f"print('\\n' + json.dumps(found.get('{storage.KEY}', {{}}).get('sha256')))"
+    "import os; from minari.storage.hosting import list_remote_datasets as listed; "
+    "found = listed(prefix=os.environ['DATASET']).get(os.environ['DATASET']); "
+    f"print('\\n' + os.environ['MARK'], found and found.get('{storage.KEY}', {{}}).get('sha256'))"
 )
+MARK = "the remote's hash is"
+
+ANSWER, TRANSFER = 90.0, 3600.0
+"""How long a remote may take to list a dataset, and to transfer it [s]."""
 
 
 def check_address(address: str) -> str:
@@ -63,33 +67,42 @@ def fetch(spec: DatasetSpec, address: str, known: Mapping[str, Any] | None, cons
         OtherVersionError: what came was written for another version of the family.
     """
     storage.check_space(spec)
+    if remote_hash(spec, address) is None:
+        raise RemoteError(f"{address} does not have {spec.id}. Build it with: offlinemeta datasets build {spec.id}")
     with storage.draft(spec) as folder, console.status(f"downloading {spec.id} from {address}"):
-        run(DOWNLOAD, spec, address, {"MINARI_DATASETS_PATH": str(folder)}, f"{spec.id} cannot be downloaded")
+        local = {"MINARI_DATASETS_PATH": str(folder)}
+        run(DOWNLOAD, spec, address, local, f"{spec.id} cannot be downloaded", TRANSFER)
         came = folder / spec.id
         if not (came / "data").exists():
             raise RemoteError(f"{address} sent nothing for {spec.id}. Try again, or build it.")
+        kept = f"Nothing was kept. Build it with: offlinemeta datasets build {spec.id}"
         try:
-            dataset = storage.read(came)
+            dataset = storage.read(came, spec)
         except DamagedDatasetError as error:
-            raise DamagedDatasetError(
-                f"What {address} sent for {spec.id} is damaged: {error.__cause__ or error}. Nothing was kept. Try "
-                f"again, or build it with: offlinemeta datasets build {spec.id}"
-            ) from error
-        if dataset.spec != spec:
-            raise DamagedDatasetError(f"{address} sent {dataset.spec.id} for {spec.id}. Nothing was kept.")
+            why = error.__cause__ or error.reason
+            raise DamagedDatasetError(f"What {address} sent for {spec.id} is damaged ({why!s:.300}). {kept}") from error
+        except OtherVersionError as error:
+            raise OtherVersionError(f"What {address} sent is for another version: {error} {kept}") from error
         if known is not None and dataset.hash != known["sha256"]:
             raise DamagedDatasetError(
                 f"What {address} sent for {spec.id} has the hash {dataset.hash}; the manifest of this package says "
-                f"{known['sha256']}. Nothing was kept. It is altered, or meant for another version of offlinemeta; "
-                f"build it with: offlinemeta datasets build {spec.id}"
+                f"{known['sha256']}. It is altered, or meant for another version of offlinemeta. {kept}"
             )
         storage.install(came, spec)
     how = "as the manifest says" if known else "as its own metadata say (it is not in the manifest of this package)"
-    console.print(
-        f"Downloaded {spec.id} from {address}; content {dataset.hash[:12]}..., {how}.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    text = f"Downloaded {spec.id} from {address}; content {dataset.hash[:12]}..., {how}."
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def remote_hash(spec: DatasetSpec, address: str) -> str | None:
+    """Return what a remote says the content of a dataset is; None where it does not have it.
+
+    Raises:
+        RemoteError: the remote is down, or answers with garbage.
+    """
+    said = run(LIST, spec, address, {"MARK": MARK}, f"{spec.id} cannot be found", ANSWER)
+    answers = [line.removeprefix(MARK).strip() for line in said.splitlines() if line.startswith(MARK)]
+    return None if answers[-1:] in ([], ["None"]) else answers[-1]
 
 
 def publish(spec: DatasetSpec, address: str, token: str, console: Console) -> Dataset:
@@ -107,29 +120,30 @@ def publish(spec: DatasetSpec, address: str, token: str, console: Console) -> Da
     Raises:
         DatasetMissingError: it is not on this machine.
         DamagedDatasetError: it is damaged.
+        BusyError: another process is building it.
         RemoteError: the remote is down, refuses, or has the id already (published data are never replaced).
     """
     check_address(address)
     if not storage.is_local(spec):
         raise DatasetMissingError(f"{spec.id} is not here. Build it with: offlinemeta datasets build {spec.id}")
-    dataset = storage.read(storage.place(spec))
-    with console.status(f"uploading {spec.id} to {address}"):
-        said = run(UPLOAD, spec, address, {"TOKEN": token}, f"{spec.id} cannot be uploaded")
-    if "already in remote" in said:
-        raise RemoteError(
-            f"{address} has {spec.id} already. Published data are never replaced: raise the version of the spec."
-        )
-    there = run(LIST, spec, address, {}, f"{spec.id} was uploaded, but cannot be found").splitlines()[-1]
-    if there.strip('"') != dataset.hash:
+    with storage.locked(spec), console.status(f"uploading {spec.id} to {address}"):
+        dataset = storage.read(storage.place(spec), spec)
+        if remote_hash(spec, address) is not None:
+            raise RemoteError(
+                f"{address} has {spec.id} already. Published data are never replaced: raise the version of the spec."
+            )
+        run(UPLOAD, spec, address, {"TOKEN": token}, f"{spec.id} cannot be uploaded", TRANSFER)
+    there = remote_hash(spec, address)
+    if there != dataset.hash:
         raise RemoteError(f"{address} says that {spec.id} has the content {there}, not {dataset.hash}.")
     return dataset
 
 
-def run(code: str, spec: DatasetSpec, address: str, variables: Mapping[str, str], what: str) -> str:
+def run(code: str, spec: DatasetSpec, address: str, variables: Mapping[str, str], what: str, patience: float) -> str:
     """Run Minari on a dataset and a remote, and return all that it says.
 
     Raises:
-        RemoteError: it fails; the message has its last line.
+        RemoteError: it fails, or takes longer than ``patience`` [s]; the message has its last line.
     """
     environment = {
         **os.environ,
@@ -139,20 +153,22 @@ def run(code: str, spec: DatasetSpec, address: str, variables: Mapping[str, str]
         "_TYPER_STANDARD_TRACEBACK": "1",
         **variables,
     }
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment,
-        cwd=storage.root(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    advice = "Check the address and the network. Nothing was changed."
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            cwd=storage.root(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=patience,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RemoteError(f"{what}: {address} took longer than {patience:.0f} s. {advice}") from error
     if done.returncode:
         lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-        raise RemoteError(
-            f"{what}: {address} did not do it: {(lines or ['no reason given'])[-1]:.400} Check the address and the "
-            f"network. Nothing was changed."
-        )
+        raise RemoteError(f"{what}: {address} did not do it: {(lines or ['no reason given'])[-1]:.400} {advice}")
     return done.stdout

@@ -61,18 +61,17 @@ def manipulate(
         return np.clip([script.get_action(row) for row in told], -1, 1)
 
 
-POINT_NOISE = tuple(np.linspace(1.0, 0.05, 10).round(3).tolist())
-ML1_NOISE = (1.0, 0.8, 0.6, 0.4, 0.2, 0.05)
-"""Shares of uniform noise in the actions of the behaviour policies, from random to expert."""
-
 GAIN = 0.98
-"""Scripts act a little below full strength, so that no action sits on the bounds of the box."""
+"""Behaviour policies act a little below full strength, so that no action sits on the bounds of the box."""
 
 
 def with_noise(
     script: Scripted, noise: float, observations: Array, params: Array, rng: np.random.Generator | None
 ) -> Float[Array, "N A"]:
-    """Mix a script's action with a uniformly random one; without a generator, the script's alone."""
+    """Mix a script's action, times :data:`GAIN`, with a uniformly random one; without a generator, no noise.
+
+    For scripts that do not look at the clock.
+    """
     action = GAIN * script(observations, params, 0)
     if rng is None:
         return action
@@ -92,3 +91,12 @@ SCRIPTED: Mapping[str, Scripted] = {
     },
 }  # fmt: skip
 """The families that have a script."""
+
+NOISE: Mapping[str, tuple[float, ...]] = {
+    name: (1.0, 0.8, 0.6, 0.4, 0.2, 0.05)
+    if name.startswith("ML1-")
+    else (1.0, 0.894, 0.789, 0.683, 0.578, 0.472, 0.367, 0.261, 0.156, 0.05)
+    for name in SCRIPTED
+    if name != "CheetahVel"
+}
+"""Families whose behaviour policies mix their script with noise: its share in each, from random to expert."""

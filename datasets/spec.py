@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from offlinemeta.datasets.behaviour import CHECKPOINTS
-from offlinemeta.datasets.scripted import SCRIPTED
+from offlinemeta.datasets.scripted import NOISE
 from offlinemeta.envs import FAMILIES, Task, TaskFamily, get_family
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.registry import NAMESPACE
@@ -20,7 +20,7 @@ QUALITIES: Mapping[str, str] = {
     "medium": "the behaviour policy nearest to half of the expert's normalised return",
     "expert": "the best behaviour policy",
     "replay": "all behaviour policies in order, equal shares: a learning history",
-    "smac": "six rollouts a task by six policies evenly spread from random to expert: the study's size",
+    "smac": "six rollouts a task by six policies evenly spread from random to expert, as small as the study's data",
 }
 
 VERSION = 0
@@ -92,12 +92,11 @@ class DatasetSpec:
 
 
 def spread(returns: Sequence[float], count: int) -> list[int]:
-    """Choose policies evenly spread in return, from the first to the best, in order of training."""
-    best = int(np.argmax(returns))
-    wanted = np.linspace(returns[0], returns[best], count)
-    chosen = {0, best}
-    for value in wanted[1:-1]:
-        free = [i for i in range(best) if i not in chosen]
+    """Choose policies evenly spread in return, from the first to the last, in order; all where there are too few."""
+    last = len(returns) - 1
+    chosen = {0, last}
+    for value in np.linspace(returns[0], returns[last], count)[1:-1]:
+        free = [i for i in range(last) if i not in chosen]
         if free:
             chosen.add(min(free, key=lambda i: abs(returns[i] - value)))
     return sorted(chosen)
@@ -105,7 +104,7 @@ def spread(returns: Sequence[float], count: int) -> list[int]:
 
 def collectable(family: TaskFamily) -> bool:
     """Tell whether the family has behaviour policies."""
-    return family.name in SCRIPTED or (CHECKPOINTS / f"{family.name}.safetensors").exists()
+    return family.name in NOISE or (CHECKPOINTS / f"{family.name}.safetensors").exists()
 
 
 def _specs(family: TaskFamily) -> list[DatasetSpec]:
@@ -134,11 +133,11 @@ def get_spec(name: Any) -> DatasetSpec:
     """
     if isinstance(name, DatasetSpec):
         return name
-    full = name if isinstance(name, str) else str(name)
-    if not full.startswith(f"{NAMESPACE}/"):
-        full = f"{NAMESPACE}/{full}"
-    if not re.search(r"-v\d+$", full):
-        full = f"{full}-v{VERSION}"
-    if full not in DATASETS:
-        raise UnknownNameError("Dataset", full, DATASETS)
-    return DATASETS[full]
+    family, _, rest = str(name).removeprefix(f"{NAMESPACE}/").partition("/")
+    own = {spec.name: spec for spec in DATASETS.values() if spec.family == get_family(family).name}
+    if not own:
+        raise UnknownNameError("Dataset of family", family, dict.fromkeys(spec.family for spec in DATASETS.values()))
+    full = rest if re.search(r"-v\d+$", rest) else f"{rest}-v{VERSION}"
+    if full not in own:
+        raise UnknownNameError(f"Dataset of {family}", full, own)
+    return own[full]

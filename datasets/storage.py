@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,16 +28,19 @@ from minari.storage.datasets_root_dir import get_dataset_path
 import offlinemeta
 from offlinemeta.datasets.dataset import STEP_ARRAYS, Dataset, Episode, from_arrays, header
 from offlinemeta.datasets.errors import BusyError, DamagedDatasetError, DatasetError, OtherVersionError
-from offlinemeta.datasets.spec import QUALITIES, DatasetSpec, get_spec
-from offlinemeta.envs import env_id, get_family
-from offlinemeta.envs.errors import UnknownNameError
+from offlinemeta.datasets.spec import QUALITIES, DatasetSpec
+from offlinemeta.envs import Task, env_id, get_family
 from offlinemeta.envs.registry import NAMESPACE
 from offlinemeta.envs.shapes import Array
 
 KEY = "offlinemeta"
 """Of our entry in Minari's metadata."""
 
+PREVIOUS = "previous"
+"""Name of a dataset in the draft of what replaces it."""
+
 LICENSE = "CC-BY-4.0"
+ENTRY_POINT = "offlinemeta.envs:TaskEnv"
 OURS = ".offlinemeta"
 BYTES_PER_EPISODE = 4_000
 """That HDF5 needs beside the numbers, roughly."""
@@ -52,7 +56,7 @@ def root() -> Path:
         DatasetError: it cannot be made.
     """
     try:
-        return get_dataset_path()
+        return get_dataset_path().resolve()
     except OSError as error:
         raise DatasetError(
             f"The folder of Minari's datasets cannot be used: {error}. Name another with MINARI_DATASETS_PATH."
@@ -101,20 +105,30 @@ def get_root_name() -> str:
 
 
 @contextlib.contextmanager
-def locked(spec: DatasetSpec, wait: bool) -> Iterator[None]:
+def locked(spec: DatasetSpec, wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold a dataset alone; the system releases the lock of a killed process.
 
+    Args:
+        spec: the dataset.
+        wait: called before waiting for another process that holds it; without, that is an error.
+
     Raises:
-        BusyError: another process holds it, and ``wait`` is False.
+        BusyError: another process holds it.
+        DatasetError: the lock cannot be written.
     """
     path = ours("locks") / f"{slug(spec)}.lock"
     lock = FileLock(path)
     with telling(f"The lock {path} cannot be written"):
         try:
-            lock.acquire(timeout=-1 if wait else 0)
+            lock.acquire(timeout=0)
         except Timeout as error:
-            busy = f"{spec.id} is being built or downloaded by another process. Wait until it is done."
-            raise BusyError(busy) from error
+            if wait is None:
+                busy = (
+                    f"{spec.id} is being built, downloaded or read for the first time by another process. Wait for it."
+                )
+                raise BusyError(busy) from error
+            wait()
+            lock.acquire()
     try:
         yield
     finally:
@@ -125,9 +139,11 @@ def locked(spec: DatasetSpec, wait: bool) -> Iterator[None]:
 def draft(spec: DatasetSpec) -> Iterator[Path]:
     """Give a folder for work in progress on the disk of the datasets, to who holds the lock of ``spec``.
 
-    What is left in it vanishes, and so does what a killed process left.
+    What is left in it vanishes, and so does what a killed process left; but a dataset that was being replaced returns.
     """
     folder = ours("drafts") / slug(spec)
+    if (folder / PREVIOUS).exists() and not place(spec).exists():
+        (folder / PREVIOUS).rename(place(spec))
     shutil.rmtree(folder, ignore_errors=True)
     with telling(f"{folder} cannot be made"):
         folder.mkdir()
@@ -142,20 +158,30 @@ def slug(spec: DatasetSpec) -> str:
     return spec.id.replace("/", "_")
 
 
+def update_json(path: Path, key: str, value: Any, dump: Callable[[dict[str, Any]], str]) -> None:
+    """Set an entry of a JSON file that several processes may write; the file is replaced at once."""
+    name = path.resolve().as_posix().replace("/", "_")
+    with telling(f"{path} cannot be written"), FileLock(Path(tempfile.gettempdir()) / f"offlinemeta{name}.lock"):
+        entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        new = path.with_suffix(".draft")
+        new.write_text(dump(dict(sorted({**entries, key: value}.items()))), encoding="utf-8")
+        new.replace(path)
+
+
 # --- Minari's format
 
 
 def check_space(spec: DatasetSpec) -> None:
-    """Make sure that a dataset will fit.
+    """Make sure that a dataset and its flat copy will fit.
 
     Raises:
         DatasetError: it will not.
     """
-    needed, free = estimate(spec), shutil.disk_usage(root()).free
+    needed, free = 2 * estimate(spec), shutil.disk_usage(root()).free
     if free < needed:
         raise DatasetError(
-            f"{spec.id} needs about {needed / 1e6:,.0f} MB, but {root()} has {free / 1e6:,.0f} MB free. Free some "
-            f"space, or name another folder with MINARI_DATASETS_PATH."
+            f"{spec.id} needs about {needed / 1e6:,.0f} MB with its flat copy, but {root()} has {free / 1e6:,.0f} MB "
+            f"free. Free some space, or name another folder with MINARI_DATASETS_PATH."
         )
 
 
@@ -206,13 +232,17 @@ def _write_episode(group: h5py.Group, index: int, episode: Episode) -> None:
     Minari's chunks, which it needs to append to an episode, make files 1.4 times as large for long episodes and four
     times for short ones.
     """
-    attributes = {"id": index, "seed": episode.seed, "total_steps": len(episode)}
-    options = {"options/task": episode.task.index, "options/split": episode.task.split}
-    group.attrs.update(attributes | options)
+    group.attrs.update(_attributes(index, episode.seed, len(episode), episode.task))
     for name in STEP_ARRAYS:
         group.create_dataset(name, data=getattr(episode, name))
     for name, array in episode.infos.items():
         group.create_dataset(f"infos/{name}", data=_with_reset_row(array))
+
+
+def _attributes(index: int, seed: int, length: int, task: Task) -> dict[str, Any]:
+    """What Minari keeps of an episode beside the arrays."""
+    options = {"options/task": task.index, "options/split": task.split}
+    return {"id": index, "seed": seed, "total_steps": length, **options}
 
 
 def _with_reset_row(array: Array) -> Array:
@@ -246,34 +276,33 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def read_header(folder: Path) -> dict[str, Any]:
+def read_header(folder: Path, spec: DatasetSpec) -> dict[str, Any]:
     """Return our entry of a dataset's metadata.
 
     Raises:
-        DamagedDatasetError: it is missing or unreadable.
+        DamagedDatasetError: it is missing, unreadable, or another dataset's.
         OtherVersionError: it was written by another version of the family, or in another format.
     """
     try:
         metadata = json.loads((folder / "data" / METADATA_FILE_NAME).read_text(encoding="utf-8"))
-        entry = metadata[KEY]
-        spec = get_spec(entry["id"])
-        if metadata["dataset_id"] != spec.id:
-            raise ValueError(f"its id is {metadata['dataset_id']}, that of its content {spec.id}")
+        entry, ids = metadata[KEY], {metadata["dataset_id"], metadata[KEY]["id"]}
+        if ids != {spec.id}:
+            raise ValueError(f"they are those of {' and '.join(sorted(ids))}")
+        makers = {json.loads(metadata[name])["entry_point"] for name in ("env_spec", "eval_env_spec")}
+        if makers != {ENTRY_POINT}:
+            raise ValueError(f"its environment would be made by {' and '.join(sorted(makers))}")
         if not isinstance(entry["sha256"], str):
             raise TypeError("its hash is missing")
-        behaviours = entry["behaviours"]
-    except OSError as error:
+        present = header(spec, entry["behaviours"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged(folder, error) from error
-    except (ValueError, KeyError, TypeError, AttributeError, UnknownNameError) as error:
-        raise damaged(folder, error) from error
-    present = header(spec, behaviours)
-    for name in ("format", "env", "tasks"):
+    for name in ("format", "env", "rollouts", "tasks"):
         if entry.get(name) != present[name]:
-            theirs = "another list" if name == "tasks" else entry.get(name)
+            theirs, own = ("another list", "its own") if name == "tasks" else (entry.get(name), present[name])
             raise OtherVersionError(
-                f"{folder} was written for another version of {spec.family}: its {name} is {theirs}, this package's is "
-                f"{'its own' if name == 'tasks' else present[name]}. Use the version that wrote it "
-                f"({entry.get('versions')}), or build it anew with: offlinemeta datasets build --force {spec.id}"
+                f"{folder} was written for another version of {spec.id}: its {name} is {theirs}, this package's is "
+                f"{own}. Use the version that wrote it ({entry.get('versions')}), or build it anew with: offlinemeta "
+                f"datasets build --force {spec.id}"
             )
     return dict(entry)
 
@@ -283,21 +312,21 @@ def damaged(folder: Path, why: object) -> DamagedDatasetError:
     name = "/".join(folder.parts[-3:])
     return DamagedDatasetError(
         f"The files in {folder} are damaged ({why!s:.300}). Build the dataset anew with: offlinemeta datasets build "
-        f"--force {name}"
+        f"--force {name}",
+        reason=str(why),
     )
 
 
-def read(folder: Path) -> Dataset:
+def read(folder: Path, spec: DatasetSpec) -> Dataset:
     """Read Minari's HDF5 into arrays, and check them against the hash in the metadata.
 
     Raises:
         DamagedDatasetError: files are truncated or altered.
         OtherVersionError: they were written for another version of the family.
     """
-    entry = read_header(folder)
-    spec = get_spec(entry["id"])
+    entry = read_header(folder, spec)
     try:
-        dataset = from_arrays(spec, entry["behaviours"], _read_arrays(folder, entry), provenance_of(entry))
+        dataset = from_arrays(spec, entry["behaviours"], _read_arrays(folder, spec, entry), provenance_of(entry))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError) as error:
         raise damaged(folder, error) from error
     if dataset.hash != entry["sha256"]:
@@ -310,7 +339,7 @@ def provenance_of(entry: dict[str, Any]) -> dict[str, Any]:
     return {name: entry[name] for name in ("versions", "machine")}
 
 
-def _read_arrays(folder: Path, entry: dict[str, Any]) -> dict[str, Array]:
+def _read_arrays(folder: Path, spec: DatasetSpec, entry: dict[str, Any]) -> dict[str, Array]:
     lengths = np.array(entry["episodes_length"], dtype=np.int64)
     arrays = {
         "lengths": lengths,
@@ -329,7 +358,12 @@ def _read_arrays(folder: Path, entry: dict[str, Any]) -> dict[str, Array]:
             arrays[name] = np.empty((steps + extra, *first[name].shape[1:]), dtype=first[name].dtype)
         start = 0
         for e, length in enumerate(lengths.tolist()):
-            group = file[f"episode_{e}"].id
+            episode = file[f"episode_{e}"]
+            task = spec.tasks[arrays["task"][e]]
+            expected = _attributes(e, int(arrays["seed"][e]), length, task)
+            if dict(episode.attrs) != expected:
+                raise ValueError(f"episode {e} has the attributes {dict(episode.attrs)}, not {expected}")
+            group = episode.id
             for name in names:
                 source = h5py.h5d.open(group, name.encode())
                 rows = length + (name == "observations")
@@ -358,10 +392,16 @@ def install(folder: Path, spec: DatasetSpec) -> None:
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Rename a folder of a draft to ``target``; what is there is moved beside ``new``, and goes with the draft."""
+    """Rename a folder of a draft to ``target``; what is there goes with the draft, or stays if that fails."""
+    previous = new.parent / PREVIOUS
     if target.exists():
-        target.rename(new.parent / "old")
-    new.rename(target)
+        target.rename(previous)
+    try:
+        new.rename(target)
+    except OSError:
+        if previous.exists():
+            previous.rename(target)
+        raise
 
 
 def make_namespace(name: str, description: str) -> None:
@@ -378,9 +418,14 @@ def make_namespace(name: str, description: str) -> None:
 # --- the flat copy
 
 
-def read_flat(entry: dict[str, Any]) -> Dataset | None:
+def flat_folder(spec: DatasetSpec, digest: str) -> Path:
+    """Return where the flat copy of a content is."""
+    return root() / OURS / "flat" / f"{slug(spec)}-{digest}"
+
+
+def read_flat(spec: DatasetSpec, entry: dict[str, Any]) -> Dataset | None:
     """Return a dataset from its flat copy, memory-mapped; None where there is none, or a damaged one."""
-    folder = root() / OURS / "flat" / entry["sha256"]
+    folder = flat_folder(spec, entry["sha256"])
     if not folder.is_dir():
         return None
     try:
@@ -388,20 +433,25 @@ def read_flat(entry: dict[str, Any]) -> Dataset | None:
             path.stem.replace("+", "/"): np.load(path, mmap_mode="r", allow_pickle=False)
             for path in sorted(folder.glob("*.npy"))
         }
-        dataset = from_arrays(get_spec(entry["id"]), entry["behaviours"], arrays, provenance_of(entry))
+        dataset = from_arrays(spec, entry["behaviours"], arrays, provenance_of(entry))
         return dataset if dataset.hash == entry["sha256"] else None
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
 
 
 def write_flat(dataset: Dataset) -> None:
-    """Write the flat copy, for who holds the lock; a damaged one gives way.
+    """Write the flat copy, for who holds the lock; a damaged one gives way, and so do those of older contents.
 
-    A disk without space for it is no error: loading stays slow.
+    A disk without space for it, or that may not be written to, is no error: loading stays slow.
     """
-    with contextlib.suppress(OSError), draft(dataset.spec) as folder:
+    target = flat_folder(dataset.spec, dataset.hash)
+    with contextlib.suppress(OSError, DatasetError), draft(dataset.spec) as folder:
         new = folder / "flat"
         new.mkdir()
         for name, array in dataset.arrays().items():
             np.save(new / f"{name.replace('/', '+')}.npy", np.ascontiguousarray(array), allow_pickle=False)
-        replace_folder(new, ours("flat") / dataset.hash)
+        ours("flat")
+        replace_folder(new, target)
+        for other in target.parent.glob(f"{slug(dataset.spec)}-*"):
+            if other != target:
+                shutil.rmtree(other, ignore_errors=True)

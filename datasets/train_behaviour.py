@@ -58,10 +58,10 @@ class Recipe:
     """At the start; it falls linearly to a tenth."""
     shaping: float = 0.0
     """Weight of potential-based shaping (Ng et al., 1999); the potential is the last reward without its action cost."""
-    more_steps: int = 0
-    """Env steps of a second phase, with ``bonus``."""
+    batch_size: int = 3200
+    epochs: int = 6
     bonus: float = 0.0
-    """Added to each step's reward in the second phase: takes away a survival bonus when PPO has learned to stand."""
+    """Added to each step's reward: takes away most of a survival bonus, for which PPO would only learn to stand."""
     tasks: int = 0
     """Tasks drawn anew from the distribution of the training tasks, one for each episode; 0 for the frozen list."""
 
@@ -71,15 +71,15 @@ RECIPES = {
     "CheetahDir": Recipe(steps=5_000_000),
     "AntDir": Recipe(steps=8_000_000),
     "AntGoal": Recipe(steps=8_000_000, shaping=30.0),
-    "HumanoidDir": Recipe(steps=8_000_000, log_std_init=-1.0, more_steps=4_000_000, bonus=-4.0),
-    "WalkerParam": Recipe(steps=6_000_000, tasks=1000),
-    "HopperParam": Recipe(steps=6_000_000, tasks=1000),
+    "HumanoidDir": Recipe(
+        steps=6_000_000, log_std_init=-1.0, gamma=0.97, learning_rate=3e-4, batch_size=640, epochs=8, bonus=-3.5
+    ),
+    "WalkerParam": Recipe(steps=9_000_000, tasks=1000),
+    "HopperParam": Recipe(steps=6_000_000),
 }
 
 ENVS = 128
 ROLLOUT = 100
-BATCH = 3200
-EPOCHS = 6
 HIDDEN = (128, 128)
 SNAPSHOTS = 60
 CHECKPOINTS = 10
@@ -103,7 +103,6 @@ class SquashedTasks(VecEnv):
         self._return = np.zeros(ENVS)
         self._length = np.zeros(ENVS, dtype=int)
         self._potential = np.zeros(ENVS)
-        self.bonus = 0.0
         self._costs = [name.startswith("‖action‖²") for name in family.feature_names]
 
     def reset(self) -> Any:
@@ -129,7 +128,7 @@ class SquashedTasks(VecEnv):
                 "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
                 "episode": {"r": self._return[i], "l": int(self._length[i]), "t": 0.0},
             }
-        rewards = rewards + self.bonus
+        rewards = rewards + self._recipe.bonus
         if self._recipe.shaping:
             rewards = rewards + self._shaping(info, params, over)
         if self._recipe.tasks and over.any():
@@ -269,7 +268,7 @@ def train(name: str, seed: int, out: Path, destination: Path, threads: int | Non
         raise UnknownNameError("Recipe of family", name, RECIPES)
     recipe, family, folder = RECIPES[name], get_family(name), out / name
     envs = SquashedTasks(with_fresh_tasks(family, recipe.tasks, seed), recipe, seed, threads)
-    iterations = (recipe.steps + recipe.more_steps) // (ENVS * ROLLOUT)
+    iterations = recipe.steps // (ENVS * ROLLOUT)
     if (folder / "latest").exists():
         saved = folder / (folder / "latest").read_text()
         normalize = VecNormalize.load(str(saved / "normalize.pkl"), envs)
@@ -283,8 +282,8 @@ def train(name: str, seed: int, out: Path, destination: Path, threads: int | Non
             normalize,
             learning_rate=falling(recipe.learning_rate),
             n_steps=ROLLOUT,
-            batch_size=BATCH,
-            n_epochs=EPOCHS,
+            batch_size=recipe.batch_size,
+            n_epochs=recipe.epochs,
             gamma=recipe.gamma,
             ent_coef=recipe.ent_coef,
             target_kl=0.03,
@@ -295,11 +294,10 @@ def train(name: str, seed: int, out: Path, destination: Path, threads: int | Non
         )
         state = {"iteration": 0, "seconds": 0.0, "curve": [], "snapshots": []}
     keeper = Keeper(folder, normalize, max(1, iterations // SNAPSHOTS), state, console)
-    for end, bonus in ((recipe.steps, 0.0), (recipe.steps + recipe.more_steps, recipe.bonus)):
-        if model.num_timesteps < end:
-            envs.bonus = bonus
-            model.learn(end - model.num_timesteps, callback=keeper, reset_num_timesteps=False)
-            keeper.keep()
+    remaining = recipe.steps - model.num_timesteps
+    if remaining > 0:
+        model.learn(remaining, callback=keeper, reset_num_timesteps=False)
+        keeper.keep()
     finish(family, seed, recipe, state, destination / f"{name}.safetensors", console)
     envs.close()
 
@@ -329,7 +327,7 @@ def finish(family: TaskFamily, seed: int, recipe: Recipe, state: dict[str, Any],
     """Evaluate all snapshots on the training tasks, choose ten, and write them."""
     policies = [unpack(arrays, "s") for arrays in state["snapshots"]]
     returns = [measure(family, policy, "train", 1, seed, sample=True).mean for policy in policies]
-    chosen = spread(returns, CHECKPOINTS)
+    chosen = spread(returns[: int(np.argmax(returns)) + 1], CHECKPOINTS)
     rows = []
     for i in chosen:
         measured = measure(family, policies[i], "train", 2, seed + 1, sample=True)

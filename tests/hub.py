@@ -90,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         path, repos = unquote(urlparse(self.path).path), self.server.repos
-        if not self.headers.get("Authorization"):
+        if self.headers.get("Authorization") in (None, "Bearer bad"):
             return self.answer({"error": "Unauthorized"}, 401)
         if path == "/api/repos/create":
             wanted = json.loads(body)

@@ -61,6 +61,7 @@ def test_random_data_need_rewards_and_expert_data_do_not(here: Path) -> None:
     assert expert.task_without_rewards > 0.9
     assert "cannot teach" in expert.verdict
     assert "cannot tell" in Identifiability(0.1, 0.1, 0.0, 0.05).verdict
+    assert "cannot tell" in Identifiability(-0.3, -0.6, -0.3, -0.6).verdict
 
 
 def test_transitions_are_whole(here: Path) -> None:
@@ -106,6 +107,14 @@ def test_a_card(here: Path) -> None:
     by_hand = (np.abs(dataset.actions[: dataset.starts[80]]) > 0.99).mean()
     assert rows[0].saturated == pytest.approx(by_hand)
     assert 0 < card.coverage(dataset).per_task < card.coverage(dataset).occupied <= 1
+
+
+def test_two_tasks_are_too_few_to_tell(here: Path) -> None:
+    dataset = datasets.load("CheetahDir/smac-heldout")
+    assert "Not measured" in identifiability(dataset).verdict
+    text = card.write_card(dataset, here / "cards")[0].read_text()
+    assert "Not measured" in text
+    assert "nan" not in text
 
 
 @pytest.mark.parametrize("name", ["PointRobot/random-heldout", "ML1-drawer-close/smac-heldout"])

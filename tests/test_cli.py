@@ -111,9 +111,7 @@ def test_datasets_help_and_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for command in ("build", "load", "card", "download", "publish", "references", "manifest"):
         assert f"offlinemeta datasets {command}" in offlinemeta("datasets", command, "--help")
     said = offlinemeta("datasets", "build", "AntDri/replay", code=2)
-    assert said.strip() == (
-        "Error: Dataset 'OfflineMeta/AntDri/replay-v0' does not exist. Did you mean 'OfflineMeta/AntDir/replay-v0'?"
-    )
+    assert said.strip() == "Error: Family 'AntDri' does not exist. Did you mean 'AntDir'?"
     said = offlinemeta("datasets", "load", "PointRobot/smac", "--no-rebuild", "--offline", code=2)
     assert "the network is forbidden" in said
 

@@ -71,7 +71,7 @@ def test_a_flipped_bit_anywhere(built: Path) -> None:
         damaged = bytearray(intact)
         damaged[position] ^= 1 << int(rng.integers(8))
         built.write_bytes(damaged)
-        shutil.rmtree(storage.ours("flat") / expected, ignore_errors=True)
+        shutil.rmtree(storage.flat_folder(SPEC, expected), ignore_errors=True)
         try:
             assert datasets.load(SPEC).hash == expected
         except DamagedDatasetError:
@@ -109,21 +109,93 @@ def test_damaged_metadata(built: Path, here: Path, what: str) -> None:
         datasets.load(SPEC)
 
 
-@pytest.mark.parametrize("change", ["tasks", "env", "format"])
+@pytest.mark.parametrize("change", ["tasks", "env", "format", "rollouts"])
 def test_data_of_another_version(built: Path, here: Path, change: str) -> None:
     path = built.parent / "metadata.json"
     content = json.loads(path.read_text())
     entry = content["offlinemeta"]
-    entry[change] = {"tasks": [], "env": "OfflineMeta/PointRobot-v9", "format": 99}[change]
+    entry[change] = {"tasks": [], "env": "OfflineMeta/PointRobot-v9", "format": 99, "rollouts": 5}[change]
     path.write_text(json.dumps(content))
     with pytest.raises(OtherVersionError, match=f"its {change} is .*datasets build --force {SPEC.id}"):
         datasets.load(SPEC)
+    datasets.build(SPEC, force=True)  # as the message says
+    assert len(datasets.load(SPEC)) == 480
+
+
+def test_another_dataset_in_its_place(built: Path, here: Path) -> None:
+    import shutil
+
+    shutil.copytree(here / SPEC.id, here / get_spec("PointRobot/smac-heldout").id)
+    with pytest.raises(DamagedDatasetError, match=f"they are those of {SPEC.id}"):
+        datasets.load("PointRobot/smac-heldout")
+
+
+def test_what_minari_shows_is_checked_too(built: Path, here: Path) -> None:
+    """Tasks and seeds as attributes of the episodes; the environment that Minari would make."""
+    with h5py.File(built, "a") as file:
+        file["episode_5"].attrs["options/task"] = 77
+    with pytest.raises(DamagedDatasetError, match="episode 5 has the attributes"):
+        datasets.load(SPEC)
+    datasets.build(SPEC, force=True)
+    path = built.parent / "metadata.json"
+    path.write_text(path.read_text().replace("offlinemeta.envs:TaskEnv", "os:system"))
+    with pytest.raises(DamagedDatasetError, match="would be made by os:system"):
+        datasets.load(SPEC)
+
+
+def test_a_rename_that_fails_keeps_the_old_one(built: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, rename = built.read_bytes(), Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", failing)
+        with pytest.raises(DatasetError, match="No space left on device. Nothing was changed"):
+            datasets.build(SPEC, force=True)
+    assert built.read_bytes() == before
+
+
+def test_a_kill_between_the_renames_keeps_the_old_one(built: Path, here: Path) -> None:
+    """What such a kill leaves: nothing in place, the old one in the draft."""
+    before = built.read_bytes()
+    left = here / ".offlinemeta" / "drafts" / storage.slug(SPEC)
+    left.mkdir()
+    (here / SPEC.id).rename(left / "previous")
+    assert len(datasets.load(SPEC, rebuild=False)) == 480
+    assert built.read_bytes() == before
+
+
+def test_flat_copies_of_older_contents_go(built: Path, here: Path) -> None:
+    old = here / ".offlinemeta" / "flat" / f"{storage.slug(SPEC)}-{'0' * 64}"
+    old.mkdir(parents=True)
+    neighbour = here / ".offlinemeta" / "flat" / "OfflineMeta_PointRobot_smac-heldout-v0-1"
+    neighbour.mkdir()
+    datasets.load(SPEC)
+    assert not old.exists()
+    assert neighbour.exists()
+
+
+def test_a_folder_for_reading_only(built: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else's datasets: no lock and no flat copy can be written there."""
+    forget_flat(here)
+
+    def refuse(name: str) -> Path:
+        raise DatasetError("read-only file system")
+
+    monkeypatch.setattr(storage, "ours", refuse)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert len(datasets.load(SPEC)) == 480
+    with pytest.raises(DatasetError, match="read-only"):
+        datasets.load("PointRobot/replay")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "gone", "another"])
 def test_a_flat_copy_that_is_damaged_is_written_anew(built: Path, here: Path, damage: str) -> None:
     expected = datasets.load(SPEC).hash
-    folder = here / ".offlinemeta" / "flat" / expected
+    folder = storage.flat_folder(SPEC, expected)
     path = folder / "rewards.npy"
     content = bytearray(path.read_bytes())
     if damage == "truncated":
@@ -165,7 +237,7 @@ def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyP
         folder = tmp_path / "locked"
         folder.mkdir(mode=0o500)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(folder))
-    with pytest.raises(DatasetError, match="get permission"):
+    with pytest.raises(DatasetError, match="MINARI_DATASETS_PATH"):
         datasets.build(SPEC)
 
 
@@ -267,6 +339,7 @@ def test_a_second_load_waits_for_the_first(here: Path) -> None:
     assert [process.returncode for process in processes] == [0, 0, 0], said
     assert len({text.strip().splitlines()[-1] for text in said}) == 1
     assert sum("Built" in text for text in said) == 1, said
+    assert any("Waiting for another process" in text for text in said), said
 
 
 def test_minari_lists_and_deletes_it(built: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,6 +174,10 @@ def check_labels(dataset: Dataset) -> None:
         env.reset(seed=episode.seed)
         for t, action in enumerate(episode.actions):
             assert np.float32(env.step(action)[1]) == labels[0][t, -1]
+        last = dataset[len(dataset) - 1]
+        env.reset(seed=last.seed)
+        for t, action in enumerate(last.actions):
+            assert np.float32(env.step(action)[1]) == labels[-1][t, -1]
         env.close()
     with pytest.raises(TaskError):
         datasets.label(dataset, [Task("Other", "train", 0, (0.0,))])
@@ -187,6 +193,15 @@ def test_the_same_spec_gives_the_same_bytes(
     first = build(spec, monkeypatch)
     shares = spec.shares(read_references(spec.family).normalised)
     assert collect(spec, shares, num_threads=1).hash == first.hash
+    if not name.startswith("ML1-"):  # nor does the process matter
+        code = (
+            "import sys; sys.path.insert(0, sys.argv[1]); from test_datasets import Tiny; "
+            "from offlinemeta.datasets.collect import collect; "
+            f"spec = Tiny{(spec.family, spec.quality, spec.heldout, spec.rollouts)}; print(collect(spec, {shares}).hash)"
+        )
+        command = [sys.executable, "-c", code, str(Path(__file__).parent)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == first.hash
     other = DatasetSpec.__subclasses__()[0](spec.family, spec.quality, not spec.heldout, spec.rollouts)
     assert collect(other, shares).hash != first.hash
 
@@ -251,8 +266,10 @@ def test_shares() -> None:
 
 def test_snapshots_are_chosen_evenly_in_return() -> None:
     returns = [0.0, 1.0, 5.0, 2.0, 9.5, 7.4, 10.0, 9.0]
-    assert spread(returns, 5) == [0, 2, 3, 5, 6]
-    assert spread([3.0, 1.0], 5) == [0]
+    assert spread(returns[:7], 5) == [0, 2, 3, 5, 6]
+    assert spread(returns, 3) == [0, 2, 7]  # the last is the expert, whatever its neighbours got
+    assert spread([3.0, 1.0], 5) == [0, 1]
+    assert spread([0.0, 0.3, 0.6, 1.01, 0.99, 1.0], 6) == [0, 1, 2, 3, 4, 5]
 
 
 def test_sizes_are_the_promised_ones() -> None:
@@ -279,11 +296,15 @@ def test_every_family_has_datasets_but_most_of_meta_world() -> None:
 def test_names() -> None:
     full = "OfflineMeta/AntDir/smac-heldout-v0"
     assert get_spec("AntDir/smac-heldout").id == get_spec(full).id == get_spec(get_spec(full)).id == full
-    with pytest.raises(UnknownNameError, match="Did you mean 'OfflineMeta/AntDir/replay-v0'"):
+    with pytest.raises(UnknownNameError, match="Family 'AntDri' does not exist. Did you mean 'AntDir'"):
         get_spec("AntDri/replay")
-    with pytest.raises(UnknownNameError):
+    with pytest.raises(UnknownNameError, match="Dataset of AntDir 'reply-v0' does not exist. Did you mean 'replay-v0'"):
+        get_spec("AntDir/reply")
+    with pytest.raises(UnknownNameError, match="Did you mean 'replay-v0'"):
         get_spec("OfflineMeta/AntDir/replay-v7")
-    with pytest.raises(UnknownNameError, match="Dataset 'OfflineMeta/7-v0' does not exist"):
+    with pytest.raises(UnknownNameError, match="Dataset of family 'ML1-assembly' does not exist"):
+        get_spec("ML1-assembly/smac")
+    with pytest.raises(UnknownNameError, match="Family '7'"):
         get_spec(7)
     with pytest.raises(UnknownNameError, match="Reference of family 'ML1-assembly'"):
         read_references("ML1-assembly")
@@ -310,6 +331,10 @@ def test_episodes_are_views_and_indices_are_checked(here: Path, monkeypatch: pyt
     assert dataset.returns().sum() == pytest.approx(total)
     assert dataset.terminations.sum() > 0  # hoppers fall
     assert len(dataset) > 4
+    first = dataset.first()
+    assert first.sum() == 4
+    ends = dataset.terminations[dataset.starts[1:] - 1] | (dataset.lengths == 200)
+    assert ends[first].all()
     facts = dataset.facts()
     assert set(facts["returns"]) == {dataset.behaviours[b] for b in set(dataset.behaviour.tolist())}
 
@@ -327,14 +352,31 @@ def test_a_build_is_compared_with_the_published_one(here: Path, monkeypatch: pyt
         datasets.build("PointRobot/smac-heldout", force=force, console=Console(file=text, width=400))
         return text.getvalue()
 
-    assert "no published one" in said()
+    assert "The manifest has none" in said()
     assert "is there already" in said(force=False)
-    loading.write_manifest(datasets.load("PointRobot/smac-heldout"))
-    assert "It equals the published one" in said()
-    content = json.loads(manifest.read_text())
-    content["OfflineMeta/PointRobot/smac-heldout-v0"]["sha256"] = "0" * 64
-    manifest.write_text(json.dumps(content))
-    assert "It differs from the published one (000000000000...)" in said()
+    name = "OfflineMeta/PointRobot/smac-heldout-v0"
+    loading.write_manifest(datasets.load(name))
+    assert "It equals the one in the manifest" in said()
+    written = manifest.read_text()
+
+    def with_entry(**changes: Any) -> str:
+        content = json.loads(written)
+        content[name] |= {"sha256": "0" * 64, **changes}
+        manifest.write_text(json.dumps(content))
+        return said()
+
+    assert (
+        "in low bits (made with the same versions, on another CPU perhaps); mean returns differ by 0.00%"
+        in with_entry()
+    )
+    returns = json.loads(written)[name]["returns"]
+    text = with_entry(returns={policy: mean - 0.01 for policy, mean in returns.items()}, machine="arm64, Darwin")
+    assert "in low bits (made with arm64, Darwin); mean returns differ by 0.06%" in text
+    text = with_entry(returns={policy: 0.8 * mean for policy, mean in returns.items()})
+    assert "WARNING: it is not the one in the manifest" in text
+    text = with_entry(returns={"others": -3.0}, versions={"mujoco": "3.1.0"})
+    assert "mujoco 3.1.0" in text
+    assert "other behaviour policies, ['others']" in text
     manifest.write_text("{")
     with pytest.raises(DamagedDatasetError, match="Reinstall"):
         loading.read_manifest()
@@ -342,7 +384,9 @@ def test_a_build_is_compared_with_the_published_one(here: Path, monkeypatch: pyt
 
 def test_the_manifest_is_of_what_is_built_here() -> None:
     """Entries belong to datasets that exist; whether this machine gives the same bytes is for ``datasets build``."""
-    for name, entry in loading.read_manifest().items():
+    manifest = loading.read_manifest()
+    assert {"OfflineMeta/CheetahVel/smac-v0", "OfflineMeta/AntDir/smac-v0"} <= set(manifest)
+    for name, entry in manifest.items():
         assert entry["steps"] == DATASETS[name].steps
         assert len(entry["sha256"]) == 64
         assert entry["versions"]["mujoco"] == "3.3.0"

@@ -38,11 +38,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield server
 
 
-def run(*command: str | Path, code: int = 0, **variables: str | Path) -> str:
+def run(*command: str | Path, code: int = 0, cwd: Path | None = None, **variables: str | Path) -> str:
     environment = {**os.environ, "COLUMNS": "300", "NO_COLOR": "1", **{k: str(v) for k, v in variables.items()}}
     done = subprocess.run(
         list(map(str, command)),
         env=environment,
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -53,8 +54,8 @@ def run(*command: str | Path, code: int = 0, **variables: str | Path) -> str:
     return done.stdout + done.stderr
 
 
-def ours(*args: str | Path, code: int = 0, **variables: str | Path) -> str:
-    return run(sys.executable, "-m", "offlinemeta", "datasets", *args, code=code, **variables)
+def ours(*args: str | Path, code: int = 0, cwd: Path | None = None, **variables: str | Path) -> str:
+    return run(sys.executable, "-m", "offlinemeta", "datasets", *args, code=code, cwd=cwd, **variables)
 
 
 MINARI = Path(sys.executable).parent / "minari"
@@ -128,7 +129,7 @@ def test_what_the_remote_sends_is_checked(
     known = {**loading.read_manifest(tmp_path / "manifest.json")[ID], "sha256": "f" * 64}
     spec = get_spec(ID)
     with (
-        storage.locked(spec, wait=False),
+        storage.locked(spec),
         pytest.raises(DamagedDatasetError, match=r"the manifest of this package says f{64}"),
     ):
         remote.fetch(spec, REMOTE, known, Console(file=StringIO()))
@@ -153,18 +154,66 @@ class Garbage(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_remote_that_is_down_or_mad(here: Path, hub: Hub) -> None:
+def test_a_remote_that_answers_with_garbage_or_not_at_all(here: Path, hub: Hub) -> None:
     with serving(ThreadingHTTPServer(("127.0.0.1", 0), Garbage)) as server:
         url = f"http://127.0.0.1:{server.server_port}"
         said = ours("download", ID, code=2, MINARI_REMOTE=REMOTE, HF_ENDPOINT=url)
-    assert f"{ID} cannot be downloaded: {REMOTE} did not do it" in said
+    assert f"{ID} cannot be found: {REMOTE} did not do it" in said
     assert "Traceback" not in said
-    said = ours("download", ID, "--remote", "hf://nobody", code=2)  # an account without datasets
-    assert "Couldn't find any version" in said
-    assert "is no address" in ours("download", ID, "--remote", "file:///tmp", code=2)
+    said = ours("download", ID, code=2, MINARI_REMOTE=REMOTE, HF_ENDPOINT=url)  # the port is closed now
+    assert "Connection refused" in said
+    assert "Nothing was changed" in said
+    assert not list(here.glob("OfflineMeta*"))
+
+
+def test_a_remote_that_hangs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from offlinemeta.datasets import remote
+    from offlinemeta.datasets.errors import RemoteError
+    from offlinemeta.datasets.spec import get_spec
+
+    monkeypatch.setattr(remote, "ANSWER", 4.0)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(RemoteError, match="took longer than 4 s"):
+            remote.remote_hash(get_spec(ID), "gcp://bucket")
+
+
+def test_mistakes(here: Path, hub: Hub, tmp_path: Path) -> None:
+    assert "hf://nobody does not have" in ours("download", ID, "--remote", "hf://nobody", code=2)
+    assert "is no address" in ours("download", ID, "--remote", "[/b]", code=2)
     assert "No remote was named" in ours("download", ID, code=2)
     assert "needs HF_TOKEN" in ours("publish", ID, "--remote", REMOTE, code=2, HF_TOKEN="")
+    assert "--key FILE for gcp://" in ours("publish", ID, "--remote", "gcp://bucket", code=2)
     assert "Build it with" in ours("publish", ID, "--remote", REMOTE, code=2)
+    assert not list(here.glob("OfflineMeta*"))
+    ours("build", ID)
+    nowhere = tmp_path / "no" / "manifest.json"
+    assert "cannot be written" in ours("publish", ID, "--remote", REMOTE, "--manifest", nowhere, code=2)
+    said = ours("publish", ID, "--remote", REMOTE, "--manifest", tmp_path / "m.json", code=2, HF_TOKEN="bad")
+    assert "cannot be uploaded" in said
+    assert "401" in said
+    assert not hub.repos.get("om-bench/OfflineMeta")
+    assert not (tmp_path / "m.json").exists()
+
+
+def test_data_of_another_version_and_relative_paths(here: Path, hub: Hub, tmp_path: Path) -> None:
+    ours("build", ID, MINARI_DATASETS_PATH="some/where", cwd=tmp_path)
+    ours("publish", ID, "--remote", REMOTE, "--manifest", "m.json", MINARI_DATASETS_PATH="some/where", cwd=tmp_path)
+    assert (tmp_path / "m.json").exists()
+    said = ours("download", ID, "--remote", REMOTE, MINARI_DATASETS_PATH="else/where", cwd=tmp_path)
+    assert "Downloaded" in said
+    assert files(tmp_path / "else" / "where") == files(tmp_path / "some" / "where")
+
+    stored = hub.repos["om-bench/OfflineMeta"]
+    name = next(name for name in stored if name.endswith("smac-v0/data/metadata.json"))
+    content = json.loads(stored[name])
+    content["offlinemeta"]["env"] = "OfflineMeta/PointRobot-v9"
+    stored[name] = json.dumps(content).encode()
+    said = ours("download", ID, "--remote", REMOTE, code=2)
+    assert f"What {REMOTE} sent is for another version" in said
+    assert "Nothing was kept" in said
     assert not list(here.glob("OfflineMeta*"))
 
 
