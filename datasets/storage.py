@@ -108,6 +108,8 @@ def get_root_name() -> str:
 def locked(spec: DatasetSpec, wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold a dataset alone; the system releases the lock of a killed process.
 
+    If it was killed between taking the old dataset away and putting the new one in place, the old one returns.
+
     Args:
         spec: the dataset.
         wait: called before waiting for another process that holds it; without, that is an error.
@@ -130,6 +132,9 @@ def locked(spec: DatasetSpec, wait: Callable[[], None] | None = None) -> Iterato
             wait()
             lock.acquire()
     try:
+        previous = ours("drafts") / slug(spec) / PREVIOUS
+        if previous.exists() and not place(spec).exists():
+            previous.rename(place(spec))
         yield
     finally:
         lock.release()
@@ -139,11 +144,9 @@ def locked(spec: DatasetSpec, wait: Callable[[], None] | None = None) -> Iterato
 def draft(spec: DatasetSpec) -> Iterator[Path]:
     """Give a folder for work in progress on the disk of the datasets, to who holds the lock of ``spec``.
 
-    What is left in it vanishes, and so does what a killed process left; but a dataset that was being replaced returns.
+    What is left in it vanishes, and so does what a killed process left.
     """
     folder = ours("drafts") / slug(spec)
-    if (folder / PREVIOUS).exists() and not place(spec).exists():
-        (folder / PREVIOUS).rename(place(spec))
     shutil.rmtree(folder, ignore_errors=True)
     with telling(f"{folder} cannot be made"):
         folder.mkdir()

@@ -17,9 +17,6 @@ from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
 
-COMMIT = "0" * 40
-
-
 class Hub(ThreadingHTTPServer):
     """The server; ``repos`` maps a repository's id to its files."""
 
@@ -30,6 +27,13 @@ class Hub(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+    def commit(self, repo: str) -> str:
+        """A name for the present content, by which clients cache it."""
+        digest = hashlib.sha1()
+        for name, content in sorted(self.repos[repo].items()):
+            digest.update(name.encode() + content)
+        return digest.hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -54,7 +58,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def info(self, repo: str) -> dict[str, Any]:
         files = [{"rfilename": name} for name in self.server.repos[repo]]
-        return {"id": repo, "sha": COMMIT, "private": False, "tags": [], "downloads": 0, "likes": 0, "siblings": files}
+        sha = self.server.commit(repo)
+        return {"id": repo, "sha": sha, "private": False, "tags": [], "downloads": 0, "likes": 0, "siblings": files}
 
     def do_GET(self) -> None:
         address = urlparse(self.path)
@@ -73,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
                 return self.missing("EntryNotFound")
             content = repos[repo][name]
             etag = f'"{hashlib.sha1(content).hexdigest()}"'
-            return self.answer(content, headers={"ETag": etag, "X-Repo-Commit": COMMIT})
+            return self.answer(content, headers={"ETag": etag, "X-Repo-Commit": self.server.commit(repo)})
         if match := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(/tree/[^/]+|/revision/[^/]+)?(/.*)?", path):
             repo, kind = match.group(1), match.group(2) or ""
             if repo not in repos:
@@ -108,8 +113,9 @@ class Handler(BaseHTTPRequestHandler):
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     repos[match.group(1)][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            url = f"{self.server.url}/datasets/{match.group(1)}/commit/{COMMIT}"
-            return self.answer({"success": True, "commitOid": COMMIT, "commitUrl": url})
+            commit = self.server.commit(match.group(1))
+            url = f"{self.server.url}/datasets/{match.group(1)}/commit/{commit}"
+            return self.answer({"success": True, "commitOid": commit, "commitUrl": url})
         return self.missing("Unknown")
 
 

@@ -197,7 +197,8 @@ def test_the_same_spec_gives_the_same_bytes(
         code = (
             "import sys; sys.path.insert(0, sys.argv[1]); from test_datasets import Tiny; "
             "from offlinemeta.datasets.collect import collect; "
-            f"spec = Tiny{(spec.family, spec.quality, spec.heldout, spec.rollouts)}; print(collect(spec, {shares}).hash)"
+            f"spec = Tiny{(spec.family, spec.quality, spec.heldout, spec.rollouts)}; "
+            f"print(collect(spec, {shares}).hash)"
         )
         command = [sys.executable, "-c", code, str(Path(__file__).parent)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -296,9 +297,9 @@ def test_every_family_has_datasets_but_most_of_meta_world() -> None:
 def test_names() -> None:
     full = "OfflineMeta/AntDir/smac-heldout-v0"
     assert get_spec("AntDir/smac-heldout").id == get_spec(full).id == get_spec(get_spec(full)).id == full
-    with pytest.raises(UnknownNameError, match="Family 'AntDri' does not exist. Did you mean 'AntDir'"):
+    with pytest.raises(UnknownNameError, match=r"Family 'AntDri' does not exist\. Did you mean 'AntDir'"):
         get_spec("AntDri/replay")
-    with pytest.raises(UnknownNameError, match="Dataset of AntDir 'reply-v0' does not exist. Did you mean 'replay-v0'"):
+    with pytest.raises(UnknownNameError, match=r"Dataset of AntDir 'reply-v0' .* Did you mean 'replay-v0'"):
         get_spec("AntDir/reply")
     with pytest.raises(UnknownNameError, match="Did you mean 'replay-v0'"):
         get_spec("OfflineMeta/AntDir/replay-v7")
