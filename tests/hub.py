@@ -17,6 +17,7 @@ from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
 
+
 class Hub(ThreadingHTTPServer):
     """The server; ``repos`` maps a repository's id to its files."""
 

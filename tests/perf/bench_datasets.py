@@ -1,16 +1,16 @@
 """How long datasets take: to build, to load first, to load again; and by Minari alone, side by side.
 
-    python tests/perf/bench_datasets.py [CheetahVel/replay AntDir/replay]
+    python tests/perf/bench_datasets.py [CheetahVel/replay AntDir/replay] [--keep FOLDER]
 
-They are built in a folder of their own below ``out/``, which is removed afterwards.
+They are built in a folder of their own below ``out/``, which is removed afterwards, or kept elsewhere.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +44,7 @@ def measure(name: str) -> dict[str, Any]:
     from offlinemeta.datasets import storage
 
     spec = datasets.get_spec(name)
-    build, dataset = timed(lambda: datasets.build(spec))
+    build, dataset = timed(lambda: datasets.build(spec, force=True))
     size = (storage.place(spec) / "data" / "main_data.hdf5").stat().st_size
     firsts, agains, theirs = [], [], []
     for _ in range(ROUNDS):
@@ -64,17 +64,22 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    folder = OUT / "bench-datasets"
-    shutil.rmtree(folder, ignore_errors=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ids", nargs="*", default=["CheetahVel/replay", "AntDir/replay"])
+    parser.add_argument("--keep", type=Path, help="build here, and leave it")
+    options = parser.parse_args()
+    folder = options.keep or OUT / "bench-datasets"
     os.environ["MINARI_DATASETS_PATH"] = str(folder.resolve())
     os.environ.pop("MINARI_REMOTE", None)
     rows = []
     try:
-        for name in sys.argv[1:] or ["CheetahVel/replay", "AntDir/replay"]:
+        for name in options.ids:
             rows.append(measure(name))
             print(json.dumps(rows[-1]), flush=True)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if options.keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    OUT.mkdir(exist_ok=True)
     (OUT / "bench-datasets.json").write_text(json.dumps(rows, indent=1))
 
 
