@@ -35,7 +35,7 @@ LEAST_SAMPLED = 100
 def sample_of(family: TaskFamily, split: str) -> tuple[list[Task], int]:
     """Return the tasks and the episodes on each for means over a split; Meta-World, a hundred times slower, has few."""
     tasks = list(family.tasks[split])
-    return (tasks[::3], 1) if is_meta_world(family) else (tasks, max(2, LEAST_SAMPLED // len(tasks)))
+    return (tasks[::5], 1) if is_meta_world(family) else (tasks, max(2, LEAST_SAMPLED // len(tasks)))
 
 
 def expert_episodes(family: TaskFamily, episodes: int) -> int:
@@ -50,7 +50,7 @@ class References:
     Attributes:
         random, expert: mean return of each task, by split. The expert is the last behaviour policy's mean action.
         sampled: the expert's mean return over the tasks of a split, its actions drawn as in the datasets.
-        behaviours: mean return of each behaviour policy over the training tasks (Meta-World: every third of them).
+        behaviours: mean return of each behaviour policy over the training tasks (Meta-World: every fifth of them).
         success: the expert's share of episodes with a success, by split; Meta-World only.
         saturated: the largest share of action components beyond ±0.99 among the behaviour policies.
     """
