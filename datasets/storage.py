@@ -42,7 +42,7 @@ PREVIOUS = "previous"
 LICENSE = "CC-BY-4.0"
 ENTRY_POINT = "offlinemeta.envs:TaskEnv"
 OURS = ".offlinemeta"
-BYTES_PER_EPISODE = 4_000
+BYTES_PER_EPISODE = 2_500
 """That HDF5 needs beside the numbers, roughly."""
 
 
