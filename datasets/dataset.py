@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -103,11 +104,12 @@ class Dataset:
         """Number of episodes."""
         return len(self.lengths)
 
-    def __getitem__(self, index: int) -> Episode:
+    def __getitem__(self, index: SupportsIndex) -> Episode:
         """Return an episode, as views."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"Episode {index} of {len(self)}.")
-        e = index % len(self)
+        e = operator.index(index)
+        if not -len(self) <= e < len(self):
+            raise IndexError(f"Episode {e} of {len(self)}.")
+        e %= len(self)
         steps = slice(int(self.starts[e]), int(self.starts[e + 1]))
         return Episode(
             task=self.tasks[self.task[e]],

@@ -19,6 +19,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MINARI_REMOTE", raising=False)
     monkeypatch.setattr(module, "STEPS", 250)
     monkeypatch.setattr(module, "SPLITS", 1)
+    monkeypatch.setattr(module, "LEARNING_RATE", 3e-3)
     return tmp_path
 
 
