@@ -18,8 +18,8 @@ from rich.text import Text
 from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
 from offlinemeta.datasets.collect import behaviours
 from offlinemeta.datasets.dataset import Dataset
-from offlinemeta.datasets.references import REFERENCES
 from offlinemeta.datasets.scripted import SCRIPTED, Scripted
+from offlinemeta.datasets.spec import REFERENCES
 from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, env_id, get_family
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.render import write_film

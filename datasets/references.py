@@ -10,19 +10,17 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from offlinemeta.datasets.collect import Behaviour, behaviours, evaluate, is_meta_world, provenance, uniform
 from offlinemeta.datasets.dataset import Episode
+from offlinemeta.datasets.spec import REFERENCES
 from offlinemeta.datasets.storage import update_json
 from offlinemeta.envs import SPLITS, Task, TaskFamily, get_family
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.shapes import Array, Float
-
-REFERENCES = Path(__file__).parent / "references.json"
 
 EPISODES = 20
 """Per task."""

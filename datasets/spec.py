@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from offlinemeta.datasets.behaviour import CHECKPOINTS
-from offlinemeta.datasets.scripted import NOISE
 from offlinemeta.envs import FAMILIES, Task, TaskFamily, get_family
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.registry import NAMESPACE
@@ -24,6 +24,9 @@ QUALITIES: Mapping[str, str] = {
 }
 
 VERSION = 0
+
+REFERENCES = Path(__file__).parent / "references.json"
+"""Reference returns by family (``references.py``)."""
 
 ROLLOUTS, HELDOUT_ROLLOUTS, STUDY_ROLLOUTS = 50, 5, 6
 """Per task; a rollout is as many steps as the family's horizon."""
@@ -102,9 +105,10 @@ def spread(returns: Sequence[float], count: int) -> list[int]:
     return sorted(chosen)
 
 
-def collectable(family: TaskFamily) -> bool:
-    """Tell whether the family has behaviour policies."""
-    return family.name in NOISE or (CHECKPOINTS / f"{family.name}.safetensors").exists()
+def _with_references() -> list[TaskFamily]:
+    """The families whose behaviour policies have been measured, which their datasets are planned by."""
+    measured = json.loads(REFERENCES.read_text(encoding="utf-8")) if REFERENCES.exists() else {}
+    return [family for family in FAMILIES.values() if family.name in measured]
 
 
 def _specs(family: TaskFamily) -> list[DatasetSpec]:
@@ -119,10 +123,8 @@ def _specs(family: TaskFamily) -> list[DatasetSpec]:
     return specs
 
 
-DATASETS: Mapping[str, DatasetSpec] = {
-    spec.id: spec for family in FAMILIES.values() if collectable(family) for spec in _specs(family)
-}
-"""Every dataset by id. A family gets its own as soon as it has behaviour policies."""
+DATASETS: Mapping[str, DatasetSpec] = {spec.id: spec for family in _with_references() for spec in _specs(family)}
+"""Every dataset by id. A family gets its own as soon as the returns of its behaviour policies are in the references."""
 
 
 def get_spec(name: Any) -> DatasetSpec:
