@@ -49,8 +49,11 @@ class Identifiability:
             (self.task_with_rewards, self.task_without_rewards),
             (self.episode_with_rewards, self.episode_without_rewards),
         )
-        if max(max(told, 0) - max(untold, 0) for told, untold in pairs) >= 0.1:  # R² below 0 is no knowledge at all
+        gap = max(max(told, 0) - max(untold, 0) for told, untold in pairs)  # R² below 0 is no knowledge at all
+        if gap >= 0.1:
             return "The rewards tell what the states do not: these data can teach a method to infer the task from them."
+        if gap >= 0.03:
+            return "The rewards add a little to what the states tell: these data teach reward inference weakly."
         if self.task_with_rewards >= 0.5:
             return "The states alone tell the task, the rewards add nothing: these data cannot teach reward inference."
         return "This regressor cannot tell the task, with rewards or without."
