@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
@@ -34,6 +35,14 @@ def env(family: TaskFamily) -> Iterator[gym.Env]:
 def bare(env: gym.Env) -> TaskEnv:
     assert isinstance(env.unwrapped, TaskEnv)
     return env.unwrapped
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of datasets, and no remote."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    monkeypatch.delenv("MINARI_REMOTE", raising=False)
+    return tmp_path / "datasets"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -13,13 +13,10 @@ from offlinemeta.datasets import identifiability as module
 from offlinemeta.datasets.identifiability import Identifiability, SetRegressor, identifiability, transitions
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    monkeypatch.delenv("MINARI_REMOTE", raising=False)
+@pytest.fixture(autouse=True)
+def quick(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STEPS", 250)
     monkeypatch.setattr(module, "SPLITS", 1)
-    return tmp_path
 
 
 def test_gradients_are_those_of_the_loss() -> None:

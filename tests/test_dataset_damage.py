@@ -29,13 +29,6 @@ SPEC = get_spec("PointRobot/smac")
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    monkeypatch.delenv("MINARI_REMOTE", raising=False)
-    return tmp_path / "datasets"
-
-
-@pytest.fixture
 def built(here: Path) -> Path:
     """The dataset, built; its HDF5 file."""
     datasets.build(SPEC)

@@ -39,14 +39,6 @@ def tiny(spec: DatasetSpec, rollouts: int = 2) -> Tiny:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder of datasets, and no remote."""
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    monkeypatch.delenv("MINARI_REMOTE", raising=False)
-    return tmp_path / "datasets"
-
-
-@pytest.fixture
 def short_ml1(monkeypatch: pytest.MonkeyPatch) -> None:
     from offlinemeta.envs.families.ml1 import ML1
 

@@ -21,14 +21,6 @@ REMOTE = "hf://om-bench"
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder of datasets."""
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    monkeypatch.delenv("MINARI_REMOTE", raising=False)
-    return tmp_path / "datasets"
-
-
-@pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with serving(Hub()) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
