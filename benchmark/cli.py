@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import offlinemeta
-from offlinemeta.benchmark import cli_datasets
+from offlinemeta.benchmark import cli_datasets, cli_results
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +21,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_datasets.app, name="datasets")
+app.command(epilog=cli_results.EVALUATE_EPILOG)(cli_results.evaluate)
+app.command(epilog=cli_results.REPORT_EPILOG)(cli_results.report)
 console = Console()
 
 

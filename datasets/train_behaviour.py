@@ -61,7 +61,8 @@ class Recipe:
     batch_size: int = 3200
     epochs: int = 6
     bonus: float = 0.0
-    """Added to each step's reward: takes away most of a survival bonus, for which PPO would only learn to stand."""
+    """Added to each step's reward at the start: takes away most of a survival bonus, for which PPO would only learn to
+    stand. It fades linearly to nothing."""
     tasks: int = 0
     """Tasks drawn anew from the distribution of the training tasks, one for each episode; 0 for the frozen list."""
 
@@ -72,7 +73,7 @@ RECIPES = {
     "AntDir": Recipe(steps=8_000_000),
     "AntGoal": Recipe(steps=8_000_000, shaping=30.0),
     "HumanoidDir": Recipe(
-        steps=6_000_000, log_std_init=-1.0, gamma=0.97, learning_rate=3e-4, batch_size=640, epochs=8, bonus=-3.5
+        steps=14_000_000, log_std_init=-1.0, gamma=0.97, learning_rate=3e-4, batch_size=640, epochs=8, bonus=-3.5
     ),
     "WalkerParam": Recipe(steps=9_000_000, tasks=1000),
     "HopperParam": Recipe(steps=6_000_000),
@@ -100,6 +101,7 @@ class SquashedTasks(VecEnv):
         box = spaces.Box(-U_LIMIT, U_LIMIT, batch.single_action_space.shape)
         super().__init__(ENVS, self._envs.single_observation_space, box)
         self._rng = np.random.default_rng(seed)
+        self.steps = 0
         self._return = np.zeros(ENVS)
         self._length = np.zeros(ENVS, dtype=int)
         self._potential = np.zeros(ENVS)
@@ -128,7 +130,8 @@ class SquashedTasks(VecEnv):
                 "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
                 "episode": {"r": self._return[i], "l": int(self._length[i]), "t": 0.0},
             }
-        rewards = rewards + self._recipe.bonus
+        rewards = rewards + self._recipe.bonus * (1 - self.steps / self._recipe.steps)
+        self.steps += ENVS
         if self._recipe.shaping:
             rewards = rewards + self._shaping(info, params, over)
         if self._recipe.tasks and over.any():
@@ -274,6 +277,7 @@ def train(name: str, seed: int, out: Path, destination: Path, threads: int | Non
         normalize = VecNormalize.load(str(saved / "normalize.pkl"), envs)
         model = PPO.load(saved / "model.zip", env=normalize, device="cpu")
         state = pickle.loads((saved / "state.pkl").read_bytes())
+        envs.steps = model.num_timesteps
         console.print(f"continuing {name} at {model.num_timesteps:,} steps")
     else:
         normalize = VecNormalize(envs, gamma=recipe.gamma, clip_obs=10.0)

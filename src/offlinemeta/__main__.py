@@ -1,6 +1,6 @@
 """``python -m offlinemeta`` is the command ``offlinemeta``."""
 
-from offlinemeta.benchmark.cli import main
+from offlinemeta.cli import main
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,82 @@
+"""``offlinemeta train`` and ``offlinemeta demo``. Torch is imported inside the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console()
+
+
+def train(
+    context: typer.Context,
+    method: Annotated[str, typer.Argument(help="pearl, bc, smac, oracle or told.")],
+    dataset: Annotated[str, typer.Argument(help="Such as AntDir/smac.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random in training.")] = 0,
+    preset: Annotated[str, typer.Option(help="default, smoke, or paper: the published sizes and schedule.")] = "default",
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; by default out/runs/<dataset>/<method>-s<seed>.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    branch: Annotated[
+        Path | None, typer.Option(help="A run with the same offline phase; begin where that ended (for oracle).")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default, cuda where it is.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Of torch; at these sizes one is as fast as two.")] = 1,
+    protocols: Annotated[str, typer.Option(help="Evaluated at the end of each phase.")] = "online-10,offline-context",
+    watch: Annotated[int, typer.Option(min=0, help="Gradient steps between held-out curves; 0 for none.")] = 2500,
+) -> None:
+    """Train a method on a dataset, and evaluate it. Any field of its config is an option too: --lr=1e-3."""
+    import torch
+
+    from offlinemeta.baselines.registry import make_config
+    from offlinemeta.baselines.train import Run, check_device
+    from offlinemeta.baselines.train import train as train_run
+    from offlinemeta.datasets.loading import say
+    from offlinemeta.datasets.spec import get_spec
+    from offlinemeta.envs.errors import ArgumentError
+
+    torch.set_num_threads(threads)
+    spec = get_spec(dataset)
+    if spec.heldout:
+        raise ArgumentError(f"{spec.id} is of held-out tasks, for evaluation alone. Train on {spec.family}/{spec.quality}.")
+    run = Run(
+        method=method,
+        config=make_config(method, preset, parse_overrides(context.args)),
+        spec=spec,
+        seed=seed,
+        folder=out or Path("out/runs") / f"{spec.family}-{spec.quality}" / f"{method}-s{seed}",
+        device=check_device(device),
+        protocols=tuple(name for name in protocols.split(",") if name),
+        watch=watch,
+    )
+    for file in train_run(run, resume, branch, console):
+        say(console, f"written: {file}")
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
+    """Read ``--field=value`` or ``--field value``.
+
+    Raises:
+        ArgumentError: something else.
+    """
+    from offlinemeta.envs.errors import ArgumentError
+
+    overrides, rest = {}, list(arguments)
+    while rest:
+        first = rest.pop(0)
+        field, equals, value = first.removeprefix("--").partition("=")
+        if not first.startswith("--") or (not equals and not rest):
+            raise ArgumentError(f"{first!r} is no option. A field of the config is set as --field=value.")
+        overrides[field.replace("-", "_")] = value if equals else rest.pop(0)
+    return overrides
+
+
+TRAIN_EPILOG = (
+    "Examples:\n\n  offlinemeta train smac CheetahVel/smac\n\n  offlinemeta train pearl AntDir/smac --seed 1 --lr=3e-4\n\n"
+    "  offlinemeta train oracle CheetahVel/smac --branch out/runs/CheetahVel-smac/smac-s0\n\n"
+    "  offlinemeta train smac PointRobot/smac --preset smoke --out /tmp/run\n\n"
+    "  offlinemeta train smac CheetahVel/smac --resume"
+)

@@ -1,0 +1,284 @@
+"""SMAC: offline meta-training, then self-supervised interaction (Pong et al., ICML 2022, arXiv 2107.03974).
+
+Offline, an encoder q(z|h) and a reward decoder r(s, a, z) are trained to explain the logged rewards, and an AWAC
+actor-critic conditioned on z is trained on the logged data. Then both encoder and decoder are frozen, and the agent
+acts in the training tasks *without rewards*: it labels what it sees with the decoder, and goes on training the
+actor-critic on all of it. Now it has met contexts that it collected itself, which closes the context shift.
+
+Sections and equations are the paper's; constants of the ``paper`` preset are those of the authors' public code.
+Departures, in all presets: one optimiser steps all losses of an update at once, so that the actor's advantages are
+those of the critics before the step. In the default preset: observations are normalised by the moments of the logged
+ones; more tasks and fewer transitions of each in a batch; sizes and schedule as in ``PRESETS``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from offlinemeta.baselines.buffer import Batch, TaskBuffer
+from offlinemeta.baselines.encoder import Encoder, kl_to_prior, sample
+from offlinemeta.baselines.exploration import explore
+from offlinemeta.baselines.networks import Dense, Policy, join, polyak, squashed_log_prob, squashed_sample
+from offlinemeta.envs import TaskFamily
+
+
+@dataclass(frozen=True)
+class Config:
+    """Of SMAC; what is not said is the authors' public configuration.
+
+    Attributes:
+        offline_steps: gradient steps before the self-supervised phase.
+        rounds: of the self-supervised phase: collect, label, train.
+        round_steps: gradient steps of a round.
+        round_tasks: training tasks visited in a round.
+        round_prior, round_posterior: rollouts of each, with z from the prior and from q(z | own context).
+        meta_batch: tasks of a gradient step.
+        batch: transitions of each for actor and critics.
+        online_batch: the same in the self-supervised phase.
+        context: transitions of each for the encoder; ``label_context`` for exploration and labelling.
+        latent: size of z.
+        hidden, encoder_hidden, decoder_hidden: widths of the layers.
+        lr, discount, tau: Adam, γ, Polyak.
+        reward_scale: of the Bellman target alone; the decoder fits unscaled rewards.
+        temperature: λ of AWAC, offline and online.
+        kl_weight: of KL(q(z|h) || N(0, I)).
+        pearl_weight: λ_pearl, of the reparametrised actor loss in the self-supervised phase.
+        actor: ``"awac"``, or ``"pearl"`` for the ablation without the behaviour's likelihood.
+        encoder_loss: ``"reward"``, or ``"q"`` for the ablation that trains the encoder by the critics' loss.
+        online_rewards: ``"decoder"``, or ``"true"`` for the oracle.
+        z: ``"inferred"``, or ``"task"`` for the learner that is told the task.
+        explore_episodes: episodes of a new task that are explored with z from the prior.
+        next_observations: whether the encoder reads s', for families whose dynamics vary.
+        normalise: observations by the moments of the logged ones.
+    """
+
+    offline_steps: int = 50_000
+    rounds: int = 501
+    round_steps: int = 16_000
+    round_tasks: int = 5
+    round_prior: int = 3
+    round_posterior: int = 2
+    meta_batch: int = 4
+    batch: int = 128
+    online_batch: int = 256
+    context: int = 64
+    label_context: int = 256
+    latent: int = 5
+    hidden: tuple[int, ...] = (300, 300, 300)
+    encoder_hidden: tuple[int, ...] = (200, 200, 200)
+    decoder_hidden: tuple[int, ...] = (64, 64)
+    lr: float = 3e-4
+    discount: float = 0.99
+    tau: float = 0.005
+    reward_scale: float = 5.0
+    temperature: float = 100.0
+    kl_weight: float = 0.1
+    pearl_weight: float = 1.0
+    actor: Literal["awac", "pearl"] = "awac"
+    encoder_loss: Literal["reward", "q"] = "reward"
+    online_rewards: Literal["decoder", "true"] = "decoder"
+    z: Literal["inferred", "task"] = "inferred"
+    explore_episodes: int = 2
+    next_observations: bool = False
+    normalise: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Gradient steps in all."""
+        return self.offline_steps + self.rounds * self.round_steps
+
+
+PRESETS = {
+    "paper": Config(),
+    "default": Config(
+        offline_steps=20_000,
+        rounds=10,
+        round_steps=2_000,
+        round_tasks=100,
+        round_prior=1,
+        round_posterior=1,
+        meta_batch=16,
+        batch=32,
+        online_batch=32,
+        hidden=(128, 128, 128),
+        encoder_hidden=(128, 128),
+        temperature=20.0,
+        normalise=True,
+    ),
+    "smoke": Config(
+        offline_steps=20,
+        rounds=1,
+        round_steps=10,
+        round_tasks=2,
+        round_prior=1,
+        round_posterior=1,
+        batch=16,
+        online_batch=16,
+        hidden=(16, 16),
+        encoder_hidden=(16,),
+        decoder_hidden=(16,),
+    ),
+}
+
+
+class SMAC:
+    """The learner: :meth:`update` is one gradient step; the self-supervised rounds begin by themselves.
+
+    Args:
+        config: see :class:`Config`.
+        family: whose training tasks are acted in.
+        logged: the dataset, by task.
+        generator: of everything random, on the device of ``logged``.
+    """
+
+    def __init__(self, config: Config, family: TaskFamily, logged: TaskBuffer, generator: torch.Generator) -> None:
+        self.config, self.family, self.logged, self.generator = config, family, logged, generator
+        o, a = family.observation_space.shape[0], family.action_space.shape[0]
+        self.params = torch.as_tensor(family.encode(family.params(logged.tasks)), device=logged.device)  # [tasks, E]
+        z = self.params.shape[1] if config.z == "task" else config.latent
+        self.encoder = Encoder(o + a + 1 + o * config.next_observations, config.latent, config.encoder_hidden)
+        self.decoder = Dense((o + a + z, *config.decoder_hidden, 1))
+        self.policy = Policy(o + z, a, config.hidden)
+        self.critics = Dense((o + a + z, *config.hidden, 1), n=2)
+        self.targets = Dense((o + a + z, *config.hidden, 1), n=2)
+        self.targets.load_state_dict(self.critics.state_dict())
+        self.nets: dict[str, nn.Module] = {
+            "encoder": self.encoder,
+            "decoder": self.decoder,
+            "policy": self.policy,
+            "critics": self.critics,
+            "targets": self.targets,
+        }
+        self.data = logged.copy()  # D; grows in the self-supervised phase
+        self.step = self.env_steps = 0
+        trained = [p for name, net in self.nets.items() if name != "targets" for p in net.to(logged.device).parameters()]
+        self.targets.to(logged.device)
+        self.optimiser = torch.optim.Adam(trained, lr=config.lr, fused=True)
+
+    @property
+    def offline(self) -> bool:
+        """Whether this is the offline phase."""
+        return self.step < self.config.offline_steps
+
+    def update(self) -> dict[str, Tensor]:
+        """Make one gradient step of Algorithm 1; collect first where a round of the self-supervised phase begins."""
+        c, g = self.config, self.generator
+        if not self.offline and (self.step - c.offline_steps) % c.round_steps == 0:
+            self.collect()
+        tasks = self.data.sample_tasks(c.meta_batch, g)
+        batch = self.data.sample(tasks, c.batch if self.offline else c.online_batch, g)
+        with torch.set_grad_enabled(self.offline and c.z == "inferred"):
+            mean, variance = self.infer(tasks)
+        z, z_next = (sample(mean, variance, g) for _ in range(2))
+        losses: dict[str, Tensor] = {}
+        if self.offline and c.z == "inferred":
+            losses["kl"] = c.kl_weight * kl_to_prior(mean, variance).mean()
+        if self.offline:
+            losses["decoder"] = self.decoder_loss(batch, z)
+        if not (self.offline and c.encoder_loss == "q"):
+            z = z.detach()
+        q = self.q(self.critics, batch, z)  # [2, T, B]
+        losses["critic"] = (q - self.target(batch, z_next.detach())).square().mean((1, 2)).sum()
+        losses["actor"] = self.actor_loss(batch, z.detach(), q.detach())
+        self.optimiser.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        self.optimiser.step()
+        polyak(self.targets.parameters(), self.critics.parameters(), c.tau)
+        self.step += 1
+        return losses | {"q": q.detach().mean()}
+
+    def infer(self, tasks: Tensor) -> tuple[Tensor, Tensor]:
+        """Return q(z|h), h drawn from the tasks' data: ``[T, Z]`` each; or the task itself, surely."""
+        c, g = self.config, self.generator
+        if c.z == "task":
+            params = self.params[tasks]
+            return params, torch.zeros_like(params)
+        return self.encoder(self.data.sample(tasks, c.context, g, among=self.visit(tasks)).context(c.next_observations))
+
+    def visit(self, tasks: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the transitions of one visit to each task, at random: where its context is drawn from.
+
+        In the offline phase, and for a task not visited yet, these are the logged ones.
+        """
+        logged, now = self.logged.sizes[tasks], self.data.sizes[tasks]
+        length = (self.config.round_prior + self.config.round_posterior) * self.family.horizon
+        visits = (now - logged) // length
+        uniform = torch.rand(len(tasks), generator=self.generator, device=tasks.device)
+        first = logged + (uniform * visits).long() * length
+        return torch.where(visits > 0, first, 0), torch.where(visits > 0, first + length, logged)
+
+    def decoder_loss(self, batch: Batch, z: Tensor) -> Tensor:
+        """L_reward without its KL (Eq. 3): mean (r - r(s, a, z))²."""
+        z = z if self.config.encoder_loss == "reward" else z.detach()
+        return (self.decode(batch.observations, batch.actions, z) - batch.rewards).square().mean()
+
+    def decode(self, observations: Tensor, actions: Tensor, z: Tensor) -> Tensor:
+        """Return r(s, a, z): ``[T, B]``."""
+        return self.decoder(join(observations, actions, z))[..., 0]
+
+    def q(self, critics: Dense, batch: Batch, z: Tensor) -> Tensor:
+        """Return both Q(s, a, z): ``[2, T, B]``."""
+        return critics(join(batch.observations, batch.actions, z))[..., 0]
+
+    @torch.no_grad()
+    def target(self, batch: Batch, z: Tensor) -> Tensor:
+        """Return y = scale · r + γ (1 - d) min Q'(s', a', z), a' ~ π(.|s', z): ``[T, B]`` (Eq. 1)."""
+        c, following = self.config, batch.next_observations
+        actions, _ = squashed_sample(*self.policy(join(following, z)), self.generator)
+        q = self.targets(join(following, actions, z))[..., 0].amin(0)
+        return c.reward_scale * batch.rewards + c.discount * (1 - batch.terminations) * q
+
+    def actor_loss(self, batch: Batch, z: Tensor, q: Tensor) -> Tensor:
+        """Return the AWAC loss (Eq. 2), in the self-supervised phase with λ_pearl times PEARL's (Eq. 5)."""
+        c = self.config
+        mean, log_std = self.policy(join(batch.observations, z))
+        own, _ = squashed_sample(mean, log_std, self.generator)
+        q_own = self.critics(join(batch.observations, own, z), frozen=True)[..., 0].amin(0)  # [T, B]
+        if c.actor == "pearl":
+            return -q_own.mean()
+        log_prob = squashed_log_prob(mean, log_std, batch.actions)
+        loss = -(awac_weights(q.amin(0) - q_own.detach(), c.temperature) * log_prob).mean()
+        return loss if self.offline else loss - c.pearl_weight * q_own.mean()
+
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Act in training tasks without reward, and label (Eq. 4): r(s, a, z), z ~ q(z | logged context), one a rollout."""
+        c, g = self.config, self.generator
+        tasks = torch.randperm(len(self.data.tasks), generator=g, device=g.device)[: c.round_tasks]
+        kinds = torch.arange(c.round_prior + c.round_posterior, device=g.device) < c.round_prior
+        places, prior = tasks.repeat_interleave(len(kinds)), kinds.repeat(len(tasks))
+        if c.z == "task":
+            z = self.params[places]
+        else:
+            visit = self.visit(places)
+            posterior = self.encoder(self.data.sample(places, c.label_context, g, among=visit).context(c.next_observations))
+            z = torch.randn(len(places), c.latent, generator=g, device=g.device)
+            z = torch.where(prior[:, None], z, sample(*posterior, g))
+        listed = [self.data.tasks[place] for place in places.tolist()]
+        seed = int(torch.randint(2**31, (), generator=g, device=g.device))
+        rollouts = explore(self.family, listed, self.policy, self.data.normalise, z, seed)
+        self.env_steps += len(listed) * self.family.horizon
+        if c.online_rewards == "decoder":
+            z_r = sample(*self.encoder(self.logged.sample(places, c.label_context, g).context(c.next_observations)), g)
+            rollouts = [
+                [replace(episode, rewards=self.label(episode, z_r[i])) for episode in rollout]
+                for i, rollout in enumerate(rollouts)
+            ]
+        self.data.add([episode for rollout in rollouts for episode in rollout])
+
+    def label(self, episode, z: Tensor) -> np.ndarray:
+        """Return the decoder's rewards of an episode: ``[T]``."""
+        observations = self.data.normalise(episode.observations[:-1])
+        s, a = (torch.as_tensor(x, device=z.device)[None] for x in (observations, episode.actions))
+        return self.decode(s, a, z[None])[0].cpu().numpy()
+
+
+def awac_weights(advantages: Tensor, temperature: float) -> Tensor:
+    """Return N · softmax(A / λ) over all N advantages, whose mean is 1."""
+    flat = torch.softmax(advantages.reshape(-1) / temperature, dim=0)
+    return (flat * flat.numel()).reshape(advantages.shape).detach()

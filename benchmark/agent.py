@@ -1,0 +1,173 @@
+"""The contract between a method and the harness: ``agent.adapt(contexts) -> policy``, for N tasks at once.
+
+Any class is evaluated that keeps it, named as ``module:Class`` and called as ``Class(family, checkpoint)``. Context
+inference, gradient adaptation and in-context methods all fit behind it; a minimal one:
+
+>>> class Sticky:
+...     def __init__(self, family, checkpoint):
+...         self.size = family.action_space.shape[0]
+...
+...     def adapt(self, contexts):
+...         actions = np.zeros((len(contexts), self.size))
+...         for i, context in enumerate(contexts):
+...             if len(context.lengths):  # act as in the best step so far
+...                 actions[i] = context.actions[context.rewards.argmax()]
+...         return Constant(actions)
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from offlinemeta.benchmark.errors import AgentError
+from offlinemeta.datasets.collect import behaviours
+from offlinemeta.envs import Task, TaskFamily
+from offlinemeta.envs.errors import ArgumentError
+from offlinemeta.envs.shapes import Array, Bool, Float, Float32, Int
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an agent has seen of one task: S transitions of E episodes or segments of episodes, in order. Read-only.
+
+    Attributes:
+        observations, actions, rewards, next_observations: ``[S, O]``, ``[S, A]``, ``[S]``, ``[S, O]``.
+        terminations: ``[S]`` the MDP has ended; never a time limit.
+        lengths: ``[E]`` transitions of each episode.
+    """
+
+    observations: Float32[Array, "S O"]
+    actions: Float32[Array, "S A"]
+    rewards: Float32[Array, " S"]
+    next_observations: Float32[Array, "S O"]
+    terminations: Bool[Array, " S"]
+    lengths: Int[Array, " E"]
+
+    def __post_init__(self) -> None:
+        for array in vars(self).values():
+            array.flags.writeable = False
+
+    def __len__(self) -> int:
+        """Number of transitions."""
+        return len(self.rewards)
+
+
+def empty_context(family: TaskFamily) -> Context:
+    """Return what is known before the first episode: nothing."""
+    observations, actions = family.observation_space.shape[0], family.action_space.shape[0]
+    none = np.zeros((0, observations), dtype=np.float32)
+    return Context(
+        observations=none,
+        actions=np.zeros((0, actions), dtype=np.float32),
+        rewards=np.zeros(0, dtype=np.float32),
+        next_observations=none.copy(),
+        terminations=np.zeros(0, dtype=bool),
+        lengths=np.zeros(0, dtype=np.int64),
+    )
+
+
+def join_contexts(contexts: Sequence[Context]) -> Context:
+    """Put contexts of one task after one another."""
+    names = vars(contexts[0])
+    return Context(**{name: np.concatenate([getattr(context, name) for context in contexts]) for name in names})
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Acts in N tasks for one episode; may have ``observe(observations, actions, rewards, next_observations, over)``.
+
+    ``observe`` is for methods that learn inside an episode; it is called after every step, with ``over [N]`` where the
+    episode has ended.
+    """
+
+    def act(self, observations: Float32[Array, "N O"]) -> Float[Array, "N A"]:
+        """Return actions in [-1, 1]."""
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """Adapts to N tasks at once. One that may see the task has ``tell(tasks)``; its results say ``sees_task``."""
+
+    def adapt(self, contexts: Sequence[Context]) -> Policy:
+        """Return a policy for the N tasks of the contexts, in their order; empty contexts give the prior policy.
+
+        It must not change the agent: the same contexts give the same policy, up to the agent's own randomness.
+        """
+
+
+@dataclass
+class Act:
+    """A policy from a function of the observations."""
+
+    function: Any
+
+    def act(self, observations: Float32[Array, "N O"]) -> Float[Array, "N A"]:
+        """Call it."""
+        return self.function(observations)
+
+
+class RandomAgent:
+    """Uniformly random actions: the 0 of normalised scores."""
+
+    def __init__(self, family: TaskFamily, checkpoint: Path | None = None, seed: int = 0) -> None:
+        self._size = family.action_space.shape[0]
+        self._rng = np.random.default_rng(seed)
+
+    def adapt(self, contexts: Sequence[Context]) -> Policy:
+        """Ignore them."""
+        return Act(lambda observations: self._rng.uniform(-1, 1, (len(observations), self._size)))
+
+
+class ExpertAgent:
+    """The last behaviour policy, which is told the task: the 100 of normalised scores."""
+
+    def __init__(self, family: TaskFamily, checkpoint: Path | None = None) -> None:
+        self._family, self._expert = family, behaviours(family)[-1]
+
+    def tell(self, tasks: Sequence[Task]) -> None:
+        """Learn which tasks the next contexts are of."""
+        self._params = self._family.params(tasks)
+
+    def adapt(self, contexts: Sequence[Context]) -> Policy:
+        """Ignore them."""
+        params = self._params
+        return Act(lambda observations: self._expert.act(observations, params, None))
+
+
+BUILTIN = {
+    "random": "offlinemeta.benchmark.agent:RandomAgent",
+    "expert": "offlinemeta.benchmark.agent:ExpertAgent",
+    "latent": "offlinemeta.baselines.agent:LatentAgent",
+}
+"""Agents that come with the package, by short name."""
+
+
+def load_agent(name: str, family: TaskFamily, checkpoint: Path | None = None) -> Agent:
+    """Make the agent that a string names: ``module:Class``, called as ``Class(family, checkpoint)``.
+
+    Raises:
+        ArgumentError: no such module or class.
+        AgentError: making it failed, or what was made has no ``adapt``.
+    """
+    module, _, attribute = BUILTIN.get(name, name).partition(":")
+    if not attribute:
+        raise ArgumentError(f"An agent is named as module:Class, or {', '.join(BUILTIN)}; not {name!r}.")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a module in the working directory is the usual case
+    try:
+        make = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise ArgumentError(f"The module of agent {name!r} cannot be imported: {error}.") from error
+    except AttributeError as error:
+        raise ArgumentError(f"The module of agent {name!r} has no {attribute!r}.") from error
+    agent = make(family, checkpoint)
+    if not isinstance(agent, Agent):
+        raise AgentError(f"{name} made a {type(agent).__name__}, which has no adapt(contexts).")
+    return agent

@@ -1,0 +1,83 @@
+"""``offlinemeta evaluate`` and ``offlinemeta report``. Heavy imports stay inside the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console()
+
+EVALUATE_EPILOG = (
+    "Examples:\n\n  offlinemeta evaluate AntDir/smac/online-10 --agent random\n\n"
+    "  offlinemeta evaluate CheetahVel/smac/online-10 --checkpoint out/runs/CheetahVel-smac/smac-s0/agent.safetensors\n\n"
+    "  offlinemeta evaluate AntDir/smac/offline-context --agent mymodule:MyAgent --checkpoint my.pt --out mine.json"
+)
+REPORT_EPILOG = (
+    "Examples:\n\n  offlinemeta report out/runs\n\n  offlinemeta report leaderboard/results --out report\n\n"
+    "  offlinemeta report a.json b.json --pdf"
+)
+
+
+def evaluate(
+    benchmark: Annotated[str, typer.Argument(help="family/quality/protocol, such as AntDir/smac/online-10.")],
+    agent: Annotated[
+        str, typer.Option(help="module:Class, called as Class(family, checkpoint); or random, expert, latent.")
+    ] = "latent",
+    checkpoint: Annotated[Path | None, typer.Option(help="Given to the agent.")] = None,
+    method: Annotated[str | None, typer.Option(help="How to list it; by default, the agent's name.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the evaluation.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="Of each task, averaged.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Write the result as JSON.")] = None,
+) -> None:
+    """Evaluate any agent by a benchmark's protocol: online-K, offline-context, zero-shot, ood."""
+    from offlinemeta.benchmark import summary
+    from offlinemeta.benchmark.agent import BUILTIN, load_agent
+    from offlinemeta.benchmark.protocol import get_benchmark
+    from offlinemeta.benchmark.result import make_result, write_result
+    from offlinemeta.benchmark.runner import evaluate as run
+    from offlinemeta.datasets.loading import bar, load, say
+    from offlinemeta.envs import get_family
+
+    chosen = get_benchmark(benchmark)
+    family = get_family(chosen.family)
+    loaded = load_agent(agent, family, checkpoint)
+    heldout = load(f"{chosen.family}/{chosen.quality}-heldout", console=console) if chosen.protocol.offline else None
+    steps = len(family.tasks[chosen.protocol.split]) * repeats * chosen.protocol.episodes * family.horizon
+    with bar(console) as track:
+        returns = run(loaded, chosen, seed, repeats, heldout, track(chosen.name, steps))
+    result = make_result(
+        chosen,
+        method or agent.rpartition(":")[2],
+        BUILTIN.get(agent, agent),
+        returns,
+        repeats,
+        seed,
+        sees_task=hasattr(loaded, "tell"),
+    )
+    curve = ", ".join(f"{value:.1f}" for value in returns.mean(0))
+    say(console, f"{chosen.name}: mean return of each episode {curve}")
+    console.print(summary.table([result]))
+    if out is not None:
+        write_result(result, out)
+        say(console, f"written: {out}")
+
+
+def report(
+    results: Annotated[list[Path], typer.Argument(help="Result files, or folders of them; seeds are joined.")],
+    out: Annotated[Path, typer.Option(help="Folder for the picture and the page.")] = Path("out/report"),
+    pdf: Annotated[bool, typer.Option("--pdf", help="Write the picture as PDF too.")] = False,
+) -> None:
+    """Draw results: a table, adaptation.png, and report.html, one page that needs no network."""
+    from offlinemeta.benchmark import summary
+    from offlinemeta.benchmark.report import page, plot
+    from offlinemeta.benchmark.result import read_results
+    from offlinemeta.datasets.loading import say
+
+    read = read_results(results)
+    Console(width=max(console.width, 160)).print(summary.table(read))
+    pictures = [out / "adaptation.png", *([out / "adaptation.pdf"] if pdf else [])]
+    for file in [*plot(read, pictures), page(read, out / "report.html")]:
+        say(console, f"written: {file}")

@@ -1,0 +1,210 @@
+"""Run a protocol: adapt, roll out, add to the context, for all held-out tasks and repeats in one batch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from offlinemeta.benchmark.agent import Agent, Context, Policy, empty_context, join_contexts
+from offlinemeta.benchmark.errors import AgentError
+from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, REPEATS, Benchmark
+from offlinemeta.datasets.collect import in_batches
+from offlinemeta.datasets.dataset import Dataset, Episode
+from offlinemeta.envs import Task, TaskVectorEnv, get_family
+from offlinemeta.envs.errors import ArgumentError
+from offlinemeta.envs.shapes import Array, Float
+
+
+def evaluate(
+    agent: Agent,
+    benchmark: Benchmark,
+    seed: int = 0,
+    repeats: int = REPEATS,
+    heldout: Dataset | None = None,
+    progress: Callable[[int], None] = lambda steps: None,
+) -> Float[Array, "tasks episodes"]:
+    """Run a benchmark's protocol on all its tasks.
+
+    Args:
+        agent: any; it is given contexts alone, never the task (but see :class:`~offlinemeta.benchmark.agent.Agent`).
+        benchmark: which family and protocol.
+        seed: of the resets, and of which logged transitions are context.
+        repeats: on each task; their returns are averaged.
+        heldout: the dataset of the held-out tasks, for ``offline-context``.
+        progress: is told how many env steps were made.
+
+    Returns:
+        Mean return of each episode on each task.
+
+    Raises:
+        AgentError: the agent raised, answered with a wrong shape or NaN, or wrote into its input.
+        ArgumentError: ``offline-context`` without its dataset, or with that of another family.
+    """
+    family, protocol = get_family(benchmark.family), benchmark.protocol
+    tasks = family.tasks[protocol.split]
+    plan = [task for task in tasks for _ in range(repeats)]
+    if protocol.offline:
+        if heldout is None or heldout.family.name != family.name or not heldout.spec.heldout:
+            found = "none" if heldout is None else heldout.spec.id
+            raise ArgumentError(f"{benchmark.name} needs {family.name}'s held-out dataset; it was given {found}.")
+    returns = np.empty((len(plan), protocol.episodes))
+    for part, envs in in_batches(family, len(plan)):
+        rng = np.random.default_rng([seed, part.start])
+        contexts = [empty_context(family)] * envs.num_envs
+        if protocol.offline and heldout is not None:
+            contexts = logged_contexts(heldout, plan[part], OFFLINE_ROLLOUTS * family.horizon, rng)
+        for k in range(protocol.episodes):
+            policy = adapt(agent, contexts, plan[part])
+            seeds = rng.integers(2**31, size=envs.num_envs)
+            seen = run_episode(envs, plan[part], policy, seeds, progress)
+            returns[part, k] = [context.rewards.sum(dtype=np.float64) for context in seen]
+            contexts = [join_contexts(pair) for pair in zip(contexts, seen, strict=True)]
+    return returns.reshape(len(tasks), repeats, -1).mean(1)
+
+
+def adapt(agent: Agent, contexts: Sequence[Context], tasks: Sequence[Task]) -> Policy:
+    """Call ``agent.adapt``; tell the tasks to an agent that asks for them.
+
+    Raises:
+        AgentError: it raised, or what it returned cannot act.
+    """
+    if hasattr(agent, "tell"):
+        agent.tell(list(tasks))
+    try:
+        policy = agent.adapt(list(contexts))
+    except Exception as error:
+        raise AgentError(_blame(agent, "adapt", error)) from error
+    if not isinstance(policy, Policy):
+        raise AgentError(f"{_name(agent)}.adapt returned a {type(policy).__name__}, which has no act(observations).")
+    return policy
+
+
+def run_episode(
+    envs: TaskVectorEnv,
+    tasks: Sequence[Task],
+    policy: Policy,
+    seeds: Array,
+    progress: Callable[[int], None] = lambda steps: None,
+) -> list[Context]:
+    """Run one episode in N tasks at once, each to its end.
+
+    Args:
+        envs: a batch of N without autoreset.
+        tasks: ``[N]``.
+        policy: of N tasks.
+        seeds: ``[N]`` of the resets.
+        progress: is told how many env steps were made.
+
+    Raises:
+        AgentError: the policy raised, or its actions have a wrong shape, or are not finite.
+    """
+    family, count = envs.family, len(tasks)
+    horizon, observe = family.horizon, getattr(policy, "observe", None)
+    before, after = np.empty((2, horizon, count, family.observation_space.shape[0]), dtype=np.float32)
+    acted = np.empty((horizon, count, family.action_space.shape[0]), dtype=np.float32)
+    rewarded, ended = np.empty((horizon, count), dtype=np.float32), np.zeros((horizon, count), dtype=bool)
+    lengths = np.full(count, horizon)
+    observations, _ = envs.reset(seed=seeds, options={"task": list(tasks)})
+    running = np.ones(count, dtype=bool)
+    for t in range(horizon):
+        before[t] = observations
+        actions = _act(policy, observations, acted.shape[1:])
+        acted[t] = np.clip(actions, -1, 1)
+        observations, rewarded[t], ended[t], truncated, _ = envs.step(acted[t])
+        after[t] = observations
+        over = ended[t] | truncated
+        if observe is not None:
+            try:
+                observe(*(read_only(x) for x in (before[t], acted[t], rewarded[t], after[t], over)))
+            except Exception as error:
+                raise AgentError(_blame(policy, "observe", error)) from error
+        progress(int(running.sum()))
+        lengths[running & over] = t + 1
+        running &= ~over
+        if not running.any():
+            break
+        if over.any():  # the batch goes on; what is over runs idly, without being looked at
+            observations, _ = envs.reset(options={"reset_mask": over})
+    return [
+        Context(
+            observations=before[: lengths[i], i].copy(),
+            actions=acted[: lengths[i], i].copy(),
+            rewards=rewarded[: lengths[i], i].copy(),
+            next_observations=after[: lengths[i], i].copy(),
+            terminations=ended[: lengths[i], i].copy(),
+            lengths=lengths[i : i + 1].copy(),
+        )
+        for i in range(count)
+    ]
+
+
+def logged_contexts(
+    heldout: Dataset, tasks: Sequence[Task], size: int, rng: np.random.Generator
+) -> list[Context]:
+    """Draw ``size`` logged transitions for each of N tasks: a segment of equal length from each of its rollouts.
+
+    So the context covers all behaviour policies of the data, keeps the order of steps, and has exactly the size of a
+    self-collected one.
+    """
+    by_task = heldout.by_task()
+    contexts = []
+    for task in tasks:
+        episodes = [as_context(episode) for episode in by_task[task]]
+        steps = join_contexts(episodes)
+        horizon = heldout.family.horizon
+        rollouts = len(steps) // horizon  # terminating families have several episodes in one
+        shares = np.full(rollouts, size // rollouts)
+        shares[: size - shares.sum()] += 1
+        starts = [r * horizon + rng.integers(horizon - share + 1) for r, share in enumerate(shares)]
+        rows = np.concatenate([np.arange(a, a + share) for a, share in zip(starts, shares, strict=True)])
+        ends = np.flatnonzero(np.isin(rows, np.cumsum(steps.lengths) - 1) | (np.diff(rows, append=-1) != 1)) + 1
+        arrays = {name: getattr(steps, name)[rows] for name in vars(steps) if name != "lengths"}
+        contexts.append(Context(**arrays, lengths=np.diff(ends, prepend=0)))
+    return contexts
+
+
+def as_context(episode: Episode) -> Context:
+    """Return an episode as an agent may see it: without its task."""
+    return Context(
+        observations=np.array(episode.observations[:-1]),
+        actions=np.array(episode.actions),
+        rewards=np.array(episode.rewards),
+        next_observations=np.array(episode.observations[1:]),
+        terminations=np.array(episode.terminations),
+        lengths=np.array([len(episode)]),
+    )
+
+
+def read_only(array: Array) -> Array:
+    """Return a view that cannot be written."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _act(policy: Policy, observations: Array, shape: tuple[int, ...]) -> Array:
+    try:
+        actions = np.asarray(policy.act(read_only(observations)), dtype=np.float32)
+    except Exception as error:
+        raise AgentError(_blame(policy, "act", error)) from error
+    if actions.shape != shape:
+        raise AgentError(f"{_name(policy)}.act returned an array of shape {actions.shape}; expected {shape}.")
+    if not np.isfinite(actions).all():
+        where = np.flatnonzero(~np.isfinite(actions).all(1)).tolist()
+        raise AgentError(f"{_name(policy)}.act returned NaN or infinite actions for rows {where[:10]}.")
+    return actions
+
+
+def _name(thing: Any) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+
+
+def _blame(thing: Any, method: str, error: Exception) -> str:
+    if isinstance(error, ValueError) and "read-only" in str(error):
+        return f"{_name(thing)}.{method} writes into its input, which is not its own. Copy it first."
+    frames = inspect.trace()
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{_name(thing)}.{method} raised {type(error).__name__}: {error}{place}"
