@@ -34,18 +34,21 @@ class Config:
     explore_episodes: int = 2
     next_observations: bool = False
     normalise: bool = False
+    episode_contexts: bool = False
 
 
 PRESETS = {
     "paper": Config(),
     "default": Config(
-        steps=20_000,
+        steps=10_000,
         meta_batch=16,
         batch=32,
         hidden=(128, 128, 128),
         encoder_hidden=(128, 128),
         lr=1e-3,
+        kl_weight=0.02,
         normalise=True,
+        episode_contexts=True,
     ),
     "smoke": Config(steps=30, batch=16, context=16, hidden=(16, 16), encoder_hidden=(16,), decoder_hidden=(16,)),
 }
@@ -76,7 +79,9 @@ class MetaBC:
         """Make one gradient step; the policy's loss does not reach the encoder."""
         c, g = self.config, self.generator
         tasks = self.logged.sample_tasks(c.meta_batch, g)
-        batch, context = (self.logged.sample(tasks, count, g) for count in (c.batch, c.context))
+        batch = self.logged.sample(tasks, c.batch, g)
+        among = self.logged.rollouts(tasks, g) if c.episode_contexts else None
+        context = self.logged.sample(tasks, c.context, g, among)
         mean, variance = self.encoder(context.context(c.next_observations))
         z = sample(mean, variance, g)
         decoded = self.decoder(join(batch.observations, batch.actions, z))[..., 0]

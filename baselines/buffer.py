@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from offlinemeta.datasets.dataset import Dataset, Episode
-from offlinemeta.envs import Task
+from offlinemeta.envs import Task, get_family
 from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.envs.shapes import Array
 
@@ -68,6 +68,7 @@ class TaskBuffer:
         self, tasks: Sequence[Task], normalise: Normaliser, observations: int, actions: int, device: torch.device
     ) -> None:
         self.tasks, self.normalise = tuple(tasks), normalise
+        self.horizon = get_family(self.tasks[0].family).horizon
         self._widths = (observations, actions, 1, observations, 1)
         self._rows = torch.empty(len(tasks), 0, sum(self._widths), device=device)
         self.sizes = torch.zeros(len(tasks), dtype=torch.long, device=device)
@@ -136,6 +137,12 @@ class TaskBuffer:
         rows = self._rows[tasks[:, None], first[:, None] + (uniform * (end - first)[:, None]).long()]
         observations, actions, rewards, following, terminations = rows.split(self._widths, dim=-1)
         return Batch(observations, actions, rewards[..., 0], following, terminations[..., 0])
+
+    def rollouts(self, tasks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw a rollout of each task, as what :meth:`sample` may draw from; every rollout is ``horizon`` long."""
+        uniform = torch.rand(len(tasks), generator=generator, device=self.device)
+        first = (uniform * (self.sizes[tasks] // self.horizon)).long() * self.horizon
+        return first, first + self.horizon
 
     def copy(self) -> TaskBuffer:
         """Return one that grows on its own."""

@@ -13,9 +13,11 @@ console = Console()
 
 
 def train(
-    context: typer.Context,
     method: Annotated[str, typer.Argument(help="pearl, bc, smac, oracle or told.")],
     dataset: Annotated[str, typer.Argument(help="Such as AntDir/smac.")],
+    fields: Annotated[
+        list[str] | None, typer.Argument(metavar="[--FIELD=VALUE]...", help="Fields of the config, as in run.json.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random in training.")] = 0,
     preset: Annotated[str, typer.Option(help="default, smoke, or paper: the published sizes and schedule.")] = "default",
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default out/runs/<dataset>/<method>-s<seed>.")] = None,
@@ -44,7 +46,7 @@ def train(
         raise ArgumentError(f"{spec.id} is of held-out tasks, for evaluation alone. Train on {spec.family}/{spec.quality}.")
     run = Run(
         method=method,
-        config=make_config(method, preset, parse_overrides(context.args)),
+        config=make_config(method, preset, parse_overrides(fields or [])),
         spec=spec,
         seed=seed,
         folder=out or Path("out/runs") / f"{spec.family}-{spec.quality}" / f"{method}-s{seed}",
@@ -54,6 +56,16 @@ def train(
     )
     for file in train_run(run, resume, branch, console):
         say(console, f"written: {file}")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the runs, the picture, the page and the films.")] = Path("out"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the trainings.")] = 0,
+) -> None:
+    """Train offline PEARL and SMAC on CheetahVel/smac, and show how they adapt to held-out tasks: minutes."""
+    from offlinemeta.baselines.demo import run
+
+    run(out, seed, console)
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:

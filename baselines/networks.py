@@ -53,11 +53,11 @@ class Dense(nn.Module):
         if self.n is None:
             for i, (w, b) in enumerate(zip(weights, biases, strict=True)):
                 h = torch.addmm(b[0], h if i == 0 else F.relu(h), w[0])
-            return h.reshape(*batch, -1)
+            return h.reshape(*batch, h.shape[-1])
         h = h.expand(self.n, *h.shape)
         for i, (w, b) in enumerate(zip(weights, biases, strict=True)):
             h = torch.baddbmm(b, h if i == 0 else F.relu(h), w)
-        return h.reshape(self.n, *batch, -1)
+        return h.reshape(self.n, *batch, h.shape[-1])
 
 
 class Policy(nn.Module):

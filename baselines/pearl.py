@@ -40,6 +40,7 @@ class Config:
         explore_episodes: episodes of a new task that are explored with z from the prior.
         next_observations: whether the encoder reads s', for families whose dynamics vary.
         normalise: observations by the moments of the logged ones.
+        episode_contexts: contexts are of one rollout each, as self-collected ones are, and not of all the task's.
         bfloat16: matrix products in bfloat16.
     """
 
@@ -59,19 +60,21 @@ class Config:
     explore_episodes: int = 2
     next_observations: bool = False
     normalise: bool = False
+    episode_contexts: bool = False
     bfloat16: bool = False
 
 
 PRESETS = {
     "paper": Config(),
     "default": Config(
-        steps=20_000,
+        steps=10_000,
         batch=32,
         context=64,
         hidden=(128, 128, 128),
         encoder_hidden=(128, 128),
         lr=1e-3,
         normalise=True,
+        episode_contexts=True,
     ),
     "smoke": Config(steps=30, meta_batch=4, batch=16, context=16, hidden=(16, 16), encoder_hidden=(16,)),
 }
@@ -112,7 +115,9 @@ class PEARL:
         """Make one gradient step of Algorithm 1, without its data collection."""
         c, g = self.config, self.generator
         tasks = self.logged.sample_tasks(c.meta_batch, g)
-        batch, context = (self.logged.sample(tasks, count, g) for count in (c.batch, c.context))
+        batch = self.logged.sample(tasks, c.batch, g)
+        among = self.logged.rollouts(tasks, g) if c.episode_contexts else None
+        context = self.logged.sample(tasks, c.context, g, among)
         with torch.autocast(self.logged.device.type, torch.bfloat16, enabled=c.bfloat16):
             mean, variance = self.encoder(context.context(c.next_observations))
             z = sample(mean, variance, g)

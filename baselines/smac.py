@@ -40,10 +40,12 @@ class Config:
         meta_batch: tasks of a gradient step.
         batch: transitions of each for actor and critics.
         online_batch: the same in the self-supervised phase.
-        context: transitions of each for the encoder; ``label_context`` for exploration and labelling.
+        context: transitions of each for the encoder; ``online_context`` in the self-supervised phase, and
+            ``label_context`` for exploration and labelling.
         latent: size of z.
         hidden, encoder_hidden, decoder_hidden: widths of the layers.
-        lr, discount, tau: Adam, γ, Polyak.
+        lr, online_lr: of Adam in the two phases.
+        discount, tau: γ, Polyak.
         reward_scale: of the Bellman target alone; the decoder fits unscaled rewards.
         temperature: λ of AWAC, offline and online.
         kl_weight: of KL(q(z|h) || N(0, I)).
@@ -55,6 +57,7 @@ class Config:
         explore_episodes: episodes of a new task that are explored with z from the prior.
         next_observations: whether the encoder reads s', for families whose dynamics vary.
         normalise: observations by the moments of the logged ones.
+        episode_contexts: offline contexts are of one rollout each, as self-collected ones are, and not of all the task's.
     """
 
     offline_steps: int = 50_000
@@ -67,12 +70,14 @@ class Config:
     batch: int = 128
     online_batch: int = 256
     context: int = 64
+    online_context: int = 64
     label_context: int = 256
     latent: int = 5
     hidden: tuple[int, ...] = (300, 300, 300)
     encoder_hidden: tuple[int, ...] = (200, 200, 200)
     decoder_hidden: tuple[int, ...] = (64, 64)
     lr: float = 3e-4
+    online_lr: float = 3e-4
     discount: float = 0.99
     tau: float = 0.005
     reward_scale: float = 5.0
@@ -86,6 +91,7 @@ class Config:
     explore_episodes: int = 2
     next_observations: bool = False
     normalise: bool = False
+    episode_contexts: bool = False
 
     @property
     def steps(self) -> int:
@@ -96,8 +102,8 @@ class Config:
 PRESETS = {
     "paper": Config(),
     "default": Config(
-        offline_steps=20_000,
-        rounds=10,
+        offline_steps=10_000,
+        rounds=5,
         round_steps=2_000,
         round_tasks=100,
         round_prior=1,
@@ -105,10 +111,15 @@ PRESETS = {
         meta_batch=16,
         batch=32,
         online_batch=32,
+        online_context=128,
         hidden=(128, 128, 128),
         encoder_hidden=(128, 128),
-        temperature=20.0,
+        lr=1e-3,
+        temperature=3.0,
+        kl_weight=0.02,
+        pearl_weight=0.1,
         normalise=True,
+        episode_contexts=True,
     ),
     "smoke": Config(
         offline_steps=20,
@@ -185,6 +196,7 @@ class SMAC:
         q = self.q(self.critics, batch, z)  # [2, T, B]
         losses["critic"] = (q - self.target(batch, z_next.detach())).square().mean((1, 2)).sum()
         losses["actor"] = self.actor_loss(batch, z.detach(), q.detach())
+        self.optimiser.param_groups[0]["lr"] = c.lr if self.offline else c.online_lr
         self.optimiser.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         self.optimiser.step()
@@ -198,19 +210,21 @@ class SMAC:
         if c.z == "task":
             params = self.params[tasks]
             return params, torch.zeros_like(params)
-        return self.encoder(self.data.sample(tasks, c.context, g, among=self.visit(tasks)).context(c.next_observations))
+        size = c.context if self.offline else c.online_context
+        return self.encoder(self.data.sample(tasks, size, g, among=self.visit(tasks)).context(c.next_observations))
 
     def visit(self, tasks: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the transitions of one visit to each task, at random: where its context is drawn from.
+        """Draw where each task's context is from: offline, the logged data or one rollout of it; then, one own visit.
 
-        In the offline phase, and for a task not visited yet, these are the logged ones.
+        A task not visited yet has logged context.
         """
-        logged, now = self.logged.sizes[tasks], self.data.sizes[tasks]
-        length = (self.config.round_prior + self.config.round_posterior) * self.family.horizon
-        visits = (now - logged) // length
-        uniform = torch.rand(len(tasks), generator=self.generator, device=tasks.device)
+        c, g, logged = self.config, self.generator, self.logged.sizes[tasks]
+        given = self.logged.rollouts(tasks, g) if c.episode_contexts else (torch.zeros_like(logged), logged)
+        length = (c.round_prior + c.round_posterior) * self.family.horizon
+        visits = (self.data.sizes[tasks] - logged) // length
+        uniform = torch.rand(len(tasks), generator=g, device=tasks.device)
         first = logged + (uniform * visits).long() * length
-        return torch.where(visits > 0, first, 0), torch.where(visits > 0, first + length, logged)
+        return torch.where(visits > 0, first, given[0]), torch.where(visits > 0, first + length, given[1])
 
     def decoder_loss(self, batch: Batch, z: Tensor) -> Tensor:
         """L_reward without its KL (Eq. 3): mean (r - r(s, a, z))²."""

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from offlinemeta.baselines.agent import LatentAgent
 from offlinemeta.baselines.buffer import TaskBuffer
+from offlinemeta.baselines.diagnostics import decoder_error, kl_shift, probe
 from offlinemeta.baselines.registry import learner_class, plain_config
-from offlinemeta.baselines.shift import kl_shift
 from offlinemeta.baselines.storage import save_tensors
 from offlinemeta.benchmark.errors import RunError
 from offlinemeta.benchmark.protocol import REPEATS, Benchmark, get_protocol
@@ -205,9 +205,7 @@ class Trainer:
             agent = LatentAgent.of(self.learner, self.family, self.about)  # its randomness begins anew
             with self.console.status(f"evaluating {method} on {benchmark.name}"):
                 returns = evaluate(agent, benchmark, self.run.seed, self.run.repeats, self.heldout)
-                figures = {}
-                if name.startswith("online") and self.about["config"].get("z") != "task":
-                    figures = kl_shift(agent, self.dataset, self.run.seed)
+                figures = self.diagnose() if name.startswith("online") else {}
             result = make_result(
                 benchmark,
                 method,
@@ -224,6 +222,19 @@ class Trainer:
             curve = ", ".join(f"{value:.1f}" for value in returns.mean(0))
             say(self.console, f"{method} on {benchmark.name}: {curve}")
             self.written.append(file)
+
+    def diagnose(self) -> dict[str, float]:
+        """Measure what z knows."""
+        if hasattr(self.agent, "tell"):
+            return {}
+        agent, seed = LatentAgent.of(self.learner, self.family, self.about), self.run.seed
+        figures = kl_shift(agent, self.dataset, seed) | probe(agent, self.dataset, self.heldout, seed)
+        if "decoder" in self.learner.nets:
+            normalise, sizes = self.learner.logged.normalise, (self.family.observation_space, self.family.action_space)
+            buffer = TaskBuffer(self.heldout.tasks, normalise, *(space.shape[0] for space in sizes), self.learner.logged.device)
+            buffer.add(list(self.heldout))
+            figures |= decoder_error(self.learner, buffer, seed)
+        return figures
 
     def save(self, name: str) -> None:
         """Write a checkpoint."""
@@ -336,8 +347,8 @@ def restore(run: Run, learner: Any, branch: Path | None) -> float:
 
 def online_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that matter only after the offline phase."""
-    names = ("rounds", "online_batch", "online_rewards", "pearl_weight", "label_context", "explore_episodes")
-    return {name: value for name, value in config.items() if name.startswith("round") or name in names}
+    names = ("pearl_weight", "label_context", "explore_episodes")
+    return {name: value for name, value in config.items() if name.startswith(("round", "online_")) or name in names}
 
 
 @contextlib.contextmanager

@@ -108,7 +108,7 @@ class Act:
 
     function: Any
 
-    def act(self, observations: Float32[Array, "N O"]) -> Float[Array, "N A"]:
+    def act(self, observations: Float32[Array, "N O"]) -> Any:
         """Call it."""
         return self.function(observations)
 

@@ -81,7 +81,8 @@ def envs(
         console.print(show.family_detail(chosen))
         return
     check_count("seed", seed, least=0)
-    total = show.film_episode(chosen, film, split, task, policy, seed, console)
+    act = show.get_policy(chosen, policy, seed)
+    total = show.film_episode(chosen, film, split, task, act, seed, console)
     shown = f"{film}: {chosen.task(task, split)}, {policy} policy, return {total:.1f}"
     console.print(escape(shown), highlight=False, soft_wrap=True)
 
@@ -92,11 +93,3 @@ def behaviour() -> None:
     from offlinemeta.benchmark import show
 
     Console(width=max(console.width, 120)).print(show.behaviour_list())
-
-
-@app.command(epilog="Example:\n\n  offlinemeta demo --out out")
-def demo(out: Annotated[Path, typer.Option(help="Folder for the picture and the films.")] = Path("out")) -> None:
-    """Roll out random and scripted policies on a few tasks, and write a picture and films of what was seen."""
-    from offlinemeta.benchmark.demo import run
-
-    run(out, console)

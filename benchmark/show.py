@@ -208,15 +208,13 @@ def get_policy(family: TaskFamily, policy: str, seed: int) -> Scripted:
 
 
 def film_episode(
-    family: TaskFamily, path: Path, split: str, task: int, policy: str, seed: int, console: Console
+    family: TaskFamily, path: Path, split: str, task: int, act: Scripted, seed: int, console: Console
 ) -> float:
     """Film one episode in real time and return its return.
 
     Raises:
-        UnknownNameError: no such policy, or the family has none of that kind.
         RenderError: OpenGL is not available.
     """
-    act = get_policy(family, policy, seed)
     env = TaskEnv(family, split=split, task=task, render_mode="rgb_array")
     stride = math.ceil(env.metadata["render_fps"] / MAX_FPS)
     total = 0.0

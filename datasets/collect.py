@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode
 from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
 from offlinemeta.datasets.dataset import Dataset, Episode, join_episodes
 from offlinemeta.datasets.scripted import NOISE, SCRIPTED, with_noise
-from offlinemeta.datasets.spec import DatasetSpec
+from offlinemeta.datasets.spec import DatasetSpec, strays
 from offlinemeta.envs import Task, TaskFamily, TaskVectorEnv, get_family
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.shapes import Array, Float, Float32
@@ -85,6 +85,7 @@ def roll_out(
     rng: np.random.Generator,
     progress: Callable[[int], None] = lambda steps: None,
     sample: bool = True,
+    told: Sequence[Task] | None = None,
 ) -> list[list[Episode]]:
     """Run one rollout of ``horizon`` steps for each of N tasks, all at once.
 
@@ -97,6 +98,7 @@ def roll_out(
         rng: seeds the resets and draws the actions.
         progress: is told how many env steps were made.
         sample: draw actions; else those of the policies' means.
+        told: ``[N]`` the tasks that the policies see; by default, their own.
 
     Returns:
         ``[N]`` lists of episodes; ``behaviour`` is the place of the policy among the distinct ``acts``.
@@ -106,7 +108,7 @@ def roll_out(
     distinct = list(dict.fromkeys(acts))
     which = np.array([distinct.index(act) for act in acts])
     names = {"features": len(family.feature_names)} if family.feature_names else {}
-    params = family.params(tasks)
+    params = family.params(tasks if told is None else told)
     size, actions_size = family.observation_space.shape[0], family.action_space.shape[0]
     before, after = np.empty((2, horizon, count, size), dtype=np.float32)
     actions = np.empty((horizon, count, actions_size), dtype=np.float32)
@@ -191,15 +193,27 @@ def collect(
     names = [policy.name for policy in policies]
     if -1 in shares:
         policies, names, shares = (uniform(family),), ["random"], [0] * len(shares)
-    plan = [(share, task) for share in shares for task in spec.tasks]
+    astray = strays(spec.quality, len(shares))
+    if any(astray):
+        names += [f"{name}, told another task" for name in names]
+    plan = [(share, stray, task) for share, stray in zip(shares, astray, strict=True) for task in spec.tasks]
     episodes: list[Episode] = []
     for part, envs in in_batches(family, len(plan), num_threads):
         rng = np.random.default_rng([zlib.crc32(spec.id.encode()), part.start])
-        behaviour, tasks = zip(*plan[part], strict=True)
-        rolled = roll_out(envs, tasks, [policies[share].act for share in behaviour], rng, progress)
-        for share, several in zip(behaviour, rolled, strict=True):
-            episodes += [replace(episode, behaviour=share) for episode in several]
+        behaviour, stray, tasks = zip(*plan[part], strict=True)
+        told = [another(task, rng) if astray else task for task, astray in zip(tasks, stray, strict=True)]
+        acts = [policies[share].act for share in behaviour]
+        rolled = roll_out(envs, tasks, acts, rng, progress, told=told)
+        for share, off, several in zip(behaviour, stray, rolled, strict=True):
+            place = share + off * len(policies)
+            episodes += [replace(episode, behaviour=place) for episode in several]
     return join_episodes(spec, names, episodes, provenance())
+
+
+def another(task: Task, rng: np.random.Generator) -> Task:
+    """Draw a training task of the family that is not this one."""
+    others = [other for other in get_family(task.family).tasks["train"] if other != task]
+    return others[rng.integers(len(others))]
 
 
 def provenance() -> dict[str, Any]:

@@ -20,7 +20,7 @@ QUALITIES: Mapping[str, str] = {
     "medium": "the behaviour policy nearest to half of the expert's normalised return",
     "expert": "the best behaviour policy",
     "replay": "all behaviour policies in order, equal shares: a learning history",
-    "smac": "six rollouts a task by six policies evenly spread from random to expert, as small as the study's data",
+    "smac": "six rollouts a task by six policies evenly spread from random to expert, every other one told another task",
 }
 
 VERSION = 0
@@ -92,6 +92,16 @@ class DatasetSpec:
         if count < len(chosen):
             chosen = [chosen[round(i)] for i in np.linspace(0, len(chosen) - 1, count)]
         return [chosen[i * len(chosen) // count] for i in range(count)]
+
+
+def strays(quality: str, count: int) -> list[bool]:
+    """Tell which of a task's rollouts are made by a policy that is told another task.
+
+    The study's data are slices of an online PEARL run, two fifths of which explore with z from the prior: as if for
+    another task. Without such rollouts the states of a task give it away, and an encoder need not look at the rewards;
+    then self-collected context misleads it (docs/training.md has the figures).
+    """
+    return [quality == "smac" and place % 2 == 0 for place in range(count)]
 
 
 def spread(returns: Sequence[float], count: int) -> list[int]:

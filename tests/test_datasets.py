@@ -257,6 +257,23 @@ def test_shares() -> None:
     assert DatasetSpec("AntDir", "smac", False, 6).shares(returns) == [0, 2, 3, 4, 5, 7]
 
 
+def test_every_other_rollout_of_smac_is_told_another_task() -> None:
+    """PointRobot's scripts walk to the goal that they are told of: the strays end at another training task's."""
+    assert specs.strays("smac", 6) == [True, False] * 3
+    assert not any(specs.strays("replay", 50))
+    dataset = collect(get_spec("PointRobot/smac"), [9] * 6)
+    goals = {task: np.array(task.params) for task in get_family("PointRobot").tasks["train"]}
+    stray = np.array([name.endswith("told another task") for name in dataset.behaviours])[dataset.behaviour]
+    assert stray.sum() == len(dataset) / 2
+    for episode, astray in zip(dataset, stray, strict=True):
+        end = episode.observations[-1]
+        distance = {task: np.linalg.norm(goal - end) for task, goal in goals.items()}
+        own_goal = distance.pop(episode.task)
+        assert (min(distance.values()) if astray else own_goal) < 0.2
+    own, other = (dataset.returns()[stray == astray].mean() for astray in (False, True))
+    assert other < own - 5
+
+
 def test_snapshots_are_chosen_evenly_in_return() -> None:
     returns = [0.0, 1.0, 5.0, 2.0, 9.5, 7.4, 10.0, 9.0]
     assert spread(returns[:7], 5) == [0, 2, 3, 5, 6]

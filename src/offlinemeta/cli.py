@@ -7,7 +7,8 @@ from offlinemeta.benchmark.cli import app, main
 
 app.command(
     epilog=baselines.TRAIN_EPILOG,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    context_settings={"ignore_unknown_options": True}  # fields of the config,
 )(baselines.train)
+app.command(epilog="Example:\n\n  offlinemeta demo --out out")(baselines.demo)
 
 __all__ = ["app", "main"]

@@ -1,21 +1,29 @@
-"""The context shift in z: how far self-collected context lies from logged context of the same size (Pong et al., Fig. 2)."""
+"""What z knows: the context shift in z (Pong et al., Fig. 2), a probe of the task, the decoder's error. Read, not used."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
 
 from offlinemeta.baselines.agent import LatentAgent
+from offlinemeta.baselines.buffer import TaskBuffer
 from offlinemeta.baselines.encoder import kl_between, kl_to_prior
+from offlinemeta.baselines.networks import join
 from offlinemeta.benchmark.agent import Context, empty_context, join_contexts
 from offlinemeta.benchmark.metrics import normalised_kl_shift
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
 from offlinemeta.benchmark.runner import logged_contexts, run_episode
 from offlinemeta.datasets.collect import in_batches
 from offlinemeta.datasets.dataset import Dataset
+from offlinemeta.envs.shapes import Array
 
 TASKS = 50
-"""Training tasks at most."""
+"""Training tasks at most, for the shift."""
+
+DRAWS = 4
+"""Contexts of each task, for the probe."""
 
 
 @torch.no_grad()
@@ -51,4 +59,44 @@ def kl_shift(agent: LatentAgent, dataset: Dataset, seed: int) -> dict[str, float
         "offline_kl_prior": float(kl_to_prior(*logged).median()),
         "online_kl_prior": float(kl_to_prior(*own).median()),
         "kl_shift": normalised_kl_shift(float(within), float(within_logged), float(between_logged)),
+    }
+
+
+@torch.no_grad()
+def probe(agent: LatentAgent, dataset: Dataset, heldout: Dataset, seed: int) -> dict[str, float]:
+    """Tell how well a quadratic fit on z predicts a task's parameters, from logged contexts.
+
+    Returns:
+        ``probe_r2``: of the parameters (as :meth:`TaskFamily.encode` gives them) of test tasks; fitted on training tasks.
+    """
+    family, rng = dataset.family, np.random.default_rng([seed, 2])
+
+    def draw(data: Dataset, split: str) -> tuple[Array, Array]:
+        tasks = [task for task in data.tasks if task.split == split] * DRAWS
+        z = agent.infer(logged_contexts(data, tasks, OFFLINE_ROLLOUTS * family.horizon, rng))[0].numpy()
+        terms = [z[:, i] * z[:, j] for i in range(z.shape[1]) for j in range(i + 1)]
+        return np.stack([np.ones(len(z)), *z.T, *terms], axis=1), family.encode(family.params(tasks))
+
+    (x, y), (x_test, y_test) = draw(dataset, "train"), draw(heldout, "test")
+    scale = np.maximum(x.std(0), 1e-8)
+    fit = np.linalg.lstsq(x / scale, y, rcond=1e-6)[0]
+    residual = y_test - (x_test / scale) @ fit
+    return {"probe_r2": float(1 - (residual**2).sum() / ((y_test - y_test.mean(0)) ** 2).sum())}
+
+
+@torch.no_grad()
+def decoder_error(learner: Any, heldout: TaskBuffer, seed: int) -> dict[str, float]:
+    """Measure the decoder on held-out tasks, z from logged context.
+
+    Returns:
+        ``decoder_error``: mean squared; ``reward_variance``: what a constant would have.
+    """
+    generator = torch.Generator(device=heldout.device).manual_seed(seed)
+    tasks = torch.arange(len(heldout.tasks), device=heldout.device)
+    context, batch = (heldout.sample(tasks, 256, generator) for _ in range(2))
+    z = learner.encoder(context.context(learner.config.next_observations))[0]
+    decoded = learner.decoder(join(batch.observations, batch.actions, z))[..., 0]
+    return {
+        "decoder_error": float((decoded - batch.rewards).square().mean()),
+        "reward_variance": float(batch.rewards.var()),
     }

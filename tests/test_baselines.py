@@ -1,0 +1,356 @@
+"""The algorithms' equations by golden numbers worked out by hand, and where gradients go."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from offlinemeta import datasets
+from offlinemeta.baselines import encoder, networks
+from offlinemeta.baselines.agent import LatentAgent
+from offlinemeta.baselines.buffer import Batch, Normaliser, TaskBuffer
+from offlinemeta.baselines.registry import METHODS, learner_class, make_config, plain_config
+from offlinemeta.baselines.smac import awac_weights
+from offlinemeta.benchmark.agent import empty_context
+from offlinemeta.datasets.dataset import Dataset
+from offlinemeta.envs import get_family
+from offlinemeta.envs.errors import ArgumentError, UnknownNameError
+
+CPU = torch.device("cpu")
+
+
+@cache
+def point() -> Dataset:
+    return datasets.load("PointRobot/smac")
+
+
+@cache
+def hopper() -> Dataset:
+    return datasets.load("HopperParam/smac")
+
+
+def make(method: str, seed: int = 0, dataset: Dataset | None = None, **changes: Any) -> Any:
+    config = replace(make_config(method, "smoke"), **changes)
+    dataset = dataset or point()
+    logged = TaskBuffer.of(dataset, CPU, config.normalise)
+    torch.manual_seed(seed)
+    return learner_class(method)(config, dataset.family, logged, torch.Generator().manual_seed(seed))
+
+
+# --- equations
+
+
+def test_product_of_gaussians() -> None:
+    """N(0, 1) · N(3, 1/2): precision 1 + 2 = 3, mean (0 · 1 + 3 · 2) / 3 = 2."""
+    mean, variance = encoder.product_of_gaussians(torch.tensor([[[0.0], [3.0]]]), torch.tensor([[[1.0], [0.5]]]))
+    assert mean.item() == pytest.approx(2.0)
+    assert variance.item() == pytest.approx(1 / 3)
+
+
+def test_what_is_masked_is_no_factor() -> None:
+    mean, variance = torch.randn(2, 5, 3), torch.rand(2, 5, 3) + 0.1
+    mask = torch.tensor([[1.0, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    masked = encoder.product_of_gaussians(mean, variance, mask)
+    alone = encoder.product_of_gaussians(mean[:1, :3], variance[:1, :3])
+    torch.testing.assert_close(masked[0][:1], alone[0])
+    torch.testing.assert_close(masked[1][:1], alone[1])
+
+
+def test_the_encoder_ignores_the_order_of_a_context() -> None:
+    net, context = encoder.Encoder(4, 2, (8,)), torch.randn(3, 10, 4)
+    for one, other in zip(net(context), net(context[:, torch.randperm(10)]), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_kl_to_prior() -> None:
+    """½ Σ (μ² + σ² - ln σ² - 1): ½ (4 + 1 - 0 - 1) + ½ (0 + e - 1 - 1) = 2 + (e - 2) / 2."""
+    value = encoder.kl_to_prior(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, math.e]]))
+    assert value.item() == pytest.approx(2 + (math.e - 2) / 2)
+
+
+def test_kl_between_gaussians() -> None:
+    """KL(N(1, 2) || N(3, 4)) = ½ (2/4 + (3-1)²/4 - 1 - ln(2/4)) = ½ (0.5 + ln 2); to the prior it is the other one."""
+    one = (torch.tensor([1.0]), torch.tensor([2.0]))
+    value = encoder.kl_between(*one, torch.tensor([3.0]), torch.tensor([4.0]))
+    assert value.item() == pytest.approx(0.5 * (0.5 + math.log(2)))
+    to_prior = encoder.kl_between(*one, torch.zeros(1), torch.ones(1))
+    assert to_prior.item() == pytest.approx(encoder.kl_to_prior(*one).item())
+
+
+def test_awac_weights() -> None:
+    """N softmax(A / λ): advantages 0 and λ ln 3 weigh 2 · 1/4 and 2 · 3/4."""
+    weights = awac_weights(torch.tensor([[0.0, 7 * math.log(3)]]), 7.0)
+    torch.testing.assert_close(weights, torch.tensor([[0.5, 1.5]]))
+
+
+def test_log_prob_of_a_squashed_gaussian() -> None:
+    """a = tanh(u): log N(u; 0, 1) - log(1 - a²); at a = 0 that is -½ ln 2π, at a = ½ it has u = ½ ln 3."""
+    mean = log_std = torch.zeros(2, 1)
+    actions = torch.tensor([[0.0], [0.5]])
+    expected = [-0.5 * math.log(2 * math.pi)]
+    expected.append(expected[0] - 0.5 * (0.5 * math.log(3)) ** 2 - math.log(0.75))
+    torch.testing.assert_close(networks.squashed_log_prob(mean, log_std, actions), torch.tensor(expected))
+
+
+def test_a_sample_has_its_own_log_prob() -> None:
+    mean, log_std = torch.randn(100, 3) / 2, torch.randn(100, 3) / 4 - 1
+    actions, log_prob = networks.squashed_sample(mean, log_std, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(networks.squashed_log_prob(mean, log_std, actions), log_prob, rtol=1e-3, atol=1e-3)
+
+
+def test_an_action_on_the_edge_has_a_finite_likelihood() -> None:
+    edge = torch.tensor([[1.0, -1.0]])
+    assert networks.squashed_log_prob(torch.zeros(1, 2), torch.zeros(1, 2), edge).isfinite().all()
+
+
+def test_polyak() -> None:
+    target, source = [torch.tensor([1.0])], [torch.tensor([3.0])]
+    networks.polyak(target, source, 0.25)
+    assert target[0].item() == 1.5
+
+
+def test_two_critics_at_once_are_two_critics() -> None:
+    both, x = networks.Dense((3, 8, 8, 1), n=2), torch.randn(4, 5, 3)
+    for i in range(2):
+        one = networks.Dense((3, 8, 8, 1))
+        for mine, theirs in zip(one.parameters(), both.parameters(), strict=True):
+            mine.data.copy_(theirs.data[i : i + 1])
+        torch.testing.assert_close(one(x), both(x)[i])
+
+
+def batch_of(rewards: float, terminations: float, like: Any) -> Batch:
+    o, a = (like.family.observation_space.shape[0], like.family.action_space.shape[0])
+    one = torch.ones(1, 1)
+    return Batch(torch.zeros(1, 1, o), torch.zeros(1, 1, a), rewards * one, torch.zeros(1, 1, o), terminations * one)
+
+
+def constant(net: networks.Dense, values: list[float]) -> None:
+    """Make a network give constants."""
+    for parameter in net.parameters():
+        parameter.data.zero_()
+    net.biases[-1].data.copy_(torch.tensor(values)[:, None, None])
+
+
+@pytest.mark.parametrize(("termination", "expected"), [(0.0, 5 * 2.0 + 0.99 * 3.0), (1.0, 10.0)])
+def test_smac_targets_bootstrap_unless_the_mdp_has_ended(termination: float, expected: float) -> None:
+    """y = 5 r + γ (1 - d) min(7, 3)."""
+    learner = make("smac")
+    constant(learner.targets, [7.0, 3.0])
+    y = learner.target(batch_of(2.0, termination, learner), torch.zeros(1, learner.config.latent))
+    assert y.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("termination", "expected"), [(0.0, (1.0 - 6.95) ** 2 + (2.0 - 6.95) ** 2), (1.0, 16.0 + 9.0)])
+def test_pearl_critics_bootstrap_from_the_value_unless_the_mdp_has_ended(termination: float, expected: float) -> None:
+    """y = 5 · 1 + 0.975 (1 - d) 2; Q are 1 and 2."""
+    learner = make("pearl", discount=0.975)
+    learner.family = point().family
+    constant(learner.critics, [1.0, 2.0])
+    constant(learner.value_target, [2.0])
+    loss = learner.critic_loss(batch_of(1.0, termination, learner), torch.zeros(1, learner.config.latent))
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_time_limits_are_no_terminations_in_the_buffer() -> None:
+    """PointRobot's episodes are all truncated, Hopper's terminate; the buffer has terminations alone."""
+    g = torch.Generator().manual_seed(0)
+    for dataset, there in ((point(), False), (hopper(), True)):
+        buffer = TaskBuffer.of(dataset, CPU, False)
+        drawn = buffer.sample(torch.arange(len(buffer.tasks)), 500, g).terminations
+        assert bool(drawn.any()) == there
+        share = dataset.terminations.mean()
+        assert drawn.mean().item() == pytest.approx(share, abs=0.01)
+
+
+def test_the_decoder_fits_unscaled_rewards() -> None:
+    learner = make("smac")
+    constant(learner.decoder, [1.5])
+    loss = learner.decoder_loss(batch_of(2.0, 0.0, learner), torch.zeros(1, learner.config.latent))
+    assert loss.item() == pytest.approx(0.25)
+
+
+# --- the buffer
+
+
+def test_a_meta_batch_is_of_its_tasks() -> None:
+    dataset = point()
+    buffer = TaskBuffer.of(dataset, CPU, False)
+    tasks = torch.tensor([3, 0, 3])
+    batch = buffer.sample(tasks, 50, torch.Generator().manual_seed(0))
+    for place, rows in zip(tasks.tolist(), batch.observations.numpy(), strict=True):
+        own = {row.tobytes() for e in dataset.by_task()[dataset.tasks[place]] for row in e.observations[:-1]}
+        assert {row.tobytes() for row in rows} <= own
+    params = dataset.family.params([dataset.tasks[place] for place in tasks.tolist()])
+    paid = dataset.family.reward(batch.next_observations.double().numpy(), params[:, None])
+    np.testing.assert_allclose(batch.rewards.numpy(), paid, rtol=1e-4, atol=1e-5)
+
+
+def test_a_buffer_grows_without_touching_what_it_is_a_copy_of() -> None:
+    dataset = point()
+    logged = TaskBuffer.of(dataset, CPU, False)
+    grown = logged.copy()
+    episodes = [e for e in dataset if e.task == dataset.tasks[1]] * 2
+    grown.add(episodes)
+    assert len(grown) == len(logged) + sum(map(len, episodes))
+    assert len(logged) == len(dataset.rewards)
+    again = logged.copy()
+    again.extend(*grown.beyond(logged))
+    g = [torch.Generator().manual_seed(0) for _ in range(2)]
+    tasks = torch.arange(len(logged.tasks))
+    for one, other in zip(grown.sample(tasks, 99, g[0]), again.sample(tasks, 99, g[1]), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_a_task_that_a_buffer_does_not_have_is_refused() -> None:
+    heldout = datasets.load("PointRobot/smac-heldout")
+    with pytest.raises(ArgumentError, match="has no"):
+        TaskBuffer.of(point(), CPU, False).add([heldout[0]])
+
+
+def test_normalised_observations_have_zero_mean_and_unit_scale() -> None:
+    buffer = TaskBuffer.of(hopper(), CPU, True)
+    batch = buffer.sample(torch.arange(50), 2000, torch.Generator().manual_seed(0))
+    assert batch.observations.mean((0, 1)).abs().max() < 0.1
+    assert (batch.observations.std((0, 1)) - 1).abs().max() < 0.15
+    assert isinstance(Normaliser.identity(3)(np.ones((2, 3), dtype=np.float32)), np.ndarray)
+
+
+# --- gradients
+
+
+def touched(loss: torch.Tensor, nets: dict[str, torch.nn.Module]) -> set[str]:
+    """Which networks a loss has gradients for."""
+    for net in nets.values():
+        net.zero_grad()
+    loss.backward(retain_graph=True)
+    return {name for name, net in nets.items() if any(p.grad is not None and p.grad.any() for p in net.parameters())}
+
+
+def attached(learner: Any) -> tuple[Batch, torch.Tensor]:
+    tasks = learner.logged.sample_tasks(4, learner.generator)
+    batch = learner.logged.sample(tasks, 16, learner.generator)
+    return batch, learner.encoder(learner.logged.sample(tasks, 16, learner.generator).context())[0]
+
+
+def test_smac_gradients_reach_what_the_paper_says() -> None:
+    learner = make("smac")
+    batch, z = attached(learner)
+    q = learner.q(learner.critics, batch, z.detach())
+    assert touched(learner.decoder_loss(batch, z), learner.nets) == {"encoder", "decoder"}
+    assert touched(learner.actor_loss(batch, z.detach(), q.detach()), learner.nets) == {"policy"}
+    assert touched((q - learner.target(batch, z.detach())).square().mean(), learner.nets) == {"critics"}
+    learner.step = learner.config.offline_steps  # the self-supervised phase: through the critics, not into them
+    assert touched(learner.actor_loss(batch, z.detach(), q.detach()), learner.nets) == {"policy"}
+
+
+def test_pearl_trains_the_encoder_by_the_critics_alone() -> None:
+    learner = make("pearl")
+    batch, z = attached(learner)
+    assert touched(learner.critic_loss(batch, z), learner.nets) == {"encoder", "critics"}
+    losses = learner.actor_and_value_loss(batch, z.detach())
+    assert touched(losses["actor"], learner.nets) == {"policy"}
+    assert touched(losses["value"], learner.nets) == {"value"}
+
+
+def weights(net: torch.nn.Module) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in net.parameters()]
+
+
+def test_the_self_supervised_phase_freezes_encoder_and_decoder_and_grows_the_data() -> None:
+    learner = make("smac")
+    while learner.offline:
+        learner.update()
+    frozen = {name: weights(learner.nets[name]) for name in ("encoder", "decoder")}
+    policy, before = weights(learner.policy), len(learner.data)
+    learner.update()
+    c = learner.config
+    rollouts = c.round_tasks * (c.round_prior + c.round_posterior)
+    assert len(learner.data) - before == rollouts * 20 == learner.env_steps
+    learner.update()
+    for name, values in frozen.items():
+        assert all(torch.equal(a, b) for a, b in zip(values, weights(learner.nets[name]), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(policy, weights(learner.policy), strict=True))
+
+
+def test_own_labels_are_the_decoders_and_the_oracles_are_true() -> None:
+    """No true reward reaches the self-supervised learner: what it adds is what its decoder says."""
+    for method in ("smac", "oracle"):
+        learner = make(method, offline_steps=0)
+        constant(learner.decoder, [123.0])
+        learner.collect()
+        rows, _ = learner.data.beyond(learner.logged)
+        rewards = rows[:, 4]  # two observations, two actions, the reward
+        assert bool((rewards == 123.0).all()) == (method == "smac")
+        assert bool((rewards <= 0.0).all()) == (method == "oracle")
+
+
+# --- learners as a whole
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_updates_are_finite_and_the_same_seed_gives_the_same_losses(method: str) -> None:
+    first, again, other = (make(method, seed) for seed in (0, 0, 1))
+    steps = first.config.steps
+    for _ in range(steps):
+        losses, same, different = (
+            {k: v.item() for k, v in learner.update().items()} for learner in (first, again, other)
+        )
+        assert np.isfinite(list(losses.values())).all()
+        assert losses == same
+        assert losses != different
+    assert first.step == steps
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_families_that_terminate_are_learned_from(method: str) -> None:
+    learner = make(method, dataset=hopper(), normalise=True)
+    for _ in range(learner.config.steps):
+        assert all(v.isfinite() for v in learner.update().values())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_adapting_to_nothing_works_and_changes_nothing(method: str) -> None:
+    learner, family = make(method), get_family("PointRobot")
+    about = {"config": plain_config(learner.config), "latent": 5}
+    agent: Any = LatentAgent.of(learner, family, about)
+    before = [weights(net) for net in (learner.encoder, learner.policy)]
+    if hasattr(agent, "tell"):
+        agent.tell([])
+    assert agent.adapt([]).act(np.zeros((0, 2), dtype=np.float32)).shape == (0, 2)
+    if hasattr(agent, "tell"):
+        agent.tell(list(family.tasks["test"][:3]))
+    actions = agent.adapt([empty_context(family)] * 3).act(np.zeros((3, 2), dtype=np.float32))
+    assert actions.shape == (3, 2)
+    assert (np.abs(actions) <= 1).all()
+    after = [weights(net) for net in (learner.encoder, learner.policy)]
+    assert all(torch.equal(a, b) for x, y in zip(before, after, strict=True) for a, b in zip(x, y, strict=True))
+
+
+# --- configs
+
+
+def test_configs_are_read_from_text() -> None:
+    config: Any = make_config("smac", "default", {"lr": "0.01", "hidden": "64,32", "actor": "pearl", "normalise": "false"})
+    assert (config.lr, config.hidden, config.actor, config.normalise) == (0.01, (64, 32), "pearl", False)
+    assert make_config("oracle").online_rewards == "true"
+
+
+@pytest.mark.parametrize(
+    ("method", "preset", "overrides", "message"),
+    [
+        ("smca", "default", {}, "Did you mean 'smac'"),
+        ("smac", "papr", {}, "Did you mean 'paper'"),
+        ("smac", "default", {"latnt": "5"}, "Did you mean 'latent'"),
+        ("smac", "default", {"latent": "many"}, "latent='many' does not fit"),
+        ("smac", "default", {"actor": "sac"}, "actor='sac' does not fit"),
+    ],
+)
+def test_a_wrong_config_is_refused(method: str, preset: str, overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises((UnknownNameError, ArgumentError), match=message):
+        make_config(method, preset, overrides)

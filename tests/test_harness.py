@@ -1,0 +1,315 @@
+"""The harness: what an agent is shown, what comes out, and what happens when it misbehaves."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import helpers
+import numpy as np
+import pytest
+
+from offlinemeta import datasets
+from offlinemeta.benchmark import result as results
+from offlinemeta.benchmark.agent import Act, Context, ExpertAgent, RandomAgent, load_agent
+from offlinemeta.benchmark.errors import AgentError, ResultError
+from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark, get_protocol
+from offlinemeta.benchmark.runner import evaluate, logged_contexts
+from offlinemeta.envs import get_family
+from offlinemeta.envs.errors import ArgumentError, UnknownNameError
+from offlinemeta.envs.families.point import PointRobot
+
+POINT = "PointRobot/smac/online-4"
+HORIZON = 20
+
+
+@pytest.fixture
+def paid_by_action(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PointRobot's reward is the first component of the action."""
+    monkeypatch.setattr(PointRobot, "simulator", lambda self, num_envs, num_threads: helpers.echo(num_envs))
+
+
+class Counting:
+    """Plays a quarter of the number of episodes that it has seen, and keeps what it was shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[list[Context]] = []
+
+    def adapt(self, contexts: Sequence[Context]) -> Act:
+        self.shown.append(list(contexts))
+        level = np.array([len(context.lengths) / 4 for context in contexts])
+        return Act(lambda observations: np.repeat(level[:, None], 2, axis=1))
+
+
+@pytest.mark.usefixtures("paid_by_action")
+def test_known_returns_give_the_known_curve() -> None:
+    returns = evaluate(Counting(), get_benchmark(POINT))
+    assert returns.shape == (20, 4)
+    np.testing.assert_array_equal(returns, np.tile([0.0, 5.0, 10.0, 15.0], (20, 1)))
+
+
+@pytest.mark.usefixtures("paid_by_action")
+def test_episode_k_sees_the_episodes_before_it_and_no_more() -> None:
+    agent = Counting()
+    evaluate(agent, get_benchmark(POINT), repeats=2)
+    assert len(agent.shown) == 4
+    for k, contexts in enumerate(agent.shown):
+        assert len(contexts) == 40
+        for context in contexts:
+            assert context.lengths.tolist() == [HORIZON] * k
+            assert len(context) == HORIZON * k
+            np.testing.assert_array_equal(context.actions[:, 0], np.repeat(np.arange(k) / 4, HORIZON))
+            np.testing.assert_array_equal(context.rewards, context.actions[:, 0])
+
+
+def test_contexts_hold_what_the_env_did() -> None:
+    agent = Counting()
+    evaluate(agent, get_benchmark(POINT), repeats=1)
+    family = get_family("PointRobot")
+    for context, task in zip(agent.shown[-1], family.tasks["test"], strict=True):
+        reward = family.reward(context.next_observations.astype(np.float64), np.array(task.params)[None])
+        np.testing.assert_allclose(context.rewards, reward, rtol=1e-5)
+        inner = np.setdiff1d(np.arange(len(context) - 1), np.cumsum(context.lengths) - 1)
+        np.testing.assert_array_equal(context.next_observations[inner], context.observations[inner + 1])
+        assert not context.terminations.any()
+
+
+def test_the_agent_never_sees_the_task() -> None:
+    agent = Counting()
+    evaluate(agent, get_benchmark(POINT), repeats=1)
+    assert b"Task" not in pickle.dumps([vars(context) for contexts in agent.shown for context in contexts])
+
+
+def test_an_agent_that_asks_is_told_and_its_result_says_so() -> None:
+    family, benchmark = get_family("PointRobot"), get_benchmark("PointRobot/smac/online-2")
+    expert = evaluate(ExpertAgent(family), benchmark)
+    random = evaluate(RandomAgent(family), benchmark)
+    references = datasets.read_references("PointRobot")
+    assert expert.mean() == pytest.approx(np.mean(references.expert["test"]), abs=0.5)
+    assert random.mean() == pytest.approx(np.mean(references.random["test"]), abs=1.0)
+    result = results.make_result(benchmark, "expert", "x:y", expert, 3, sees_task=True)
+    assert 90 < result.final().value < 110
+    assert result.sees_task
+
+
+def test_an_evaluation_repeats_and_seeds_differ() -> None:
+    benchmark = get_benchmark("PointRobot/smac/online-2")
+    family = get_family("PointRobot")
+    first, again = (evaluate(ExpertAgent(family), benchmark, seed=3, repeats=1) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != evaluate(ExpertAgent(family), benchmark, seed=4, repeats=1)).any()
+
+
+def test_a_walker_that_falls_has_a_short_episode() -> None:
+    class Still:
+        def __init__(self) -> None:
+            self.shown: list[Context] = []
+
+        def adapt(self, contexts: Sequence[Context]) -> Act:
+            self.shown = list(contexts)
+            return Act(lambda observations: np.ones((len(observations), 3)))
+
+    agent = Still()
+    returns = evaluate(agent, get_benchmark("HopperParam/smac/online-2"), repeats=1)
+    for context, value in zip(agent.shown, returns[:, 0], strict=True):
+        assert len(context) == context.lengths[0] < 200
+        assert context.terminations.tolist() == [False] * (len(context) - 1) + [True]
+        assert context.rewards.sum(dtype=np.float64) == pytest.approx(value)
+
+
+def test_a_policy_that_learns_inside_an_episode_observes_every_step() -> None:
+    class Learner:
+        def __init__(self) -> None:
+            self.seen: list[tuple[Any, ...]] = []
+
+        def adapt(self, contexts: Sequence[Context]) -> Learner:
+            return self
+
+        def act(self, observations: np.ndarray) -> np.ndarray:
+            self.last = observations
+            return np.zeros((len(observations), 2))
+
+        def observe(self, observations: Any, actions: Any, rewards: Any, following: Any, over: Any) -> None:
+            np.testing.assert_array_equal(observations, self.last)
+            self.seen.append((observations, actions, rewards, following, over))
+
+    agent = Learner()
+    evaluate(agent, get_benchmark("PointRobot/smac/online-1"), repeats=1)
+    assert len(agent.seen) == HORIZON
+    assert [bool(over.all()) for *_, over in agent.seen] == [False] * (HORIZON - 1) + [True]
+
+
+def test_logged_contexts_have_the_size_of_own_ones_and_cover_all_behaviours(here: Path) -> None:
+    heldout = datasets.load("PointRobot/smac-heldout")
+    tasks = list(heldout.tasks[:5])
+    contexts = logged_contexts(heldout, tasks, OFFLINE_ROLLOUTS * HORIZON, np.random.default_rng(0))
+    for task, context in zip(tasks, contexts, strict=True):
+        assert len(context) == OFFLINE_ROLLOUTS * HORIZON
+        assert len(context.lengths) == 6
+        rollouts = [{row.tobytes() for row in episode.observations} for episode in heldout.by_task()[task]]
+        pieces = np.split(context.observations, np.cumsum(context.lengths)[:-1])
+        assert [row[0].tobytes() in rollout for row, rollout in zip(pieces, rollouts, strict=True)] == [True] * 6
+
+
+def test_offline_context_needs_the_heldout_data_of_the_family(here: Path) -> None:
+    benchmark = get_benchmark("PointRobot/smac/offline-context")
+    agent = RandomAgent(get_family("PointRobot"))
+    with pytest.raises(ArgumentError, match="was given none"):
+        evaluate(agent, benchmark)
+    with pytest.raises(ArgumentError, match=r"was given OfflineMeta/SparsePointRobot/smac-heldout-v0"):
+        evaluate(agent, benchmark, heldout=datasets.load("SparsePointRobot/smac-heldout"))
+    with pytest.raises(ArgumentError, match=r"was given OfflineMeta/PointRobot/smac-v0"):
+        evaluate(agent, benchmark, heldout=datasets.load("PointRobot/smac"))
+
+
+# --- agents that break the contract
+
+
+def act(function: Callable[[np.ndarray], Any]) -> Callable[[Any], Act]:
+    return lambda contexts: Act(function)
+
+
+def write_context(contexts: Sequence[Context]) -> Act:
+    contexts[0].rewards[:] = 0
+    return Act(lambda observations: np.zeros((len(observations), 2)))
+
+
+def write_observations(observations: np.ndarray) -> np.ndarray:
+    observations += 1
+    return observations
+
+
+def nan_in_row_3(observations: np.ndarray) -> np.ndarray:
+    actions = np.zeros((len(observations), 2))
+    actions[3] = np.nan
+    return actions
+
+
+def crash(contexts: Sequence[Context]) -> Act:
+    raise ZeroDivisionError("in the middle")
+
+
+@pytest.mark.parametrize(
+    ("adapt", "message"),
+    [
+        (act(lambda observations: np.zeros((len(observations), 3))), r"shape \(20, 3\); expected \(20, 2\)"),
+        (act(lambda observations: np.zeros(2)), r"shape \(2,\); expected \(20, 2\)"),
+        (act(nan_in_row_3), r"NaN or infinite actions for rows \[3\]"),
+        (act(lambda observations: "left"), "raised ValueError"),
+        (crash, "adapt raised ZeroDivisionError: in the middle .*test_harness"),
+        (write_context, "adapt writes into its input"),
+        (act(write_observations), "act writes into its input"),
+        (lambda contexts: None, r"returned a NoneType, which has no act\(observations\)"),
+    ],
+)
+def test_a_bad_agent_is_told_what_is_wrong(adapt: Any, message: str) -> None:
+    agent = type("Bad", (), {"adapt": lambda self, contexts: adapt(contexts)})()
+    with pytest.raises(AgentError, match=message):
+        evaluate(agent, get_benchmark(POINT), repeats=1)
+
+
+# --- names
+
+
+def test_an_agent_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stranger.py").write_text(
+        "class Mine:\n    def __init__(self, family, checkpoint):\n        self.made = family.name, checkpoint\n"
+        "    def adapt(self, contexts):\n        return None\nclass Not:\n    def __init__(self, *_): pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    family = get_family("PointRobot")
+    agent: Any = load_agent("stranger:Mine", family, Path("a.pt"))
+    assert agent.made == ("PointRobot", Path("a.pt"))
+    with pytest.raises(AgentError, match="has no adapt"):
+        load_agent("stranger:Not", family)
+    with pytest.raises(ArgumentError, match="has no 'Other'"):
+        load_agent("stranger:Other", family)
+    with pytest.raises(ArgumentError, match="cannot be imported"):
+        load_agent("strangest:Mine", family)
+    with pytest.raises(ArgumentError, match="module:Class"):
+        load_agent("stranger", family)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("AntDri/smac/online-10", "Did you mean 'AntDir'"),
+        ("AntDir/smca/online-10", "Did you mean 'smac'"),
+        ("AntDir/smac/onlin-10", "Did you mean 'online-K'"),
+        ("AntDir/smac/online-0", "does not exist"),
+        ("AntDir/smac", "family/quality/protocol"),
+        ("AntDir/smac/ood", "no ood tasks"),
+    ],
+)
+def test_a_wrong_benchmark_is_refused(name: str, message: str) -> None:
+    with pytest.raises((UnknownNameError, ArgumentError), match=message):
+        get_benchmark(name)
+
+
+def test_protocols() -> None:
+    assert get_protocol("online-10").episodes == 10
+    assert get_protocol("zero-shot").episodes == 1
+    assert get_protocol("ood").split == "ood"
+    assert get_protocol("offline-context").offline
+
+
+# --- results
+
+
+def some_result(seed: int, value: float = -10.0) -> results.Result:
+    benchmark = get_benchmark("PointRobot/smac/online-3")
+    returns = np.full((20, 3), value) + np.arange(3)
+    return results.make_result(benchmark, "mine", "m:C", returns, 3, seed, figures={"kl_shift": 0.5})
+
+
+def test_results_survive_the_file_and_seeds_are_joined(tmp_path: Path) -> None:
+    for seed, value in ((2, -12.0), (0, -10.0)):
+        results.write_result(some_result(seed, value), tmp_path / f"{seed}.json")
+    (joined,) = results.read_results([tmp_path])
+    assert joined.seeds == [0, 2]
+    assert joined.array()[:, 0].tolist() == [[-10.0, -9.0, -8.0], [-12.0, -11.0, -10.0]]
+    assert joined.metrics == {"kl_shift": [0.5, 0.5]}
+    assert joined.curve()[0].value == -11.0
+    assert results.read_result(tmp_path / "0.json") == some_result(0).model_copy(
+        update={"provenance": results.read_result(tmp_path / "0.json").provenance}
+    )
+
+
+def test_a_repeated_seed_is_refused(tmp_path: Path) -> None:
+    for name in ("a.json", "b.json"):
+        results.write_result(some_result(0), tmp_path / name)
+    with pytest.raises(ResultError, match="repeat a seed"):
+        results.read_results([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.pop("returns"), "returns: Field required"),
+        (lambda content: content.update(schema_version=2), "schema_version is 2"),
+        (lambda content: content["returns"][0][3].pop(), "have shape"),
+        (lambda content: content["returns"][0][3].__setitem__(0, None), "returns.0.3.0"),
+        (lambda content: content.update(benchmark="AntDri/smac/online-3"), "Did you mean 'AntDir'"),
+        (lambda content: content.update(random=[0.0]), "1 and 20 reference returns for 20 tasks"),
+        (lambda content: content.update(surprise=1), "surprise"),
+    ],
+)
+def test_a_damaged_result_is_refused(tmp_path: Path, change: Any, message: str) -> None:
+    content = json.loads(some_result(0).model_dump_json())
+    change(content)
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    with pytest.raises(ResultError, match=message):
+        results.read_result(tmp_path / "r.json")
+
+
+def test_a_missing_or_truncated_result_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match="cannot be read"):
+        results.read_result(tmp_path / "none.json")
+    (tmp_path / "r.json").write_text(some_result(0).model_dump_json()[:100])
+    with pytest.raises(ResultError, match="no JSON"):
+        results.read_result(tmp_path / "r.json")
+    with pytest.raises(ResultError, match="no results"):
+        results.read_results([tmp_path / "empty"] if (tmp_path / "empty").mkdir() is None else [])

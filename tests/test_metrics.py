@@ -1,0 +1,97 @@
+"""Metrics, by golden numbers worked out by hand, and by properties."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from offlinemeta.benchmark import metrics
+from offlinemeta.envs.errors import ArgumentError
+
+
+def test_normalise_puts_random_at_0_and_the_expert_at_100() -> None:
+    returns = np.array([[[-300.0, -20.0, -160.0], [0.0, 50.0, 100.0]]])  # one seed, two tasks
+    scores = metrics.normalise(returns, np.array([-300.0, 0.0]), np.array([-20.0, 100.0]))
+    assert scores.tolist() == [[[0.0, 100.0, 50.0], [0.0, 50.0, 100.0]]]
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([1.0, 2.0, 3.0, 100.0], 2.5),  # the middle two
+        ([1.0, 2.0, 3.0, 4.0, 5.0], (0.75 * 2 + 3 + 0.75 * 4) / 2.5),  # 1.25 is cut at each end
+        ([7.0], 7.0),
+        ([0.0, 0.0, 10.0, 10.0, 10.0, 10.0, 0.0, 0.0], 5.0),
+    ],
+)
+def test_interquartile_mean(scores: list[float], expected: float) -> None:
+    assert metrics.iqm(np.array(scores)) == pytest.approx(expected)
+
+
+def test_interquartile_mean_of_nothing_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="nothing"):
+        metrics.iqm(np.zeros((0,)))
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30), st.randoms())
+def test_order_does_not_matter(values: list[float], random: object) -> None:
+    shuffled = list(values)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert metrics.iqm(np.array(values)) == pytest.approx(metrics.iqm(np.array(shuffled)))
+
+
+def test_auc_is_the_mean_of_the_curve() -> None:
+    assert metrics.auc(np.array([[0.0, 50.0, 100.0], [1.0, 1.0, 4.0]])).tolist() == [50.0, 2.0]
+
+
+def test_shift_is_positive_where_logged_context_is_the_better() -> None:
+    assert metrics.shift(np.array([-100.0]), np.array([-180.0])).tolist() == [80.0]
+
+
+def test_normalised_kl_shift_is_0_without_a_shift_and_1_at_another_task() -> None:
+    assert metrics.normalised_kl_shift(2.0, 2.0, 12.0) == 0.0
+    assert metrics.normalised_kl_shift(12.0, 2.0, 12.0) == 1.0
+    assert metrics.normalised_kl_shift(4.5, 2.0, 12.0) == 0.25
+
+
+def test_bootstrap_of_equal_seeds_has_no_width() -> None:
+    scores = np.tile(np.array([10.0, 20.0, 60.0]), (4, 1))
+    interval = metrics.bootstrap(scores, metrics.mean)
+    assert interval == metrics.Interval(30.0, 30.0, 30.0)
+
+
+def test_bootstrap_resamples_seeds_within_tasks() -> None:
+    """Two seeds that differ by 2 on the only task: means are 0, 1 or 2, the outer two in a quarter of the draws each."""
+    interval = metrics.bootstrap(np.array([[0.0], [2.0]]), metrics.mean)
+    assert interval == metrics.Interval(1.0, 0.0, 2.0)
+
+
+def test_bootstrap_of_one_seed_resamples_tasks() -> None:
+    interval = metrics.bootstrap(np.arange(100.0)[None], metrics.mean)
+    assert interval.value == 49.5
+    half = 1.96 * np.arange(100.0).std() / 10
+    assert interval.low == pytest.approx(49.5 - half, abs=0.6)
+    assert interval.high == pytest.approx(49.5 + half, abs=0.6)
+
+
+def test_bootstrap_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(200):
+        low, high = metrics.bootstrap(rng.normal(size=(12, 8)), metrics.mean, resamples=300)[1:]
+        hits += low <= 0.0 <= high
+    assert 0.86 <= hits / 200 <= 1.0  # percentile intervals of twelve seeds are a little narrow
+
+
+def test_bootstrap_is_the_same_each_time_and_ignores_the_order_of_seeds() -> None:
+    scores = np.random.default_rng(1).normal(size=(3, 20))
+    assert metrics.bootstrap(scores) == metrics.bootstrap(scores)
+    assert metrics.bootstrap(scores).value == pytest.approx(metrics.bootstrap(scores[::-1]).value)
+
+
+@pytest.mark.parametrize("scores", [np.zeros((0, 3)), np.array([[np.nan, 1.0]])])
+def test_bootstrap_of_nothing_or_nan_is_refused(scores: np.ndarray) -> None:
+    with pytest.raises(ArgumentError, match="finite"):
+        metrics.bootstrap(scores)
