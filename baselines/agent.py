@@ -119,7 +119,9 @@ class LatentAgent:
             RunError: no space, no permission; what was there is still there.
         """
         nets: dict[str, nn.Module] = {"encoder": self.encoder, "policy": self.policy}
-        arrays = {f"{name}.{key}": t.detach().cpu() for name, net in nets.items() for key, t in net.state_dict().items()}
+        arrays = {
+            f"{name}.{key}": t.detach().cpu() for name, net in nets.items() for key, t in net.state_dict().items()
+        }
         arrays |= {"mean": torch.as_tensor(self.normalise.mean), "scale": torch.as_tensor(self.normalise.scale)}
         save_tensors(file, arrays, {"format": FORMAT, **self.about})
 

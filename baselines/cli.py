@@ -19,8 +19,12 @@ def train(
         list[str] | None, typer.Argument(metavar="[--FIELD=VALUE]...", help="Fields of the config, as in run.json.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random in training.")] = 0,
-    preset: Annotated[str, typer.Option(help="default, smoke, or paper: the published sizes and schedule.")] = "default",
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; by default out/runs/<dataset>/<method>-s<seed>.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="default, smoke, or paper: the published sizes and schedule.")
+    ] = "default",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; by default out/runs/<dataset>/<method>-s<seed>.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     branch: Annotated[
         Path | None, typer.Option(help="A run with the same offline phase; begin where that ended (for oracle).")
@@ -43,7 +47,9 @@ def train(
     torch.set_num_threads(threads)
     spec = get_spec(dataset)
     if spec.heldout:
-        raise ArgumentError(f"{spec.id} is of held-out tasks, for evaluation alone. Train on {spec.family}/{spec.quality}.")
+        raise ArgumentError(
+            f"{spec.id} is of held-out tasks, for evaluation alone. Train on {spec.family}/{spec.quality}."
+        )
     run = Run(
         method=method,
         config=make_config(method, preset, parse_overrides(fields or [])),
@@ -56,6 +62,26 @@ def train(
     )
     for file in train_run(run, resume, branch, console):
         say(console, f"written: {file}")
+
+
+def study(
+    dataset: Annotated[str, typer.Argument(help="Such as CheetahVel/smac.")],
+    seeds: Annotated[int, typer.Option(min=1, help="How many, from 0.")] = 3,
+    methods: Annotated[str, typer.Option(help="Which, in this order.")] = "smac,oracle,pearl,bc",
+    preset: Annotated[str, typer.Option(help="Of all methods.")] = "default",
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at once, a core each.")] = 2,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("out/runs"),
+    results: Annotated[Path, typer.Option(help="Folder where results are gathered.")] = Path("leaderboard/results"),
+) -> None:
+    """Train methods with several seeds on a dataset, and gather their results; goes on where it was stopped."""
+    from offlinemeta.baselines.registry import make_config
+    from offlinemeta.baselines.study import study as run
+    from offlinemeta.datasets.spec import get_spec
+
+    names = [name for name in methods.split(",") if name]
+    for name in names:
+        make_config(name, preset)
+    run(get_spec(dataset), names, range(seeds), preset, jobs, runs, results, console)
 
 
 def demo(
@@ -86,6 +112,10 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
     return overrides
 
 
+STUDY_EPILOG = (
+    "Examples:\n\n  offlinemeta study CheetahVel/smac\n\n  offlinemeta study AntDir/smac --seeds 5 --jobs 8\n\n"
+    "  offlinemeta report leaderboard/results"
+)
 TRAIN_EPILOG = (
     "Examples:\n\n  offlinemeta train smac CheetahVel/smac\n\n  offlinemeta train pearl AntDir/smac --seed 1 --lr=3e-4\n\n"
     "  offlinemeta train oracle CheetahVel/smac --branch out/runs/CheetahVel-smac/smac-s0\n\n"

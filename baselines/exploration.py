@@ -39,4 +39,3 @@ def explore(
 
         rollouts += roll_out(envs, tasks[part], [sampled] * envs.num_envs, rng)
     return rollouts
-

@@ -107,7 +107,9 @@ class PEARL:
             "value": self.value,
             "value_target": self.value_target,
         }
-        trained = [p for name, net in self.nets.items() if name != "value_target" for p in net.to(logged.device).parameters()]
+        trained = [
+            p for name, net in self.nets.items() if name != "value_target" for p in net.to(logged.device).parameters()
+        ]
         self.value_target.to(logged.device)
         self.optimiser = torch.optim.Adam(trained, lr=config.lr, fused=True)
 

@@ -29,14 +29,18 @@ class Method:
 
 
 METHODS = {
-    "pearl": Method("offlinemeta.baselines.pearl:PEARL", "offline PEARL: SAC on logged data, encoder by the Q loss", {}),
+    "pearl": Method(
+        "offlinemeta.baselines.pearl:PEARL", "offline PEARL: SAC on logged data, encoder by the Q loss", {}
+    ),
     "bc": Method("offlinemeta.baselines.bc:MetaBC", "meta-behaviour-cloning with SMAC's encoder", {}),
     "smac": Method("offlinemeta.baselines.smac:SMAC", "offline, then self-supervised interaction", {}),
     "oracle": Method(
         "offlinemeta.baselines.smac:SMAC", "SMAC with true rewards in its interaction", {"online_rewards": "true"}
     ),
     "told": Method(
-        "offlinemeta.baselines.smac:SMAC", "SMAC's offline phase, told the task: what is to be had", {"z": "task", "rounds": 0}
+        "offlinemeta.baselines.smac:SMAC",
+        "SMAC's offline phase, told the task: what is to be had",
+        {"z": "task", "rounds": 0},
     ),
 }
 
@@ -108,4 +112,3 @@ def _parsed(value: Any, present: Any) -> Any:
     if isinstance(value, str) and isinstance(present, Sequence) and not isinstance(present, str):
         return [part for part in value.strip("()[] ").split(",") if part.strip()]
     return value
-

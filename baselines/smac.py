@@ -167,7 +167,9 @@ class SMAC:
         }
         self.data = logged.copy()  # D; grows in the self-supervised phase
         self.step = self.env_steps = 0
-        trained = [p for name, net in self.nets.items() if name != "targets" for p in net.to(logged.device).parameters()]
+        trained = [
+            p for name, net in self.nets.items() if name != "targets" for p in net.to(logged.device).parameters()
+        ]
         self.targets.to(logged.device)
         self.optimiser = torch.optim.Adam(trained, lr=config.lr, fused=True)
 
@@ -270,7 +272,9 @@ class SMAC:
             z = self.params[places]
         else:
             visit = self.visit(places)
-            posterior = self.encoder(self.data.sample(places, c.label_context, g, among=visit).context(c.next_observations))
+            posterior = self.encoder(
+                self.data.sample(places, c.label_context, g, among=visit).context(c.next_observations)
+            )
             z = torch.randn(len(places), c.latent, generator=g, device=g.device)
             z = torch.where(prior[:, None], z, sample(*posterior, g))
         listed = [self.data.tasks[place] for place in places.tolist()]

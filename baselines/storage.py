@@ -28,4 +28,6 @@ def save_tensors(file: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
         draft.replace(file)
     except (OSError, SafetensorError) as error:
         draft.unlink(missing_ok=True)
-        raise RunError(f"{file} could not be written ({error}). The one before is untouched; make room and resume.") from error
+        raise RunError(
+            f"{file} could not be written ({error}). The one before is untouched; make room and resume."
+        ) from error

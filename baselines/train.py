@@ -231,14 +231,21 @@ class Trainer:
         figures = kl_shift(agent, self.dataset, seed) | probe(agent, self.dataset, self.heldout, seed)
         if "decoder" in self.learner.nets:
             normalise, sizes = self.learner.logged.normalise, (self.family.observation_space, self.family.action_space)
-            buffer = TaskBuffer(self.heldout.tasks, normalise, *(space.shape[0] for space in sizes), self.learner.logged.device)
+            buffer = TaskBuffer(
+                self.heldout.tasks, normalise, *(space.shape[0] for space in sizes), self.learner.logged.device
+            )
             buffer.add(list(self.heldout))
             figures |= decoder_error(self.learner, buffer, seed)
         return figures
 
     def save(self, name: str) -> None:
         """Write a checkpoint."""
-        about = {**self.about, "seconds": self.seconds(), "step": self.learner.step, "env_steps": self.learner.env_steps}
+        about = {
+            **self.about,
+            "seconds": self.seconds(),
+            "step": self.learner.step,
+            "env_steps": self.learner.env_steps,
+        }
         save_tensors(self.run.folder / f"{name}.safetensors", state_of(self.learner), about)
 
 

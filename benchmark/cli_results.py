@@ -71,13 +71,17 @@ def report(
     pdf: Annotated[bool, typer.Option("--pdf", help="Write the picture as PDF too.")] = False,
 ) -> None:
     """Draw results: a table, adaptation.png, and report.html, one page that needs no network."""
-    from offlinemeta.benchmark import summary
+    from offlinemeta.benchmark import claims, summary
     from offlinemeta.benchmark.report import page, plot
     from offlinemeta.benchmark.result import read_results
     from offlinemeta.datasets.loading import say
 
     read = read_results(results)
-    Console(width=max(console.width, 160)).print(summary.table(read))
+    wide = Console(width=max(console.width, 160))
+    wide.print(summary.table(read))
+    found = claims.check_claims(read)
+    if found:
+        wide.print(claims.table(found))
     pictures = [out / "adaptation.png", *([out / "adaptation.pdf"] if pdf else [])]
     for file in [*plot(read, pictures), page(read, out / "report.html")]:
         say(console, f"written: {file}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from offlinemeta.benchmark import claims
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark
 from offlinemeta.benchmark.result import Result
 from offlinemeta.benchmark.summary import COLUMNS, NOTE, cells, context_shift, data_of, logged, online, summarise
@@ -113,6 +114,8 @@ def page(results: Sequence[Result], file: Path, films: Mapping[str, Path] | None
         sections=sections,
         columns=COLUMNS,
         note=NOTE,
+        claims=claims.check_claims(results),
+        claims_note=claims.NOTE,
         films={name: base64.b64encode(film.read_bytes()).decode() for name, film in (films or {}).items()},
         provenance=[(r.benchmark, r.method, r.seeds[i], p) for r in results for i, p in enumerate(r.provenance)],
         bundle=vl_convert.javascript_bundle(),
@@ -154,7 +157,10 @@ def charts(results: Sequence[Result]) -> dict[str, Any]:
         base = chart(rows)
         lines = base.mark_line(point=True).encode(x=x, y=y, color=colour, opacity=opacity, tooltip=tips)
         bands = base.mark_area(opacity=0.15).encode(
-            x=x, y=alt.Y("low:Q", title="mean return"), y2="high:Q", color=colour,
+            x=x,
+            y=alt.Y("low:Q", title="mean return"),
+            y2="high:Q",
+            color=colour,
             opacity=alt.condition(legend, alt.value(0.15), alt.value(0.0)),
         )
         found["Adaptation: return of each episode, adapted on those before it"] = (bands + lines).add_params(legend)
@@ -164,14 +170,19 @@ def charts(results: Sequence[Result]) -> dict[str, Any]:
         if curve is None or given is None or context_shift(given, curve) is None:
             continue
         for context, value in (("logged", given.curve()[0]), ("its own", curve.curve()[OFFLINE_ROLLOUTS])):
-            rows.append({"method": method, "context": context, "return": value.value, "low": value.low, "high": value.high})
+            rows.append(
+                {"method": method, "context": context, "return": value.value, "low": value.low, "high": value.high}
+            )
     if rows:
         y = alt.Y("method:N", title=None, sort=list(methods))
         shape = alt.Shape("context:N", title="context", scale=alt.Scale(domain=["logged", "its own"]))
         base = chart(rows).properties(height=40 * len(methods) + 20)
         points = base.mark_point(size=110, filled=True).encode(
             x=alt.X("return:Q", scale=alt.Scale(zero=False), title="mean return after two episodes' worth of context"),
-            y=y, shape=shape, color=colour, tooltip=["method:N", "context:N", "return:Q", "low:Q", "high:Q"],
+            y=y,
+            shape=shape,
+            color=colour,
+            tooltip=["method:N", "context:N", "return:Q", "low:Q", "high:Q"],
         )
         bars = base.mark_rule().encode(x="low:Q", x2="high:Q", y=y, color=colour)
         found["Context shift: the same size of context, logged or its own"] = bars + points

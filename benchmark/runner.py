@@ -141,9 +141,7 @@ def run_episode(
     ]
 
 
-def logged_contexts(
-    heldout: Dataset, tasks: Sequence[Task], size: int, rng: np.random.Generator
-) -> list[Context]:
+def logged_contexts(heldout: Dataset, tasks: Sequence[Task], size: int, rng: np.random.Generator) -> list[Context]:
     """Draw ``size`` logged transitions for each of N tasks: a segment of equal length from each of its rollouts.
 
     So the context covers all behaviour policies of the data, keeps the order of steps, and has exactly the size of a

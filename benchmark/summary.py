@@ -105,7 +105,10 @@ def cells(row: Row) -> list[str]:
     """Return the figures of a row as text, in the order of :data:`COLUMNS`."""
     kl = "" if row.kl_shift is None else f"{row.kl_shift:.2g}"
     values = (row.last, row.score, row.auc, row.offline, row.shift)
-    return [*("" if value is None else f"{value.value:.4g} [{value.low:.4g}, {value.high:.4g}]" for value in values), kl]
+    return [
+        *("" if value is None else f"{value.value:.4g} [{value.low:.4g}, {value.high:.4g}]" for value in values),
+        kl,
+    ]
 
 
 def table(results: Sequence[Result]) -> Table:

@@ -336,7 +336,9 @@ def test_adapting_to_nothing_works_and_changes_nothing(method: str) -> None:
 
 
 def test_configs_are_read_from_text() -> None:
-    config: Any = make_config("smac", "default", {"lr": "0.01", "hidden": "64,32", "actor": "pearl", "normalise": "false"})
+    config: Any = make_config(
+        "smac", "default", {"lr": "0.01", "hidden": "64,32", "actor": "pearl", "normalise": "false"}
+    )
     assert (config.lr, config.hidden, config.actor, config.normalise) == (0.01, (64, 32), "pearl", False)
     assert make_config("oracle").online_rewards == "true"
 

@@ -37,7 +37,9 @@ QUIET = Console(quiet=True)
 def run_of(folder: Path, method: str = "smac", seed: int = 0, **changes: Any) -> training.Run:
     spec = datasets.get_spec("PointRobot/smac")
     config = replace(make_config(method, "smoke"), **changes)
-    return training.Run(method, config, spec, seed, folder, protocols=("online-3", "offline-context"), repeats=1, watch=0)
+    return training.Run(
+        method, config, spec, seed, folder, protocols=("online-3", "offline-context"), repeats=1, watch=0
+    )
 
 
 def train(run: training.Run, **options: Any) -> list[Path]:
@@ -56,7 +58,10 @@ def test_every_method_trains_through_the_command_line(method: str, tmp_path: Pat
     assert {(method, f"PointRobot/smac/{protocol}") for protocol in ("online-3", "offline-context")} <= found
     assert ((f"{method}-offline", "PointRobot/smac/online-3") in found) == (method == "smac")
     (result,) = [r for r in read_results([out]) if r.method == method and r.benchmark.endswith("online-3")]
-    assert result.provenance[0].dataset == {"id": "OfflineMeta/PointRobot/smac-v0", "sha256": datasets.load("PointRobot/smac").hash}
+    assert result.provenance[0].dataset == {
+        "id": "OfflineMeta/PointRobot/smac-v0",
+        "sha256": datasets.load("PointRobot/smac").hash,
+    }
     assert result.provenance[0].gradient_steps == make_config(method, "smoke").steps
     assert (result.provenance[0].env_steps > 0) == (method in ("smac", "oracle"))
     assert result.sees_task == (method == "told")

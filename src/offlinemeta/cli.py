@@ -7,8 +7,9 @@ from offlinemeta.benchmark.cli import app, main
 
 app.command(
     epilog=baselines.TRAIN_EPILOG,
-    context_settings={"ignore_unknown_options": True}  # fields of the config,
+    context_settings={"ignore_unknown_options": True},  # fields of the config,
 )(baselines.train)
+app.command(epilog=baselines.STUDY_EPILOG)(baselines.study)
 app.command(epilog="Example:\n\n  offlinemeta demo --out out")(baselines.demo)
 
 __all__ = ["app", "main"]
