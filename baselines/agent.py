@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from offlinemeta.baselines.buffer import Normaliser
-from offlinemeta.baselines.encoder import Encoder, sample
+from offlinemeta.baselines.encoder import Encoder, Gaussian, sample
 from offlinemeta.baselines.networks import Policy, act
 from offlinemeta.baselines.storage import save_tensors
 from offlinemeta.benchmark.agent import Act, Context
@@ -83,17 +83,17 @@ class LatentAgent:
             return self._act(self._told, np.zeros(len(contexts), dtype=bool))
         exploring = np.array([len(c.lengths) < self.config["explore_episodes"] for c in contexts], dtype=bool)
         z = torch.randn(len(contexts), self.config["latent"], generator=self._generator)
-        known = np.flatnonzero(~exploring)
-        if len(known):
-            z[known] = sample(*self.infer([contexts[i] for i in known]), self._generator)
+        known = np.flatnonzero(~exploring).tolist()
+        if known:
+            z[known] = sample(self.infer([contexts[i] for i in known]), self._generator)
         return self._act(z, exploring)
 
     @torch.no_grad()
-    def infer(self, contexts: Sequence[Context]) -> tuple[Tensor, Tensor]:
-        """Return mean and variance of q(z|h): ``[N, Z]`` each."""
+    def infer(self, contexts: Sequence[Context]) -> Gaussian:
+        """Return q(z|h) of N tasks."""
         rows, mask = pad([self._rows(context) for context in contexts])
-        mean, variance = self.encoder(rows.to(self._device), mask.to(self._device))
-        return mean.cpu(), variance.cpu()
+        posterior = self.encoder(rows.to(self._device), mask.to(self._device))
+        return Gaussian(*(moment.cpu() for moment in posterior))
 
     @property
     def _device(self) -> torch.device:

@@ -82,14 +82,14 @@ class MetaBC:
         batch = self.logged.sample(tasks, c.batch, g)
         among = self.logged.rollouts(tasks, g) if c.episode_contexts else None
         context = self.logged.sample(tasks, c.context, g, among)
-        mean, variance = self.encoder(context.context(c.next_observations))
-        z = sample(mean, variance, g)
+        posterior = self.encoder(context.context(c.next_observations))
+        z = sample(posterior, g)
         decoded = self.decoder(join(batch.observations, batch.actions, z))[..., 0]
         acted = self.policy(join(batch.observations, z.detach()))
         losses = {
-            "kl": c.kl_weight * kl_to_prior(mean, variance).mean(),
+            "kl": c.kl_weight * kl_to_prior(posterior).mean(),
             "decoder": (decoded - batch.rewards).square().mean(),
-            "actor": -squashed_log_prob(*acted, batch.actions).mean(),
+            "actor": -squashed_log_prob(acted, batch.actions).mean(),
         }
         self.optimiser.zero_grad()
         torch.stack(list(losses.values())).sum().backward()

@@ -60,26 +60,23 @@ class TaskBuffer:
     Args:
         tasks: whose experience; a batch names them by their place here.
         normalise: what is done to observations on their way in.
-        observations, actions: sizes O and A.
         device: where the block lies.
     """
 
-    def __init__(
-        self, tasks: Sequence[Task], normalise: Normaliser, observations: int, actions: int, device: torch.device
-    ) -> None:
+    def __init__(self, tasks: Sequence[Task], normalise: Normaliser, device: torch.device) -> None:
         self.tasks, self.normalise = tuple(tasks), normalise
-        self.horizon = get_family(self.tasks[0].family).horizon
-        self._widths = (observations, actions, 1, observations, 1)
+        family = get_family(self.tasks[0].family)
+        observations, actions = family.observation_space.shape[0], family.action_space.shape[0]
+        self.horizon, self._widths = family.horizon, (observations, actions, 1, observations, 1)
         self._rows = torch.empty(len(tasks), 0, sum(self._widths), device=device)
         self.sizes = torch.zeros(len(tasks), dtype=torch.long, device=device)
 
     @classmethod
     def of(cls, dataset: Dataset, device: torch.device, normalised: bool) -> TaskBuffer:
         """Fill a buffer from a dataset, in the dataset's order of tasks and episodes."""
-        family = dataset.family
-        size = family.observation_space.shape[0]
+        size = dataset.observations.shape[1]
         normalise = Normaliser.of(dataset.observations) if normalised else Normaliser.identity(size)
-        buffer = cls(dataset.tasks, normalise, size, family.action_space.shape[0], device)
+        buffer = cls(dataset.tasks, normalise, device)
         buffer.add(list(dataset))
         return buffer
 

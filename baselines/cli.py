@@ -87,11 +87,12 @@ def study(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the runs, the picture, the page and the films.")] = Path("out"),
     seed: Annotated[int, typer.Option(min=0, help="Of the trainings.")] = 0,
+    preset: Annotated[str, typer.Option(help="demo, or smoke to see that it runs.")] = "demo",
 ) -> None:
     """Train offline PEARL and SMAC on CheetahVel/smac, and show how they adapt to held-out tasks: minutes."""
     from offlinemeta.baselines.demo import run
 
-    run(out, seed, console)
+    run(out, seed, preset, console)
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
@@ -117,7 +118,8 @@ STUDY_EPILOG = (
     "  offlinemeta report leaderboard/results"
 )
 TRAIN_EPILOG = (
-    "Examples:\n\n  offlinemeta train smac CheetahVel/smac\n\n  offlinemeta train pearl AntDir/smac --seed 1 --lr=3e-4\n\n"
+    "Examples:\n\n  offlinemeta train smac CheetahVel/smac\n\n"
+    "  offlinemeta train pearl AntDir/smac --seed 1 --lr=3e-4\n\n"
     "  offlinemeta train oracle CheetahVel/smac --branch out/runs/CheetahVel-smac/smac-s0\n\n"
     "  offlinemeta train smac PointRobot/smac --preset smoke --out /tmp/run\n\n"
     "  offlinemeta train smac CheetahVel/smac --resume"

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -22,6 +23,7 @@ from offlinemeta.benchmark.result import Result, read_results
 from offlinemeta.benchmark.runner import run_episode
 from offlinemeta.benchmark.show import film_episode
 from offlinemeta.datasets.loading import load, say
+from offlinemeta.datasets.scripted import Scripted
 from offlinemeta.envs import TaskVectorEnv, get_family
 from offlinemeta.envs.errors import MissingExtraError, RenderError
 
@@ -32,7 +34,7 @@ FILMED = (5, 11)
 EXPLORATION = 2
 
 
-def run(out: Path, seed: int, console: Console) -> None:
+def run(out: Path, seed: int, preset: str, console: Console) -> None:
     """Train, evaluate, print the table, and write ``adaptation.png`` and ``report.html``.
 
     A demo that was killed goes on where it was.
@@ -44,7 +46,7 @@ def run(out: Path, seed: int, console: Console) -> None:
     for name in (f"{FAMILY}/{QUALITY}", f"{FAMILY}/{QUALITY}-heldout"):
         load(name, console=console)
     folders = {method: out / "demo" / f"{method}-s{seed}" for method in METHODS}
-    train_at_once(folders, seed, console)
+    train_at_once(folders, seed, preset, console)
     results = read_results([folder / "results" for folder in folders.values()])
     console.print(summary.table(results))
     written, films = [], {}
@@ -61,12 +63,12 @@ def run(out: Path, seed: int, console: Console) -> None:
     say(console, f"The whole took {(time.monotonic() - started) / 60:.1f} minutes.")
 
 
-def train_at_once(folders: dict[str, Path], seed: int, console: Console) -> None:
+def train_at_once(folders: dict[str, Path], seed: int, preset: str, console: Console) -> None:
     """Train the methods in a process each, and show how far they are."""
-    processes, totals = {}, {method: make_config(method, "demo").steps for method in folders}
+    processes, totals = {}, {method: make_config(method, preset).steps for method in folders}
     for method, folder in folders.items():
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "offlinemeta", "train", method, f"{FAMILY}/{QUALITY}", "--preset", "demo"]
+        command = [sys.executable, "-m", "offlinemeta", "train", method, f"{FAMILY}/{QUALITY}", "--preset", preset]
         command += ["--seed", str(seed), "--out", str(folder)]
         if (folder / "run.json").exists():
             command.append("--resume")
@@ -93,7 +95,8 @@ def train_at_once(folders: dict[str, Path], seed: int, console: Console) -> None
 
 def progress_of(folder: Path) -> tuple[int, list[float]]:
     """Return the last step in a run's log, and the last held-out curve."""
-    step, curve, file = 0, [], folder / "log.jsonl"
+    curve: list[float] = []
+    step, file = 0, folder / "log.jsonl"
     for line in file.read_text().splitlines() if file.exists() else ():
         entry = json.loads(line)
         step, curve = entry["step"], entry.get("curve", curve)
@@ -108,11 +111,14 @@ def film(folders: dict[str, Path], out: Path, console: Console) -> dict[str, Pat
         for index in FILMED:
             policy, task = explored(agent, index), family.task(index, "test")
             path = out / f"{method}-task{index}.mp4"
-            total = film_episode(
-                family, path, "test", index, lambda observations, params, t, p=policy: p.act(observations), 0, console
-            )
+            total = film_episode(family, path, "test", index, by(policy), 0, console)
             films[f"{method}, wanted {task.params[0]:.2f} m/s, return {total:.0f}"] = path
     return films
+
+
+def by(policy: Policy) -> Scripted:
+    """Let a policy act as a script does, of which nothing but the observation is used."""
+    return lambda observations, params, t: policy.act(observations)
 
 
 def explored(agent: LatentAgent, index: int) -> Policy:
@@ -121,7 +127,7 @@ def explored(agent: LatentAgent, index: int) -> Policy:
     task, contexts = family.task(index, "test"), [empty_context(family)]
     envs = TaskVectorEnv(family, 1, split="test", task=index, autoreset_mode="Disabled")
     for seed in range(EXPLORATION):
-        seen: list[Context] = run_episode(envs, [task], agent.adapt(contexts), [seed])
+        seen: list[Context] = run_episode(envs, [task], agent.adapt(contexts), np.array([seed]))
         contexts = [join_contexts([contexts[0], seen[0]])]
     envs.close()
     return agent.adapt(contexts)

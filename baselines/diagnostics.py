@@ -1,4 +1,4 @@
-"""What z knows: the context shift in z (Pong et al., Fig. 2), a probe of the task, the decoder's error. Read, not used."""
+"""What z knows: the context shift (Pong et al., Fig. 2), a probe of the task, the decoder's error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from offlinemeta.baselines.agent import LatentAgent
 from offlinemeta.baselines.buffer import TaskBuffer
-from offlinemeta.baselines.encoder import kl_between, kl_to_prior
+from offlinemeta.baselines.encoder import Gaussian, kl_between, kl_to_prior
 from offlinemeta.baselines.networks import join
 from offlinemeta.benchmark.agent import Context, empty_context, join_contexts
 from offlinemeta.benchmark.metrics import normalised_kl_shift
@@ -49,15 +49,15 @@ def kl_shift(agent: LatentAgent, dataset: Dataset, seed: int) -> dict[str, float
     own = agent.infer(online)  # mean and variance, [N, Z] each
     logged, again = (agent.infer(logged_contexts(dataset, tasks, size, rng)) for _ in range(2))
     to_own, to_again = (
-        kl_between(*(moment[:, None] for moment in context), *(moment[None] for moment in logged))
+        kl_between(Gaussian(*(moment[:, None] for moment in context)), Gaussian(*(moment[None] for moment in logged)))
         for context in (own, again)
     )  # [N, N]: of task i's context to task j's logged one
     same = torch.eye(len(tasks), dtype=torch.bool)
     within, within_logged = to_own[same].median(), to_again[same].median()
     between_logged = to_again[~same].median()
     return {
-        "offline_kl_prior": float(kl_to_prior(*logged).median()),
-        "online_kl_prior": float(kl_to_prior(*own).median()),
+        "offline_kl_prior": float(kl_to_prior(logged).median()),
+        "online_kl_prior": float(kl_to_prior(own).median()),
         "kl_shift": normalised_kl_shift(float(within), float(within_logged), float(between_logged)),
     }
 
@@ -67,13 +67,13 @@ def probe(agent: LatentAgent, dataset: Dataset, heldout: Dataset, seed: int) -> 
     """Tell how well a quadratic fit on z predicts a task's parameters, from logged contexts.
 
     Returns:
-        ``probe_r2``: of the parameters (as :meth:`TaskFamily.encode` gives them) of test tasks; fitted on training tasks.
+        ``probe_r2``: of the test tasks' parameters, as :meth:`TaskFamily.encode` gives them; fitted on training tasks.
     """
     family, rng = dataset.family, np.random.default_rng([seed, 2])
 
     def draw(data: Dataset, split: str) -> tuple[Array, Array]:
         tasks = [task for task in data.tasks if task.split == split] * DRAWS
-        z = agent.infer(logged_contexts(data, tasks, OFFLINE_ROLLOUTS * family.horizon, rng))[0].numpy()
+        z = agent.infer(logged_contexts(data, tasks, OFFLINE_ROLLOUTS * family.horizon, rng)).mean.numpy()
         terms = [z[:, i] * z[:, j] for i in range(z.shape[1]) for j in range(i + 1)]
         return np.stack([np.ones(len(z)), *z.T, *terms], axis=1), family.encode(family.params(tasks))
 
@@ -94,7 +94,7 @@ def decoder_error(learner: Any, heldout: TaskBuffer, seed: int) -> dict[str, flo
     generator = torch.Generator(device=heldout.device).manual_seed(seed)
     tasks = torch.arange(len(heldout.tasks), device=heldout.device)
     context, batch = (heldout.sample(tasks, 256, generator) for _ in range(2))
-    z = learner.encoder(context.context(learner.config.next_observations))[0]
+    z = learner.encoder(context.context(learner.config.next_observations)).mean
     decoded = learner.decoder(join(batch.observations, batch.actions, z))[..., 0]
     return {
         "decoder_error": float((decoded - batch.rewards).square().mean()),

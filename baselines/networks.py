@@ -1,9 +1,11 @@
-"""Networks that the algorithms share, and nothing of the algorithms: layers, the policy's distribution, Polyak steps."""
+"""Networks that the algorithms share, and nothing of the algorithms: layers, the policy's distribution, Polyak."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,7 +40,7 @@ class Dense(nn.Module):
         self.n = n
         count = 1 if n is None else n
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             bound = last if i == len(sizes) - 2 else 1 / math.sqrt(fan_in)
             self.weights.append(nn.Parameter(torch.empty(count, fan_in, fan_out).uniform_(-bound, bound)))
             self.biases.append(nn.Parameter(torch.zeros(count, 1, fan_out)))
@@ -60,6 +62,13 @@ class Dense(nn.Module):
         return h.reshape(self.n, *batch, h.shape[-1])
 
 
+class Normal(NamedTuple):
+    """A Gaussian over u = artanh(a): mean and log standard deviation, ``[*, A]`` each."""
+
+    mean: Tensor
+    log_std: Tensor
+
+
 class Policy(nn.Module):
     """A tanh-Gaussian policy: a = tanh(u), u ~ N(mean(x), std(x)²)."""
 
@@ -68,23 +77,23 @@ class Policy(nn.Module):
         self.inputs = inputs
         self.net = Dense((inputs, *hidden, 2 * actions), last=1e-3)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean and the log standard deviation of u: ``[*, A]`` each."""
+    def forward(self, x: Tensor) -> Normal:
+        """Return the distribution of u."""
         mean, log_std = self.net(x).float().chunk(2, dim=-1)
-        return mean, log_std.clamp(*LOG_STD)
+        return Normal(mean, log_std.clamp(*LOG_STD))
 
 
-def squashed_sample(mean: Tensor, log_std: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def squashed_sample(u: Normal, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw actions by reparametrisation; return them and their log-density: ``[*, A]``, ``[*]``."""
-    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-    u = mean + log_std.exp() * noise
-    return torch.tanh(u), _log_density(u, noise, log_std)
+    noise = torch.randn(u.mean.shape, generator=generator, device=u.mean.device)
+    drawn = u.mean + u.log_std.exp() * noise
+    return torch.tanh(drawn), _log_density(drawn, noise, u.log_std)
 
 
-def squashed_log_prob(mean: Tensor, log_std: Tensor, actions: Tensor) -> Tensor:
+def squashed_log_prob(u: Normal, actions: Tensor) -> Tensor:
     """Return log π(a) of given actions in [-1, 1]: ``[*]``."""
-    u = torch.atanh(actions.clamp(-EDGE, EDGE))
-    return _log_density(u, (u - mean) * torch.exp(-log_std), log_std)
+    logged = torch.atanh(actions.clamp(-EDGE, EDGE))
+    return _log_density(logged, (logged - u.mean) * torch.exp(-u.log_std), u.log_std)
 
 
 def _log_density(u: Tensor, noise: Tensor, log_std: Tensor) -> Tensor:

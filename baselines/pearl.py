@@ -11,7 +11,7 @@ observations are normalised by the moments of the logged ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +78,7 @@ PRESETS = {
     ),
     "smoke": Config(steps=30, meta_batch=4, batch=16, context=16, hidden=(16, 16), encoder_hidden=(16,)),
 }
+PRESETS["demo"] = replace(PRESETS["default"], steps=10_000)
 
 
 class PEARL:
@@ -121,10 +122,10 @@ class PEARL:
         among = self.logged.rollouts(tasks, g) if c.episode_contexts else None
         context = self.logged.sample(tasks, c.context, g, among)
         with torch.autocast(self.logged.device.type, torch.bfloat16, enabled=c.bfloat16):
-            mean, variance = self.encoder(context.context(c.next_observations))
-            z = sample(mean, variance, g)
+            posterior = self.encoder(context.context(c.next_observations))
+            z = sample(posterior, g)
             losses = {
-                "kl": c.kl_weight * kl_to_prior(mean, variance).sum(),
+                "kl": c.kl_weight * kl_to_prior(posterior).sum(),
                 "critic": self.critic_loss(batch, z),
                 **self.actor_and_value_loss(batch, z.detach()),
             }
@@ -146,11 +147,11 @@ class PEARL:
 
     def actor_and_value_loss(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
         """L_π = mean (log π(a|s, z) - min Q(s, a, z)), L_V = mean (V(s, z) - (min Q - log π))², with a ~ π."""
-        mean, log_std = self.policy(join(batch.observations, z))
-        actions, log_prob = squashed_sample(mean, log_std, self.generator)
+        acted = self.policy(join(batch.observations, z))
+        actions, log_prob = squashed_sample(acted, self.generator)
         q = self.critics(join(batch.observations, actions, z), frozen=True)[..., 0].float().amin(0)
         value = self.value(join(batch.observations, z))[..., 0].float()
-        small = self.config.regularisation * (mean.square().mean() + log_std.square().mean())
+        small = self.config.regularisation * (acted.mean.square().mean() + acted.log_std.square().mean())
         return {
             "actor": (log_prob - q).mean() + small,
             "value": (value - (q - log_prob).detach()).square().mean(),

@@ -16,15 +16,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from offlinemeta.baselines.buffer import Batch, TaskBuffer
-from offlinemeta.baselines.encoder import Encoder, kl_to_prior, sample
+from offlinemeta.baselines.encoder import Encoder, Gaussian, kl_to_prior, sample
 from offlinemeta.baselines.exploration import explore
 from offlinemeta.baselines.networks import Dense, Policy, join, polyak, squashed_log_prob, squashed_sample
+from offlinemeta.datasets.dataset import Episode
 from offlinemeta.envs import TaskFamily
+from offlinemeta.envs.shapes import Array
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Config:
         discount, tau: γ, Polyak.
         reward_scale: of the Bellman target alone; the decoder fits unscaled rewards.
         temperature: λ of AWAC, offline and online.
+        relative_advantages: the actor's advantages and Q are in units of the advantages' standard deviation in the
+            batch, so that λ and λ_pearl mean the same for all rewards.
         kl_weight: of KL(q(z|h) || N(0, I)).
         pearl_weight: λ_pearl, of the reparametrised actor loss in the self-supervised phase.
         actor: ``"awac"``, or ``"pearl"`` for the ablation without the behaviour's likelihood.
@@ -57,7 +60,7 @@ class Config:
         explore_episodes: episodes of a new task that are explored with z from the prior.
         next_observations: whether the encoder reads s', for families whose dynamics vary.
         normalise: observations by the moments of the logged ones.
-        episode_contexts: offline contexts are of one rollout each, as self-collected ones are, and not of all the task's.
+        episode_contexts: offline contexts are of one rollout each, as self-collected ones are, not of all the task's.
     """
 
     offline_steps: int = 50_000
@@ -82,6 +85,7 @@ class Config:
     tau: float = 0.005
     reward_scale: float = 5.0
     temperature: float = 100.0
+    relative_advantages: bool = False
     kl_weight: float = 0.1
     pearl_weight: float = 1.0
     actor: Literal["awac", "pearl"] = "awac"
@@ -115,9 +119,10 @@ PRESETS = {
         hidden=(128, 128, 128),
         encoder_hidden=(128, 128),
         lr=1e-3,
-        temperature=3.0,
+        temperature=0.3,
+        relative_advantages=True,
         kl_weight=0.02,
-        pearl_weight=0.1,
+        pearl_weight=1.0,
         normalise=True,
         episode_contexts=True,
     ),
@@ -135,6 +140,7 @@ PRESETS = {
         decoder_hidden=(16,),
     ),
 }
+PRESETS["demo"] = replace(PRESETS["default"], offline_steps=6_000, rounds=3, round_steps=1_500)
 
 
 class SMAC:
@@ -186,11 +192,11 @@ class SMAC:
         tasks = self.data.sample_tasks(c.meta_batch, g)
         batch = self.data.sample(tasks, c.batch if self.offline else c.online_batch, g)
         with torch.set_grad_enabled(self.offline and c.z == "inferred"):
-            mean, variance = self.infer(tasks)
-        z, z_next = (sample(mean, variance, g) for _ in range(2))
+            posterior = self.infer(tasks)
+        z, z_next = (sample(posterior, g) for _ in range(2))
         losses: dict[str, Tensor] = {}
         if self.offline and c.z == "inferred":
-            losses["kl"] = c.kl_weight * kl_to_prior(mean, variance).mean()
+            losses["kl"] = c.kl_weight * kl_to_prior(posterior).mean()
         if self.offline:
             losses["decoder"] = self.decoder_loss(batch, z)
         if not (self.offline and c.encoder_loss == "q"):
@@ -206,12 +212,12 @@ class SMAC:
         self.step += 1
         return losses | {"q": q.detach().mean()}
 
-    def infer(self, tasks: Tensor) -> tuple[Tensor, Tensor]:
-        """Return q(z|h), h drawn from the tasks' data: ``[T, Z]`` each; or the task itself, surely."""
+    def infer(self, tasks: Tensor) -> Gaussian:
+        """Return q(z|h), h drawn from the tasks' data; or the task itself, surely."""
         c, g = self.config, self.generator
         if c.z == "task":
             params = self.params[tasks]
-            return params, torch.zeros_like(params)
+            return Gaussian(params, torch.zeros_like(params))
         size = c.context if self.offline else c.online_context
         return self.encoder(self.data.sample(tasks, size, g, among=self.visit(tasks)).context(c.next_observations))
 
@@ -245,25 +251,27 @@ class SMAC:
     def target(self, batch: Batch, z: Tensor) -> Tensor:
         """Return y = scale · r + γ (1 - d) min Q'(s', a', z), a' ~ π(.|s', z): ``[T, B]`` (Eq. 1)."""
         c, following = self.config, batch.next_observations
-        actions, _ = squashed_sample(*self.policy(join(following, z)), self.generator)
+        actions, _ = squashed_sample(self.policy(join(following, z)), self.generator)
         q = self.targets(join(following, actions, z))[..., 0].amin(0)
         return c.reward_scale * batch.rewards + c.discount * (1 - batch.terminations) * q
 
     def actor_loss(self, batch: Batch, z: Tensor, q: Tensor) -> Tensor:
         """Return the AWAC loss (Eq. 2), in the self-supervised phase with λ_pearl times PEARL's (Eq. 5)."""
         c = self.config
-        mean, log_std = self.policy(join(batch.observations, z))
-        own, _ = squashed_sample(mean, log_std, self.generator)
+        acted = self.policy(join(batch.observations, z))
+        own, _ = squashed_sample(acted, self.generator)
         q_own = self.critics(join(batch.observations, own, z), frozen=True)[..., 0].amin(0)  # [T, B]
         if c.actor == "pearl":
             return -q_own.mean()
-        log_prob = squashed_log_prob(mean, log_std, batch.actions)
-        loss = -(awac_weights(q.amin(0) - q_own.detach(), c.temperature) * log_prob).mean()
-        return loss if self.offline else loss - c.pearl_weight * q_own.mean()
+        log_prob = squashed_log_prob(acted, batch.actions)
+        advantages = q.amin(0) - q_own.detach()
+        unit = advantages.std() if c.relative_advantages else 1.0
+        loss = -(awac_weights(advantages / unit, c.temperature) * log_prob).mean()
+        return loss if self.offline else loss - c.pearl_weight * (q_own / unit).mean()
 
     @torch.no_grad()
     def collect(self) -> None:
-        """Act in training tasks without reward, and label (Eq. 4): r(s, a, z), z ~ q(z | logged context), one a rollout."""
+        """Act in training tasks without reward, and label (Eq. 4): r(s, a, z), z ~ q(z | logged), one a rollout."""
         c, g = self.config, self.generator
         tasks = torch.randperm(len(self.data.tasks), generator=g, device=g.device)[: c.round_tasks]
         kinds = torch.arange(c.round_prior + c.round_posterior, device=g.device) < c.round_prior
@@ -276,20 +284,20 @@ class SMAC:
                 self.data.sample(places, c.label_context, g, among=visit).context(c.next_observations)
             )
             z = torch.randn(len(places), c.latent, generator=g, device=g.device)
-            z = torch.where(prior[:, None], z, sample(*posterior, g))
+            z = torch.where(prior[:, None], z, sample(posterior, g))
         listed = [self.data.tasks[place] for place in places.tolist()]
         seed = int(torch.randint(2**31, (), generator=g, device=g.device))
         rollouts = explore(self.family, listed, self.policy, self.data.normalise, z, seed)
         self.env_steps += len(listed) * self.family.horizon
         if c.online_rewards == "decoder":
-            z_r = sample(*self.encoder(self.logged.sample(places, c.label_context, g).context(c.next_observations)), g)
+            z_r = sample(self.encoder(self.logged.sample(places, c.label_context, g).context(c.next_observations)), g)
             rollouts = [
                 [replace(episode, rewards=self.label(episode, z_r[i])) for episode in rollout]
                 for i, rollout in enumerate(rollouts)
             ]
         self.data.add([episode for rollout in rollouts for episode in rollout])
 
-    def label(self, episode, z: Tensor) -> np.ndarray:
+    def label(self, episode: Episode, z: Tensor) -> Array:
         """Return the decoder's rewards of an episode: ``[T]``."""
         observations = self.data.normalise(episode.observations[:-1])
         s, a = (torch.as_tensor(x, device=z.device)[None] for x in (observations, episode.actions))

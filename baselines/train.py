@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -230,10 +229,8 @@ class Trainer:
         agent, seed = LatentAgent.of(self.learner, self.family, self.about), self.run.seed
         figures = kl_shift(agent, self.dataset, seed) | probe(agent, self.dataset, self.heldout, seed)
         if "decoder" in self.learner.nets:
-            normalise, sizes = self.learner.logged.normalise, (self.family.observation_space, self.family.action_space)
-            buffer = TaskBuffer(
-                self.heldout.tasks, normalise, *(space.shape[0] for space in sizes), self.learner.logged.device
-            )
+            logged = self.learner.logged
+            buffer = TaskBuffer(self.heldout.tasks, logged.normalise, logged.device)
             buffer.add(list(self.heldout))
             figures |= decoder_error(self.learner, buffer, seed)
         return figures

@@ -12,7 +12,7 @@ console = Console()
 
 EVALUATE_EPILOG = (
     "Examples:\n\n  offlinemeta evaluate AntDir/smac/online-10 --agent random\n\n"
-    "  offlinemeta evaluate CheetahVel/smac/online-10 --checkpoint out/runs/CheetahVel-smac/smac-s0/agent.safetensors\n\n"
+    "  offlinemeta evaluate PointRobot/smac/online-10 --checkpoint out/runs/PointRobot-smac/bc-s0/agent.safetensors\n\n"
     "  offlinemeta evaluate AntDir/smac/offline-context --agent mymodule:MyAgent --checkpoint my.pt --out mine.json"
 )
 REPORT_EPILOG = (

@@ -69,12 +69,12 @@ def plot(results: Sequence[Result], files: Sequence[Path]) -> list[Path]:
                 axes.fill_between(episodes, values[:, 1], values[:, 2], color=colour[method], alpha=0.15, lw=0)
             if given is not None:
                 value = given.curve()[0]
-                error = np.array([[value.value - value.low], [value.high - value.value]])
+                spread = np.array([[value.value - value.low], [value.high - value.value]])
                 x = most + 0.8 + 0.35 * place
-                axes.errorbar(x, value.value, error, color=colour[method], marker=MARKERS[place % len(MARKERS)], ms=6)
+                axes.errorbar(x, value.value, spread, color=colour[method], marker=MARKERS[place % len(MARKERS)], ms=6)
         reference = group[0]
-        for name, values in (("expert", reference.expert), ("random", reference.random)):
-            axes.axhline(float(np.mean(values)), color="0.4", ls="--" if name == "expert" else ":", lw=1, label=name)
+        for name, level in (("expert", reference.expert), ("random", reference.random)):
+            axes.axhline(float(np.mean(level)), color="0.4", ls="--" if name == "expert" else ":", lw=1, label=name)
         axes.axvline(most + 0.5, color="0.8", lw=0.8)
         ticks = [*range(1, most + 1), most + 1.5]
         axes.set_xticks(ticks, [*map(str, range(1, most + 1)), "logged\ncontext"])
@@ -118,7 +118,7 @@ def page(results: Sequence[Result], file: Path, films: Mapping[str, Path] | None
         claims_note=claims.NOTE,
         films={name: base64.b64encode(film.read_bytes()).decode() for name, film in (films or {}).items()},
         provenance=[(r.benchmark, r.method, r.seeds[i], p) for r in results for i, p in enumerate(r.provenance)],
-        bundle=vl_convert.javascript_bundle(),
+        bundle=vl_convert.javascript_bundle(),  # type: ignore[call-arg]  # its stub asks for more than it does
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(html, encoding="utf-8")

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from offlinemeta.benchmark import metrics
+from offlinemeta.benchmark import metrics as measures
 from offlinemeta.benchmark.errors import ResultError
 from offlinemeta.benchmark.protocol import Benchmark, get_benchmark
 from offlinemeta.datasets.references import read_references
@@ -69,7 +69,7 @@ class Result(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[1] = 1
     benchmark: str
     method: str
     agent: str
@@ -104,20 +104,20 @@ class Result(BaseModel):
 
     def scores(self) -> Float[Array, "seed task episode"]:
         """Normalised returns: 0 random, 100 the expert."""
-        return metrics.normalise(self.array(), np.array(self.random), np.array(self.expert))
+        return measures.normalise(self.array(), np.array(self.random), np.array(self.expert))
 
-    def final(self) -> metrics.Interval:
+    def final(self) -> measures.Interval:
         """IQM of the normalised scores of the last episode."""
-        return metrics.bootstrap(self.scores()[..., -1])
+        return measures.bootstrap(self.scores()[..., -1])
 
-    def auc(self) -> metrics.Interval:
+    def auc(self) -> measures.Interval:
         """IQM of the normalised scores, averaged over episodes."""
-        return metrics.bootstrap(metrics.auc(self.scores()))
+        return measures.bootstrap(measures.auc(self.scores()))
 
-    def curve(self, normalised: bool = False) -> list[metrics.Interval]:
+    def curve(self, normalised: bool = False) -> list[measures.Interval]:
         """Mean return (or normalised score) of each episode."""
         values = self.scores() if normalised else self.array()
-        return [metrics.bootstrap(values[..., k], metrics.mean) for k in range(values.shape[2])]
+        return [measures.bootstrap(values[..., k], measures.mean) for k in range(values.shape[2])]
 
 
 def make_result(

@@ -46,10 +46,9 @@ def evaluate(
     family, protocol = get_family(benchmark.family), benchmark.protocol
     tasks = family.tasks[protocol.split]
     plan = [task for task in tasks for _ in range(repeats)]
-    if protocol.offline:
-        if heldout is None or heldout.family.name != family.name or not heldout.spec.heldout:
-            found = "none" if heldout is None else heldout.spec.id
-            raise ArgumentError(f"{benchmark.name} needs {family.name}'s held-out dataset; it was given {found}.")
+    if protocol.offline and (heldout is None or heldout.family.name != family.name or not heldout.spec.heldout):
+        found = "none" if heldout is None else heldout.spec.id
+        raise ArgumentError(f"{benchmark.name} needs {family.name}'s held-out dataset; it was given {found}.")
     returns = np.empty((len(plan), protocol.episodes))
     for part, envs in in_batches(family, len(plan)):
         rng = np.random.default_rng([seed, part.start])

@@ -96,8 +96,8 @@ def _row(data: str, method: str, results: Sequence[Result]) -> Row:
 COLUMNS = ("last return", "score", "auc", "logged context", "shift", "KL shift")
 NOTE = (
     "last return: mean of the last online episode. score, auc: IQM, 0 random, 100 expert. logged context: mean return "
-    f"after {OFFLINE_ROLLOUTS} episodes' worth of logged transitions; shift: that minus the return after as many of the "
-    "agent's own. In brackets 95 % bootstrap intervals, over seeds; with one seed, over tasks."
+    f"after {OFFLINE_ROLLOUTS} episodes' worth of logged transitions; shift: that minus the return after as many of "
+    "the agent's own. In brackets 95 % bootstrap intervals, over seeds; with one seed, over tasks."
 )
 
 

@@ -20,7 +20,7 @@ QUALITIES: Mapping[str, str] = {
     "medium": "the behaviour policy nearest to half of the expert's normalised return",
     "expert": "the best behaviour policy",
     "replay": "all behaviour policies in order, equal shares: a learning history",
-    "smac": "six rollouts a task by six policies evenly spread from random to expert, every other one told another task",
+    "smac": "six rollouts by six policies evenly spread from random to expert, every other one told another task",
 }
 
 VERSION = 0

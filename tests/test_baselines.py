@@ -70,17 +70,17 @@ def test_the_encoder_ignores_the_order_of_a_context() -> None:
 
 def test_kl_to_prior() -> None:
     """½ Σ (μ² + σ² - ln σ² - 1): ½ (4 + 1 - 0 - 1) + ½ (0 + e - 1 - 1) = 2 + (e - 2) / 2."""
-    value = encoder.kl_to_prior(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, math.e]]))
+    value = encoder.kl_to_prior(encoder.Gaussian(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, math.e]])))
     assert value.item() == pytest.approx(2 + (math.e - 2) / 2)
 
 
 def test_kl_between_gaussians() -> None:
     """KL(N(1, 2) || N(3, 4)) = ½ (2/4 + (3-1)²/4 - 1 - ln(2/4)) = ½ (0.5 + ln 2); to the prior it is the other one."""
-    one = (torch.tensor([1.0]), torch.tensor([2.0]))
-    value = encoder.kl_between(*one, torch.tensor([3.0]), torch.tensor([4.0]))
+    one = encoder.Gaussian(torch.tensor([1.0]), torch.tensor([2.0]))
+    value = encoder.kl_between(one, encoder.Gaussian(torch.tensor([3.0]), torch.tensor([4.0])))
     assert value.item() == pytest.approx(0.5 * (0.5 + math.log(2)))
-    to_prior = encoder.kl_between(*one, torch.zeros(1), torch.ones(1))
-    assert to_prior.item() == pytest.approx(encoder.kl_to_prior(*one).item())
+    to_prior = encoder.kl_between(one, encoder.Gaussian(torch.zeros(1), torch.ones(1)))
+    assert to_prior.item() == pytest.approx(encoder.kl_to_prior(one).item())
 
 
 def test_awac_weights() -> None:
@@ -91,22 +91,22 @@ def test_awac_weights() -> None:
 
 def test_log_prob_of_a_squashed_gaussian() -> None:
     """a = tanh(u): log N(u; 0, 1) - log(1 - a²); at a = 0 that is -½ ln 2π, at a = ½ it has u = ½ ln 3."""
-    mean = log_std = torch.zeros(2, 1)
+    u = networks.Normal(torch.zeros(2, 1), torch.zeros(2, 1))
     actions = torch.tensor([[0.0], [0.5]])
     expected = [-0.5 * math.log(2 * math.pi)]
     expected.append(expected[0] - 0.5 * (0.5 * math.log(3)) ** 2 - math.log(0.75))
-    torch.testing.assert_close(networks.squashed_log_prob(mean, log_std, actions), torch.tensor(expected))
+    torch.testing.assert_close(networks.squashed_log_prob(u, actions), torch.tensor(expected))
 
 
 def test_a_sample_has_its_own_log_prob() -> None:
-    mean, log_std = torch.randn(100, 3) / 2, torch.randn(100, 3) / 4 - 1
-    actions, log_prob = networks.squashed_sample(mean, log_std, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(networks.squashed_log_prob(mean, log_std, actions), log_prob, rtol=1e-3, atol=1e-3)
+    u = networks.Normal(torch.randn(100, 3) / 2, torch.randn(100, 3) / 4 - 1)
+    actions, log_prob = networks.squashed_sample(u, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(networks.squashed_log_prob(u, actions), log_prob, rtol=1e-3, atol=1e-3)
 
 
 def test_an_action_on_the_edge_has_a_finite_likelihood() -> None:
     edge = torch.tensor([[1.0, -1.0]])
-    assert networks.squashed_log_prob(torch.zeros(1, 2), torch.zeros(1, 2), edge).isfinite().all()
+    assert networks.squashed_log_prob(networks.Normal(torch.zeros(1, 2), torch.zeros(1, 2)), edge).isfinite().all()
 
 
 def test_polyak() -> None:

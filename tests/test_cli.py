@@ -78,15 +78,16 @@ def test_films_have_a_picture_for_each_step(suffix: str, tmp_path: Path) -> None
 
 
 @pytest.mark.gl
-def test_the_demo_shows_what_knowing_the_task_is_worth(tmp_path: Path) -> None:
-    said = offlinemeta("demo", "--out", tmp_path)
-    rows = [line.split("│") for line in said.splitlines() if "PointRobot" in line and "│" in line]
-    assert len(rows) == 6
-    assert all(float(scripted) > float(random) for *_, random, scripted, _, _ in rows)
-    rows = [line.split("│") for line in said.splitlines() if "CheetahVel" in line and "│" in line]
-    assert all(float(expert) > max(float(scripted), float(random), -60) for *_, random, scripted, expert, _ in rows)
-    for name in ("tasks.png", "PointRobot.mp4", "CheetahVel.mp4"):
+def test_the_demo_runs(tmp_path: Path) -> None:
+    """Its smoke preset, which learns nothing; and it says so."""
+    said = offlinemeta("demo", "--out", tmp_path, "--preset", "smoke")
+    rows = {line.split("│")[2].strip() for line in said.splitlines() if line.startswith("│ CheetahVel/smac")}
+    assert rows == {"pearl", "smac", "smac-offline"}
+    assert "Last episode on held-out tasks: SMAC" in said
+    for name in ("adaptation.png", "report.html", "smac-task5.mp4", "pearl-task11.mp4"):
         assert (tmp_path / name).stat().st_size > 1000
+    again = offlinemeta("demo", "--out", tmp_path, "--preset", "smoke")  # finished runs are not trained anew
+    assert rows == {line.split("│")[2].strip() for line in again.splitlines() if line.startswith("│ CheetahVel/smac")}
 
 
 def test_datasets_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

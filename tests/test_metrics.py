@@ -63,7 +63,7 @@ def test_bootstrap_of_equal_seeds_has_no_width() -> None:
 
 
 def test_bootstrap_resamples_seeds_within_tasks() -> None:
-    """Two seeds that differ by 2 on the only task: means are 0, 1 or 2, the outer two in a quarter of the draws each."""
+    """Two seeds that differ by 2 on the only task: means are 0, 1 or 2, the outer two in a quarter each."""
     interval = metrics.bootstrap(np.array([[0.0], [2.0]]), metrics.mean)
     assert interval == metrics.Interval(1.0, 0.0, 2.0)
 

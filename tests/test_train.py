@@ -115,7 +115,8 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_end(tmp_path: Path) -> N
     process = subprocess.Popen([sys.executable, "-c", KILLED, killed], env=environment)
     deadline = time.monotonic() + 120
     while not (killed / "offline.state.safetensors").exists():
-        assert time.monotonic() < deadline and process.poll() is None
+        assert time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.01)
     time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
@@ -142,7 +143,7 @@ def test_the_oracle_branches_from_the_same_offline_phase(tmp_path: Path) -> None
 
 def test_a_folder_holds_one_run(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", "bc")
-    with pytest.raises(RunError, match="no run in .* to resume"):
+    with pytest.raises(RunError, match=r"no run in .* to resume"):
         train(run, resume=True)
     first = train(run)
     with pytest.raises(RunError, match="holds a run"):
@@ -248,4 +249,4 @@ def test_something_is_learned(method: str, least: float) -> None:
     references = datasets.read_references("PointRobot")
     score = references.score(get_family("PointRobot").tasks["test"], returns)[:, -1].mean()
     assert score > least
-    assert CPU == learner.logged.device
+    assert learner.logged.device == CPU

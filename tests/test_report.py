@@ -1,0 +1,89 @@
+"""Tables, claims, pictures and the page, from results with known figures."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from offlinemeta.benchmark.claims import FAILS, HOLDS, OPEN, check_claims
+from offlinemeta.benchmark.protocol import get_benchmark
+from offlinemeta.benchmark.report import COLOURS, colours, page, plot
+from offlinemeta.benchmark.result import Result, join_results, make_result
+from offlinemeta.benchmark.summary import summarise
+
+LEVELS = {"smac-offline": (-12.0, -8.0), "smac": (-7.0, -6.0), "oracle": (-6.5, -6.0), "pearl": (-15.0, -15.0)}
+"""Return online and with logged context."""
+
+
+def results(levels: dict[str, tuple[float, float]] = LEVELS, seeds: int = 3, noise: float = 0.1) -> list[Result]:
+    rng, found = np.random.default_rng(0), []
+    for method, (online, offline) in levels.items():
+        for protocol, level, episodes in (("online-4", online, 4), ("offline-context", offline, 1)):
+            benchmark = get_benchmark(f"PointRobot/smac/{protocol}")
+            one = [
+                make_result(
+                    benchmark, method, "m:C", level + noise * rng.normal(size=(20, episodes)), 3, seed,
+                    figures={"kl_shift": 0.8 if method == "smac-offline" else 0.1 * (1 + seed)},
+                )
+                for seed in range(seeds)
+            ]  # fmt: skip
+            found.append(join_results(one))
+    return found
+
+
+def test_rows_say_what_the_results_do() -> None:
+    rows = {row.method: row for row in summarise(results())}
+    assert list(rows) == list(LEVELS)
+    before = rows["smac-offline"]
+    assert before.seeds == 3
+    assert before.protocol == "online-4"
+    assert before.last is not None
+    assert before.offline is not None
+    assert before.shift is not None
+    assert before.last.value == pytest.approx(-12, abs=0.1)
+    assert before.offline.value == pytest.approx(-8, abs=0.1)
+    assert before.shift.value == pytest.approx(4, abs=0.1)
+    assert before.shift.low < before.shift.value < before.shift.high
+    assert before.kl_shift == pytest.approx(0.8)
+
+
+def test_claims_hold_where_they_do() -> None:
+    verdicts = {claim.text[:30]: claim.verdict for claim in check_claims(results())}
+    assert list(verdicts.values()) == [HOLDS] * 6
+    assert len(verdicts) == 6
+
+
+def test_claims_fail_where_they_do_and_are_open_in_between() -> None:
+    worse = {**LEVELS, "smac": (-12.0, -4.0), "oracle": (-2.0, -2.0), "pearl": (-11.0, -11.0)}
+    verdicts = [claim.verdict for claim in check_claims(results(worse, noise=0.5))]
+    # the shift is there; it has grown; KL falls; SMAC against its start, and against PEARL; far from the oracle
+    assert verdicts == [HOLDS, FAILS, HOLDS, OPEN, FAILS, FAILS]
+
+
+def test_claims_need_their_results() -> None:
+    assert check_claims([result for result in results() if result.method == "pearl"]) == []
+
+
+def test_usual_methods_keep_their_colours() -> None:
+    assert colours(["smac"])["smac"] == colours(["pearl", "mine", "smac"])["smac"]
+    assert len(set(colours(["pearl", "bc", "smac", "smac-offline", "oracle", "told", "a", "b"]).values())) == 8
+    assert len(COLOURS) == 8
+
+
+def test_a_picture_and_a_page_are_drawn(tmp_path: Path) -> None:
+    found = results()
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"not a film, but bytes")
+    png, pdf = plot(found, [tmp_path / "a.png", tmp_path / "a.pdf"])
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert pdf.read_bytes().startswith(b"%PDF")
+    html = page(found, tmp_path / "deep" / "report.html", {"a <film>": film}).read_text()
+    assert html.count("<script>vegaEmbed(") == 3
+    assert "a &lt;film&gt;" in html
+    assert "PointRobot/smac" in html
+    assert "does not hold" not in html
+    assert not re.findall(r'(?:src|href)="https?:', html), "the page needs no network"
+    assert "viewport" in html
