@@ -10,10 +10,10 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: help test check demo bench tasks clean
 help:
-	@echo "make demo    what the suite looks like: a table, a picture, films (in out/)"
+	@echo "make demo    train offline PEARL and SMAC, and draw how they adapt: a table, a picture, a page (in out/)"
 	@echo "make test    the tests"
 	@echo "make check   ruff and mypy"
-	@echo "make bench   speed, side by side with Gymnasium and bare MuJoCo"
+	@echo "make bench   speed, side by side with Gymnasium, bare MuJoCo, Minari and bare matrix products"
 	@echo "make tasks   write the frozen task lists anew (must change nothing)"
 
 $(STAMP): pyproject.toml setup.py constraints.txt
@@ -35,6 +35,7 @@ demo: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python tests/perf/bench_envs.py
 	$(BIN)/python tests/perf/bench_datasets.py
+	$(BIN)/python tests/perf/bench_train.py
 
 tasks: $(STAMP)
 	$(BIN)/python -m offlinemeta.envs.freeze

@@ -7,8 +7,11 @@ actor-critic on all of it. Now it has met contexts that it collected itself, whi
 
 Sections and equations are the paper's; constants of the ``paper`` preset are those of the authors' public code.
 Departures, in all presets: one optimiser steps all losses of an update at once, so that the actor's advantages are
-those of the critics before the step. In the default preset: observations are normalised by the moments of the logged
-ones; more tasks and fewer transitions of each in a batch; sizes and schedule as in ``PRESETS``.
+those of the critics before the step; an episode that terminates goes on with another one until its rollout has
+``horizon`` steps. In the default preset: sizes and schedule as in ``PRESETS``, more tasks and fewer transitions of each
+in a batch; observations are normalised by the moments of the logged ones; advantages are in units of their spread; a
+context is of one rollout, or of one visit in the self-supervised phase, as it is at test. What was tried and seen is in
+``docs/training.md``.
 """
 
 from __future__ import annotations
@@ -60,7 +63,7 @@ class Config:
         explore_episodes: episodes of a new task that are explored with z from the prior.
         next_observations: whether the encoder reads s', for families whose dynamics vary.
         normalise: observations by the moments of the logged ones.
-        episode_contexts: offline contexts are of one rollout each, as self-collected ones are, not of all the task's.
+        episode_contexts: a context is of one rollout, in the self-supervised phase of one own visit; else of all D_i.
     """
 
     offline_steps: int = 50_000
@@ -214,20 +217,22 @@ class SMAC:
 
     def infer(self, tasks: Tensor) -> Gaussian:
         """Return q(z|h), h drawn from the tasks' data; or the task itself, surely."""
-        c, g = self.config, self.generator
+        c = self.config
         if c.z == "task":
             params = self.params[tasks]
             return Gaussian(params, torch.zeros_like(params))
         size = c.context if self.offline else c.online_context
-        return self.encoder(self.data.sample(tasks, size, g, among=self.visit(tasks)).context(c.next_observations))
+        return self.encoder(self.context(tasks, size))
+
+    def context(self, tasks: Tensor, size: int) -> Tensor:
+        """Draw ``size`` transitions of each task for the encoder: ``[T, size, X]``."""
+        among = self.visit(tasks) if self.config.episode_contexts else None
+        return self.data.sample(tasks, size, self.generator, among).context(self.config.next_observations)
 
     def visit(self, tasks: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw where each task's context is from: offline, the logged data or one rollout of it; then, one own visit.
-
-        A task not visited yet has logged context.
-        """
+        """Draw one own visit to each task, as what a sample may be drawn from; a logged rollout of one not visited."""
         c, g, logged = self.config, self.generator, self.logged.sizes[tasks]
-        given = self.logged.rollouts(tasks, g) if c.episode_contexts else (torch.zeros_like(logged), logged)
+        given = self.logged.rollouts(tasks, g)
         length = (c.round_prior + c.round_posterior) * self.family.horizon
         visits = (self.data.sizes[tasks] - logged) // length
         uniform = torch.rand(len(tasks), generator=g, device=tasks.device)
@@ -279,10 +284,7 @@ class SMAC:
         if c.z == "task":
             z = self.params[places]
         else:
-            visit = self.visit(places)
-            posterior = self.encoder(
-                self.data.sample(places, c.label_context, g, among=visit).context(c.next_observations)
-            )
+            posterior = self.encoder(self.context(places, c.label_context))
             z = torch.randn(len(places), c.latent, generator=g, device=g.device)
             z = torch.where(prior[:, None], z, sample(posterior, g))
         listed = [self.data.tasks[place] for place in places.tolist()]
