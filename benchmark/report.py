@@ -87,8 +87,21 @@ def plot(results: Sequence[Result], files: Sequence[Path]) -> list[Path]:
     return list(files)
 
 
-def page(results: Sequence[Result], file: Path, films: Mapping[str, Path] | None = None, title: str = "") -> Path:
+def page(
+    results: Sequence[Result],
+    file: Path,
+    films: Mapping[str, Path] | None = None,
+    title: str = "",
+    notes: Mapping[str, str] | None = None,
+) -> Path:
     """Write one self-contained HTML page: figures, interactive curves, shift, per-task views, films.
+
+    Args:
+        results: of any methods, families and datasets.
+        file: the page.
+        films: by caption.
+        title: of the page.
+        notes: on a family and dataset, such as ``AntDir/smac``.
 
     Raises:
         MissingExtraError: altair is not installed.
@@ -101,6 +114,7 @@ def page(results: Sequence[Result], file: Path, films: Mapping[str, Path] | None
     sections = [
         {
             "data": data,
+            "note": (notes or {}).get(data, ""),
             "rows": [
                 {"method": row.method, "seeds": row.seeds, "cells": cells(row)} for row in summarise(by_method(group))
             ],
