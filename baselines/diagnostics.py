@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +25,14 @@ TASKS = 50
 
 DRAWS = 4
 """Contexts of each task, for the probe."""
+
+
+@runtime_checkable
+class Infers(Protocol):
+    """An agent whose z can be looked at."""
+
+    def infer(self, contexts: Sequence[Context]) -> Gaussian:
+        """Return q(z|h) of N tasks."""
 
 
 @torch.no_grad()
@@ -63,7 +72,7 @@ def kl_shift(agent: LatentAgent, dataset: Dataset, seed: int) -> dict[str, float
 
 
 @torch.no_grad()
-def probe(agent: LatentAgent, dataset: Dataset, heldout: Dataset, seed: int) -> dict[str, float]:
+def probe(agent: Infers, dataset: Dataset, heldout: Dataset, seed: int) -> dict[str, float]:
     """Tell how well a quadratic fit on z predicts a task's parameters, from logged contexts.
 
     Returns:
@@ -78,7 +87,7 @@ def probe(agent: LatentAgent, dataset: Dataset, heldout: Dataset, seed: int) -> 
         return np.stack([np.ones(len(z)), *z.T, *terms], axis=1), family.encode(family.params(tasks))
 
     (x, y), (x_test, y_test) = draw(dataset, "train"), draw(heldout, "test")
-    scale = np.maximum(x.std(0), 1e-8)
+    scale = np.sqrt((x**2).mean(0)) + 1e-12
     fit = np.linalg.lstsq(x / scale, y, rcond=1e-6)[0]
     residual = y_test - (x_test / scale) @ fit
     return {"probe_r2": float(1 - (residual**2).sum() / ((y_test - y_test.mean(0)) ** 2).sum())}

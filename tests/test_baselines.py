@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from offlinemeta import datasets
-from offlinemeta.baselines import encoder, networks
+from offlinemeta.baselines import diagnostics, encoder, networks
 from offlinemeta.baselines.agent import LatentAgent
 from offlinemeta.baselines.buffer import Batch, Normaliser, TaskBuffer
 from offlinemeta.baselines.registry import METHODS, learner_class, make_config, plain_config
@@ -356,3 +356,41 @@ def test_configs_are_read_from_text() -> None:
 def test_a_wrong_config_is_refused(method: str, preset: str, overrides: dict[str, Any], message: str) -> None:
     with pytest.raises((UnknownNameError, ArgumentError), match=message):
         make_config(method, preset, overrides)
+
+
+# --- diagnostics
+
+
+class Reads:
+    """Infers z by a function of a context."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def infer(self, contexts: Any) -> encoder.Gaussian:
+        mean = torch.as_tensor(np.stack([self.function(context) for context in contexts]))
+        return encoder.Gaussian(mean, torch.ones_like(mean))
+
+
+def test_the_probe_finds_what_z_knows() -> None:
+    """The best-paid place of a context is near PointRobot's goal; where it starts says nothing of it."""
+    heldout = datasets.load("PointRobot/smac-heldout")
+
+    def score(function: Any) -> float:
+        agent: Any = Reads(function)
+        return diagnostics.probe(agent, point(), heldout, 0)["probe_r2"]
+
+    assert score(lambda context: context.next_observations[context.rewards.argmax()]) > 0.9
+    assert score(lambda context: 1e-3 * context.next_observations[context.rewards.argmax()]) > 0.9
+    assert score(lambda context: context.observations[0]) < 0.2
+
+
+def test_a_decoder_is_judged_on_heldout_tasks() -> None:
+    learner, heldout = make("smac"), datasets.load("PointRobot/smac-heldout")
+    buffer = TaskBuffer(heldout.tasks, learner.logged.normalise, CPU)
+    buffer.add(list(heldout))
+    mean = float(heldout.rewards.mean())
+    constant(learner.decoder, [mean])
+    figures = diagnostics.decoder_error(learner, buffer, 0)
+    assert figures["decoder_error"] == pytest.approx(figures["reward_variance"], rel=0.05)
+    assert figures["reward_variance"] == pytest.approx(float(heldout.rewards.var()), rel=0.1)

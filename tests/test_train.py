@@ -16,7 +16,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
-from test_baselines import CPU, make
+from test_baselines import make
 from typer.testing import CliRunner
 
 from offlinemeta import datasets
@@ -232,21 +232,20 @@ def test_heldout_data_and_wrong_options_are_refused() -> None:
         assert message in str(done.exception)
 
 
-@pytest.mark.parametrize(("method", "least"), [("told", 75.0), ("smac", 40.0)])
+@pytest.mark.parametrize(("method", "least"), [("told", 90.0), ("smac", 40.0)])
 def test_something_is_learned(method: str, least: float) -> None:
     """PointRobot in a minute: told the task, most of the way from random to the expert; from own context, a part."""
     torch.set_num_threads(1)
     learner = make(
-        method, dataset=datasets.load("PointRobot/replay"), hidden=(64, 64), encoder_hidden=(64, 64),
-        meta_batch=16, batch=16, online_batch=16, context=32, lr=2e-3, temperature=3.0, normalise=True, kl_weight=0.02,
-        offline_steps=3000, rounds=0,
+        method, dataset=datasets.load("PointRobot/smac"), hidden=(64, 64), encoder_hidden=(64, 64), meta_batch=16,
+        batch=16, online_batch=16, context=32, lr=2e-3, temperature=0.3, relative_advantages=True, normalise=True,
+        kl_weight=0.02, episode_contexts=True, offline_steps=2500, rounds=0,
     )  # fmt: skip
     while learner.step < learner.config.steps:
         learner.update()
-    about = {"config": {**training.plain_config(learner.config)}, "latent": training.latent_size(learner)}
+    about = {"config": training.plain_config(learner.config), "latent": training.latent_size(learner)}
     agent = LatentAgent.of(learner, get_family("PointRobot"), about)
-    returns = evaluate(agent, get_benchmark("PointRobot/replay/online-5"))
+    returns = evaluate(agent, get_benchmark("PointRobot/smac/online-5"))
     references = datasets.read_references("PointRobot")
     score = references.score(get_family("PointRobot").tasks["test"], returns)[:, -1].mean()
     assert score > least
-    assert learner.logged.device == CPU
