@@ -24,7 +24,7 @@ from offlinemeta.benchmark import summary
 from offlinemeta.benchmark.agent import Context, Policy, empty_context, join_contexts
 from offlinemeta.benchmark.errors import RunError
 from offlinemeta.benchmark.protocol import REPEATS, Benchmark, get_protocol
-from offlinemeta.benchmark.report import page, plot
+from offlinemeta.benchmark.report import by_method, page, plot
 from offlinemeta.benchmark.result import Result, make_result, read_results
 from offlinemeta.benchmark.runner import evaluate, run_episode
 from offlinemeta.benchmark.show import film_episode
@@ -55,8 +55,8 @@ def run(out: Path, seed: int, preset: str, console: Console) -> None:
     folders = {method: out / "demo" / f"{method}-s{seed}" for method in METHODS}
     train_at_once(folders, seed, preset, console)
     live = read_results([folder / "results" for folder in folders.values()])
-    results = [*live, *evaluate_shipped(console)]
-    Console(width=max(console.width, 150)).print(summary.table(results))
+    results = by_method([*live, *evaluate_shipped(console)])
+    Console(width=max(console.width, 180)).print(summary.table(results))
     written: list[Path] = []
     films: dict[str, Path] = {}
     try:

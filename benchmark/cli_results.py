@@ -72,12 +72,12 @@ def report(
 ) -> None:
     """Draw results: a table, adaptation.png, and report.html, one page that needs no network."""
     from offlinemeta.benchmark import claims, summary
-    from offlinemeta.benchmark.report import page, plot
+    from offlinemeta.benchmark.report import by_method, page, plot
     from offlinemeta.benchmark.result import read_results
     from offlinemeta.datasets.loading import say
 
-    read = read_results(results)
-    wide = Console(width=max(console.width, 160))
+    read = by_method(read_results(results))
+    wide = Console(width=max(console.width, 180))
     wide.print(summary.table(read))
     found = claims.check_claims(read)
     if found:

@@ -20,7 +20,7 @@ from offlinemeta.envs.errors import MissingExtraError
 
 # Okabe and Ito's palette: told apart by colour-blind readers
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-USUAL = ("pearl", "bc", "smac", "smac-offline", "oracle", "told")
+USUAL = ("pearl", "bc", "smac-offline", "smac", "oracle", "told")
 """Methods of the package have the same colour in every picture."""
 MARKERS = "osD^vPXh"
 
@@ -54,33 +54,35 @@ def plot(results: Sequence[Result], files: Sequence[Path]) -> list[Path]:
     except ImportError as error:
         raise MissingExtraError("plots", "Drawing a picture") from error
     groups = by_data(results)
-    figure = Figure(figsize=(5.4 * len(groups), 4.4), layout="constrained")
-    colour = colours([result.method for result in results])
+    figure = Figure(figsize=(5.4 * len(groups), 4.8), layout="constrained")
+    every = by_method(results)
+    order = list(dict.fromkeys(result.method for result in every))
+    colour = colours(order)
+    marker = {method: MARKERS[place % len(MARKERS)] for place, method in enumerate(order)}
+    lines: dict[str, Any] = {}
     for axes, (data, group) in zip(np.atleast_1d(figure.subplots(1, len(groups))), groups.items(), strict=True):
-        methods, most = methods_of(group), 1
+        methods = methods_of(group)
+        most = max(len(result.returns[0][0]) for result in group)
         for place, (method, own) in enumerate(methods.items()):
             curve, given = online(own), logged(own)
+            style = {"color": colour[method], "marker": marker[method], "label": method}
             if curve is not None:
                 values = np.array(curve.curve())  # [K, 3]
                 episodes = np.arange(1, len(values) + 1)
-                most = max(most, len(values))
-                style = {"color": colour[method], "marker": MARKERS[place % len(MARKERS)]}
-                axes.plot(episodes, values[:, 0], label=method, ms=4, lw=1.6, **style)
+                (lines[method],) = axes.plot(episodes, values[:, 0], ms=4, lw=1.6, **style)
                 axes.fill_between(episodes, values[:, 1], values[:, 2], color=colour[method], alpha=0.15, lw=0)
             if given is not None:
                 value = given.curve()[0]
                 spread = np.array([[value.value - value.low], [value.high - value.value]])
-                x = most + 0.8 + 0.35 * place
-                axes.errorbar(x, value.value, spread, color=colour[method], marker=MARKERS[place % len(MARKERS)], ms=6)
-        reference = group[0]
-        for name, level in (("expert", reference.expert), ("random", reference.random)):
-            axes.axhline(float(np.mean(level)), color="0.4", ls="--" if name == "expert" else ":", lw=1, label=name)
+                lines.setdefault(method, axes.errorbar(most + 0.8 + 0.35 * place, value.value, spread, ms=6, **style))
+        for name, level in (("expert", group[0].expert), ("random", group[0].random)):
+            dashes = "--" if name == "expert" else ":"
+            lines[name] = axes.axhline(float(np.mean(level)), color="0.4", ls=dashes, lw=1, label=name)
         axes.axvline(most + 0.5, color="0.8", lw=0.8)
-        ticks = [*range(1, most + 1), most + 1.5]
-        axes.set_xticks(ticks, [*map(str, range(1, most + 1)), "logged\ncontext"])
+        axes.set_xticks([*range(1, most + 1), most + 1.5], [*map(str, range(1, most + 1)), "logged\ncontext"])
         seeds = max(len(result.seeds) for result in group)
         axes.set(title=f"{data}, {seeds} seed{'s' * (seeds > 1)}", xlabel="episode on a new task", ylabel="mean return")
-        axes.legend(fontsize="small", framealpha=0.85)
+    figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=min(len(lines), 4 * len(groups)))
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, dpi=130)
@@ -150,7 +152,9 @@ def charts(results: Sequence[Result]) -> dict[str, Any]:
 
     methods = methods_of(results)
     palette = colours(list(methods))
-    colour = alt.Color("method:N", scale=alt.Scale(domain=list(palette), range=list(palette.values())), title=None)
+    scale = alt.Scale(domain=list(palette), range=list(palette.values()))
+    bottom = alt.Legend(orient="bottom", columns=3, title=None)  # room for the curves on a phone
+    colour = alt.Color("method:N", scale=scale, legend=bottom)
     legend = alt.selection_point(fields=["method"], bind="legend")
     opacity = alt.condition(legend, alt.value(1.0), alt.value(0.1))
 
@@ -189,7 +193,11 @@ def charts(results: Sequence[Result]) -> dict[str, Any]:
             )
     if rows:
         y = alt.Y("method:N", title=None, sort=list(methods))
-        shape = alt.Shape("context:N", title="context", scale=alt.Scale(domain=["logged", "its own"]))
+        shape = alt.Shape(
+            "context:N",
+            legend=alt.Legend(orient="bottom", title="context"),
+            scale=alt.Scale(domain=["logged", "its own"]),
+        )
         base = chart(rows).properties(height=40 * len(methods) + 20)
         points = base.mark_point(size=110, filled=True).encode(
             x=alt.X("return:Q", scale=alt.Scale(zero=False), title="mean return after two episodes' worth of context"),

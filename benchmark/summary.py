@@ -42,8 +42,8 @@ class Row:
 
 
 def summarise(results: Sequence[Result]) -> list[Row]:
-    """Return the rows, in the order of the results."""
-    keys = list(dict.fromkeys((data_of(result), result.method) for result in results))
+    """Return the rows by family and dataset; within one, in the order of the results."""
+    keys = sorted(dict.fromkeys((data_of(result), result.method) for result in results), key=lambda key: key[0])
     return [_row(*key, [r for r in results if (data_of(r), r.method) == key]) for key in keys]
 
 
@@ -106,7 +106,7 @@ def cells(row: Row) -> list[str]:
     kl = "" if row.kl_shift is None else f"{row.kl_shift:.2g}"
     values = (row.last, row.score, row.auc, row.offline, row.shift)
     return [
-        *("" if value is None else f"{value.value:.4g} [{value.low:.4g}, {value.high:.4g}]" for value in values),
+        *("" if value is None else f"{value.value:.3g} [{value.low:.3g}, {value.high:.3g}]" for value in values),
         kl,
     ]
 
@@ -114,6 +114,8 @@ def cells(row: Row) -> list[str]:
 def table(results: Sequence[Result]) -> Table:
     """Return the rows for a terminal."""
     shown = Table("data", "method", "seeds", *COLUMNS, caption=NOTE, caption_justify="left")
+    for column in shown.columns:
+        column.no_wrap = True
     for row in summarise(results):
         shown.add_row(row.data, row.method, str(row.seeds), *cells(row))
     return shown
