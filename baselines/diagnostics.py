@@ -54,9 +54,8 @@ def kl_shift(agent: LatentAgent, dataset: Dataset, seed: int) -> dict[str, float
             seen = run_episode(envs, tasks[part], agent.adapt(contexts), seeds)
             contexts = [join_contexts(pair) for pair in zip(contexts, seen, strict=True)]
         online += contexts
-    size = OFFLINE_ROLLOUTS * family.horizon
     own = agent.infer(online)  # mean and variance, [N, Z] each
-    logged, again = (agent.infer(logged_contexts(dataset, tasks, size, rng)) for _ in range(2))
+    logged, again = (agent.infer(logged_contexts(dataset, tasks, [len(c) for c in online], rng)) for _ in range(2))
     to_own, to_again = (
         kl_between(Gaussian(*(moment[:, None] for moment in context)), Gaussian(*(moment[None] for moment in logged)))
         for context in (own, again)
@@ -82,7 +81,9 @@ def probe(agent: Infers, dataset: Dataset, heldout: Dataset, seed: int) -> dict[
 
     def draw(data: Dataset, split: str) -> tuple[Array, Array]:
         tasks = [task for task in data.tasks if task.split == split] * DRAWS
-        z = agent.infer(logged_contexts(data, tasks, OFFLINE_ROLLOUTS * family.horizon, rng)).mean.numpy()
+        z = agent.infer(
+            logged_contexts(data, tasks, [OFFLINE_ROLLOUTS * family.horizon] * len(tasks), rng)
+        ).mean.numpy()
         terms = [z[:, i] * z[:, j] for i in range(z.shape[1]) for j in range(i + 1)]
         return np.stack([np.ones(len(z)), *z.T, *terms], axis=1), family.encode(family.params(tasks))
 

@@ -4,7 +4,8 @@ SAC with a value network, conditioned on z ~ q(z|h); the encoder is trained by t
 nothing else. No correction for being offline: this is the baseline that the offline methods are measured against.
 
 Constants of the ``paper`` preset are those of the authors' public code. Departures, in all presets: z is drawn once a
-step (the code draws it twice and drops the first); one optimiser steps all losses of an update at once, so that actor
+step (the code draws it twice and drops the first); hidden biases start at 0, not 0.1; families whose dynamics vary need
+``next_observations=true``, which no preset sets; one optimiser steps all losses of an update at once, so that actor
 and value see the critics of before the step. In the default preset: sizes and schedule as in ``PRESETS``, and
 observations are normalised by the moments of the logged ones.
 """

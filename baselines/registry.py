@@ -74,7 +74,12 @@ def make_config(name: str, preset: str = "default", overrides: Mapping[str, Any]
     if preset not in module.PRESETS:
         raise UnknownNameError("Preset", preset, module.PRESETS)
     known = [field.name for field in fields(module.Config)]
-    given = {**(overrides or {}), **get_method(name).fixed}
+    given, fixed = dict(overrides or {}), get_method(name).fixed
+    for field in fixed:
+        if str(given.setdefault(field, fixed[field])) != str(fixed[field]):
+            raise ArgumentError(
+                f"{name} is what it is by {field}={fixed[field]}; {given[field]!r} makes another method."
+            )
     for field in given:
         if field not in known:
             raise UnknownNameError(f"Config field of {name}", field, known)
@@ -87,19 +92,6 @@ def make_config(name: str, preset: str = "default", overrides: Mapping[str, Any]
         first = error.errors()[0]
         field = str(first["loc"][0])
         raise ArgumentError(f"{field}={given.get(field)!r} does not fit {name}: {first['msg']}.") from error
-
-
-def config_from(name: str, plain: Mapping[str, Any]) -> Any:
-    """Return the config that :func:`plain_config` gave.
-
-    Raises:
-        ArgumentError: it does not fit this version's.
-    """
-    module = import_module(get_method(name).home.split(":")[0])
-    try:
-        return TypeAdapter(module.Config).validate_python(plain)
-    except ValidationError as error:
-        raise ArgumentError(f"The config is not one of this version's {name}: {error.errors()[0]['msg']}.") from error
 
 
 def plain_config(config: Any) -> dict[str, Any]:

@@ -7,10 +7,14 @@ actor-critic on all of it. Now it has met contexts that it collected itself, whi
 
 Sections and equations are the paper's; constants of the ``paper`` preset are those of the authors' public code.
 Departures, in all presets: one optimiser steps all losses of an update at once, so that the actor's advantages are
-those of the critics before the step; an episode that terminates goes on with another one until its rollout has
-``horizon`` steps. In the default preset: sizes and schedule as in ``PRESETS``, more tasks and fewer transitions of each
-in a batch; observations are normalised by the moments of the logged ones; advantages are in units of their spread; a
-context is of one rollout, or of one visit in the self-supervised phase, as it is at test. What was tried and seen is in
+those of the critics before the step; z is held for a rollout, not drawn anew at each step; a round's tasks are drawn
+without replacement and visited at once, so that its posterior rollouts see the visits before it and not its own prior
+rollouts; an episode that terminates goes on with another one until its rollout has ``horizon`` steps; logged actions
+are clipped to ±0.9999 for the inverse of tanh.
+
+In the default preset: sizes and schedule as in ``PRESETS``, more tasks and fewer transitions of each in a batch;
+observations are normalised by the moments of the logged ones; advantages are in units of their spread; a context is of
+one rollout, or of one visit in the self-supervised phase, as it is at test. What was tried and seen is in
 ``docs/training.md``.
 """
 
@@ -270,7 +274,7 @@ class SMAC:
             return -q_own.mean()
         log_prob = squashed_log_prob(acted, batch.actions)
         advantages = q.amin(0) - q_own.detach()
-        unit = advantages.std() if c.relative_advantages else 1.0
+        unit = advantages.std().clamp_min(1e-6) if c.relative_advantages else 1.0
         loss = -(awac_weights(advantages / unit, c.temperature) * log_prob).mean()
         return loss if self.offline else loss - c.pearl_weight * (q_own / unit).mean()
 

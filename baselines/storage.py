@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +28,8 @@ def save_tensors(file: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
         save_file(contiguous, draft, metadata={"offlinemeta": json.dumps(about)})
         draft.replace(file)
     except (OSError, SafetensorError) as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
         raise RunError(
             f"{file} could not be written ({error}). The one before is untouched; make room and resume."
         ) from error

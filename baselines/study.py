@@ -88,7 +88,7 @@ def start(cell: Cell, spec: DatasetSpec, preset: str, runs: Path) -> subprocess.
     smac = folder_of(runs, spec, ("smac", seed))
     if (folder / "run.json").exists():
         command.append("--resume")
-    elif method == "oracle" and (smac / "offline.state.safetensors").exists():
+    if method == "oracle" and (smac / "offline.state.safetensors").exists():
         command += ["--branch", str(smac)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     with (folder / "output.txt").open("ab") as output:

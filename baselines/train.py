@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,9 +27,9 @@ from offlinemeta.baselines.buffer import TaskBuffer
 from offlinemeta.baselines.diagnostics import decoder_error, kl_shift, probe
 from offlinemeta.baselines.registry import learner_class, plain_config
 from offlinemeta.baselines.storage import save_tensors
-from offlinemeta.benchmark.errors import RunError
-from offlinemeta.benchmark.protocol import REPEATS, Benchmark, get_protocol
-from offlinemeta.benchmark.result import Provenance, about_here, make_result, write_result
+from offlinemeta.benchmark.errors import AgentError, RunError
+from offlinemeta.benchmark.protocol import REPEATS, Benchmark, get_benchmark, get_protocol
+from offlinemeta.benchmark.result import Provenance, about_here, make_result, write_result, write_text
 from offlinemeta.benchmark.runner import evaluate
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.loading import load, say
@@ -36,6 +37,8 @@ from offlinemeta.datasets.spec import DatasetSpec
 from offlinemeta.envs import env_id, get_family
 
 AGENT = "offlinemeta.baselines.agent:LatentAgent"
+FORMAT = 1
+"""Of checkpoints; others are refused."""
 LOG_EVERY = 250
 SAVE_EVERY = 120.0
 """Seconds between checkpoints."""
@@ -107,7 +110,9 @@ def train(run: Run, resume: bool = False, branch: Path | None = None, console: C
         RunError: the folder holds a run already, or another one; a checkpoint is damaged or cannot be written.
     """
     console = console or Console(stderr=True)
-    begin_folder(run, resume)
+    for name in run.protocols:
+        get_benchmark(f"{run.spec.family}/{run.spec.quality}/{name}")
+    check_folder(run, resume)
     dataset = load(run.spec, console=console)
     heldout = load(run.spec.id.replace("-v", "-heldout-v"), console=console)
     device = torch.device(run.device)
@@ -116,8 +121,9 @@ def train(run: Run, resume: bool = False, branch: Path | None = None, console: C
     with torch.random.fork_rng():
         torch.manual_seed(run.seed)
         learner = learner_class(run.method)(run.config, get_family(run.spec.family), logged, generator)
-    seconds = restore(run, learner, branch)
     about = {**run.about(), "sha256": dataset.hash, "latent": latent_size(learner)}
+    seconds = restore(run, learner, about, branch)
+    write_text(run.folder / "run.json", json.dumps(run.about(), indent=1) + "\n")
     trainer = Trainer(run, learner, about, dataset, heldout, seconds, console)
     return trainer.to_the_end()
 
@@ -140,6 +146,7 @@ class Trainer:
         self.family = get_family(run.spec.family)
         self.agent = LatentAgent.of(learner, self.family, about)
         self.started = time.monotonic() - seconds
+        self.here = about_here()
         self.written: list[Path] = []
 
     def to_the_end(self) -> list[Path]:
@@ -147,6 +154,7 @@ class Trainer:
         learner, total = self.learner, self.run.config.steps
         ends = {step: phase for phase, step in phases(self.run)}
         sums: dict[str, Tensor] = {}
+        summed = 0
         saved = time.monotonic()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console)
@@ -159,10 +167,11 @@ class Trainer:
                     break
                 for name, loss in learner.update().items():
                     sums[name] = sums.get(name, torch.zeros(())) + loss.detach()
+                summed += 1
                 if learner.step % LOG_EVERY == 0:
-                    means = {name: float(value) / LOG_EVERY for name, value in sums.items()}
+                    means = {name: float(value) / summed for name, value in sums.items()}
                     log({"step": learner.step, "seconds": self.seconds(), **means})
-                    sums = {}
+                    sums, summed = {}, 0
                     shown = " ".join(f"{name} {value:.3g}" for name, value in means.items())
                     bar.update(line, completed=learner.step, description=f"{self.run.method} {shown}")
                 if self.run.watch and learner.step % self.run.watch == 0 and learner.step not in ends:
@@ -179,7 +188,11 @@ class Trainer:
     def glance(self, log: Any) -> None:
         """Show a short held-out curve; nothing is chosen by it."""
         benchmark = Benchmark(self.run.spec.family, self.run.spec.quality, get_protocol("online-3"))
-        curve = evaluate(self.agent, benchmark, repeats=1).mean(0)
+        try:
+            curve = evaluate(self.agent, benchmark, repeats=1).mean(0)
+        except AgentError as error:  # a training that diverges is seen at its end
+            say(self.console, f"{self.run.method} at {self.learner.step:,} steps: {error}", style="yellow")
+            return
         log({"step": self.learner.step, "seconds": self.seconds(), "curve": curve.round(2).tolist()})
         shown = ", ".join(f"{value:.1f}" for value in curve)
         say(self.console, f"{self.run.method} at {self.learner.step:,} steps: held-out returns {shown}")
@@ -196,7 +209,7 @@ class Trainer:
             wall_time=self.seconds(),
             gradient_steps=self.learner.step,
             env_steps=self.learner.env_steps,
-            **about_here(),
+            **self.here,
         )
         for name in self.run.protocols:
             benchmark = Benchmark(self.run.spec.family, self.run.spec.quality, get_protocol(name))
@@ -233,17 +246,14 @@ class Trainer:
             buffer = TaskBuffer(self.heldout.tasks, logged.normalise, logged.device)
             buffer.add(list(self.heldout))
             figures |= decoder_error(self.learner, buffer, seed)
-        return figures
+        return {name: value for name, value in figures.items() if math.isfinite(value)}
 
     def save(self, name: str) -> None:
         """Write a checkpoint."""
-        about = {
-            **self.about,
-            "seconds": self.seconds(),
-            "step": self.learner.step,
-            "env_steps": self.learner.env_steps,
-        }
-        save_tensors(self.run.folder / f"{name}.safetensors", state_of(self.learner), about)
+        learner = self.learner
+        counters = {"seconds": self.seconds(), "step": learner.step, "env_steps": learner.env_steps}
+        about = {**self.about, **counters, "format": FORMAT, "device": self.run.device}
+        save_tensors(self.run.folder / f"{name}.safetensors", state_of(learner), about)
 
 
 def phases(run: Run) -> list[tuple[str, int]]:
@@ -260,21 +270,16 @@ def latent_size(learner: Any) -> int:
     return learner.policy.inputs - learner.logged.normalise.mean.size
 
 
-def begin_folder(run: Run, resume: bool) -> None:
-    """Write ``run.json`` into a new folder; check the one that is there.
+def check_folder(run: Run, resume: bool) -> None:
+    """Check what is in a run's folder.
 
     Raises:
         RunError: there is a run already, or another one, or none to resume.
     """
     file = run.folder / "run.json"
     if not file.exists():
-        if resume:
+        if resume and not (run.folder / "state.safetensors").exists():
             raise RunError(f"There is no run in {run.folder} to resume.")
-        try:
-            run.folder.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(run.about(), indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise RunError(f"{run.folder} cannot be written: {error.strerror}. Choose another with --out.") from error
         return
     if not resume:
         raise RunError(f"{run.folder} holds a run. Go on with it by --resume, or choose another folder with --out.")
@@ -321,32 +326,44 @@ def load_state(learner: Any, state: Mapping[str, Tensor]) -> None:
         learner.data.extend(state["collected"], state["sizes"])
 
 
-def restore(run: Run, learner: Any, branch: Path | None) -> float:
+def restore(run: Run, learner: Any, about: Mapping[str, Any], branch: Path | None) -> float:
     """Load the folder's checkpoint, or the one to branch from; return the seconds that it took.
 
     Raises:
-        RunError: it is damaged, or its offline phase is another one.
+        RunError: it is damaged, of another format, device, config or data, or its offline phase is another one.
     """
-    file = run.folder / "state.safetensors"
+    file, here = run.folder / "state.safetensors", json.loads(json.dumps(about))
     if not file.exists():
         if branch is None:
             return 0.0
         file = branch / "offline.state.safetensors"
-        there = json.loads((branch / "run.json").read_text(encoding="utf-8")) if file.exists() else None
-        if there is None:
+        if not file.exists():
             raise RunError(f"{branch} has no finished offline phase to branch from.")
-        same = {**there, "method": run.method, "config": {**there["config"], **online_fields(run.about()["config"])}}
-        if same != json.loads(json.dumps(run.about())):
-            raise RunError(f"The offline phase of {branch} is another one: {differences(same, run.about())}.")
+        here = {**here, "method": "smac", "config": {**here["config"], **dict.fromkeys(online_fields(here["config"]))}}
     try:
         with safe_open(file, framework="pt") as content:
-            about = json.loads((content.metadata() or {})["offlinemeta"])
+            there = json.loads((content.metadata() or {})["offlinemeta"])
             state = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-        load_state(learner, state)
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        counters = {name: there.pop(name) for name in ("seconds", "step", "env_steps", "format", "device")}
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise RunError(f"The checkpoint {file} is damaged ({error!r}). Delete it to begin anew.") from error
-    learner.step, learner.env_steps = about["step"], about["env_steps"]
-    return about["seconds"]
+    if counters["format"] != FORMAT:
+        raise RunError(f"{file} has format {counters['format']}; this version of offlinemeta reads {FORMAT}.")
+    if file.parent != run.folder:
+        there["config"] = {**there["config"], **dict.fromkeys(online_fields(there["config"]))}
+    if there != here:
+        what = "run" if file.parent == run.folder else "offline phase"
+        raise RunError(f"The {what} in {file} is another one: {differences(there, here)}. Choose another folder.")
+    if counters["device"].partition(":")[0] != run.device.partition(":")[0]:
+        raise RunError(
+            f"{file} was trained on {counters['device']}. Go on with it there: --device {counters['device']}"
+        )
+    try:
+        load_state(learner, state)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise RunError(f"The checkpoint {file} is damaged ({error!r}). Delete it to begin anew.") from error
+    learner.step, learner.env_steps = counters["step"], counters["env_steps"]
+    return counters["seconds"]
 
 
 def online_fields(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ import numpy as np
 from offlinemeta.benchmark.errors import AgentError
 from offlinemeta.datasets.collect import behaviours
 from offlinemeta.envs import Task, TaskFamily
-from offlinemeta.envs.errors import ArgumentError
+from offlinemeta.envs.errors import ArgumentError, OfflineMetaError
 from offlinemeta.envs.shapes import Array, Bool, Float, Float32, Int
 
 
@@ -84,7 +84,7 @@ class Policy(Protocol):
     """Acts in N tasks for one episode; may have ``observe(observations, actions, rewards, next_observations, over)``.
 
     ``observe`` is for methods that learn inside an episode; it is called after every step, with ``over [N]`` where the
-    episode has ended.
+    episode has ended, at this step or before. What is over stands still, with reward 0, until all are.
     """
 
     def act(self, observations: Float32[Array, "N O"]) -> Float[Array, "N A"]:
@@ -163,11 +163,16 @@ def load_agent(name: str, family: TaskFamily, checkpoint: Path | None = None) ->
         sys.path.insert(0, "")  # a module in the working directory is the usual case
     try:
         make = getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise ArgumentError(f"The module of agent {name!r} cannot be imported: {error}.") from error
     except AttributeError as error:
         raise ArgumentError(f"The module of agent {name!r} has no {attribute!r}.") from error
-    agent = make(family, checkpoint)
+    except Exception as error:
+        raise ArgumentError(f"The module of agent {name!r} cannot be imported: {error}.") from error
+    try:
+        agent = make(family, checkpoint)
+    except OfflineMetaError:
+        raise
+    except Exception as error:
+        raise AgentError(f"{name}(family, checkpoint) raised {type(error).__name__}: {error}") from error
     if not isinstance(agent, Agent):
         raise AgentError(f"{name} made a {type(agent).__name__}, which has no adapt(contexts).")
     return agent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -36,26 +36,29 @@ def evaluate(
     from offlinemeta.benchmark import summary
     from offlinemeta.benchmark.agent import BUILTIN, load_agent
     from offlinemeta.benchmark.protocol import get_benchmark
-    from offlinemeta.benchmark.result import make_result, write_result
+    from offlinemeta.benchmark.result import Provenance, about_here, make_result, write_result
     from offlinemeta.benchmark.runner import evaluate as run
     from offlinemeta.datasets.loading import bar, load, say
     from offlinemeta.envs import get_family
 
     chosen = get_benchmark(benchmark)
     family = get_family(chosen.family)
-    loaded = load_agent(agent, family, checkpoint)
+    loaded: Any = load_agent(agent, family, checkpoint)
     heldout = load(f"{chosen.family}/{chosen.quality}-heldout", console=console) if chosen.protocol.offline else None
     steps = len(family.tasks[chosen.protocol.split]) * repeats * chosen.protocol.episodes * family.horizon
     with bar(console) as track:
         returns = run(loaded, chosen, seed, repeats, heldout, track(chosen.name, steps))
+    about = loaded.about if agent == "latent" else {}  # what our own checkpoints say of their training
+    dataset = {"id": about["dataset"], "sha256": about["sha256"]} if about else {}
     result = make_result(
         chosen,
-        method or agent.rpartition(":")[2],
+        method or about.get("method") or agent.rpartition(":")[2],
         BUILTIN.get(agent, agent),
         returns,
         repeats,
-        seed,
+        about.get("seed", seed),
         sees_task=hasattr(loaded, "tell"),
+        provenance=Provenance(dataset=dataset, config=about.get("config", {}), **about_here()),
     )
     curve = ", ".join(f"{value:.1f}" for value in returns.mean(0))
     say(console, f"{chosen.name}: mean return of each episode {curve}")

@@ -1,11 +1,12 @@
 """Metrics: pure functions of arrays, with golden numbers in ``tests/test_metrics.py``.
 
 Scores are normalised per task (0 random, 100 the expert that knows the task) and summarised by their interquartile
-mean with a stratified bootstrap interval (Agarwal et al., NeurIPS 2021).
+mean with a bootstrap interval (after Agarwal et al., NeurIPS 2021; but see :func:`bootstrap`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -47,9 +48,11 @@ def normalised_kl_shift(within: float, within_logged: float, between_logged: flo
     """Return how far self-collected context lies from logged context in z: 0 no shift, 1 as far as another task.
 
     (KL(online, offline of the same task) - KL(offline, offline' of the same task)) over
-    (KL(offline, offline' of another task) - KL(offline, offline' of the same task)), all at equal context sizes.
+    (KL(offline, offline' of another task) - KL(offline, offline' of the same task)), all at equal context sizes; NaN
+    where tasks cannot be told apart at all.
     """
-    return (within - within_logged) / (between_logged - within_logged)
+    distance = between_logged - within_logged
+    return (within - within_logged) / distance if distance else math.nan
 
 
 def iqm(scores: Float[Array, "..."]) -> float:
@@ -69,29 +72,27 @@ def mean(scores: Float[Array, "..."]) -> float:
 
 
 def bootstrap(
-    scores: Float[Array, "seed task"],
+    scores: Float[Array, "seed task ..."],
     statistic: Callable[[Array], float] = iqm,
     resamples: int = RESAMPLES,
     rng: int | np.random.Generator = 0,
 ) -> Interval:
-    """Return a statistic with its 95 % percentile interval.
+    """Return a statistic with its 95 % percentile interval, from resampling seeds and tasks.
 
-    Stratified by task: each task's seeds are resampled on their own, so the interval is about other seeds on these
-    tasks. With a single seed there is nothing to resample but the tasks, and the interval is about other tasks.
+    A seed is one training, shared by all tasks, so it is drawn as a whole: drawing each task's seeds on their own, as
+    is usual where every task has a training of its own, would average its effect away, and intervals be too narrow.
+    With a single seed the interval is about other tasks alone, and with three it still knows little of other seeds.
 
     Raises:
         ArgumentError: no entries, or some are not finite.
     """
     if scores.size == 0 or not np.isfinite(scores).all():
         raise ArgumentError(f"A bootstrap needs finite scores; these are {scores.shape} with NaN or none.")
-    generator, (seeds, tasks) = np.random.default_rng(rng), scores.shape
+    generator, (seeds, tasks) = np.random.default_rng(rng), scores.shape[:2]
     drawn = np.empty(resamples)
     for i in range(resamples):
-        if seeds > 1:
-            picked = scores[generator.integers(seeds, size=(seeds, tasks)), np.arange(tasks)]
-        else:
-            picked = scores[:, generator.integers(tasks, size=tasks)]
-        drawn[i] = statistic(picked)
+        rows = generator.integers(seeds, size=(seeds, 1))
+        drawn[i] = statistic(scores[rows, generator.integers(tasks, size=(1, tasks))])
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Interval(statistic(scores), float(low), float(high))

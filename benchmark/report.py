@@ -75,7 +75,8 @@ def plot(results: Sequence[Result], files: Sequence[Path]) -> list[Path]:
                 value = given.curve()[0]
                 spread = np.array([[value.value - value.low], [value.high - value.value]])
                 lines.setdefault(method, axes.errorbar(most + 0.8 + 0.35 * place, value.value, spread, ms=6, **style))
-        for name, level in (("expert", group[0].expert), ("random", group[0].random)):
+        reference = online(group) or logged(group) or group[0]
+        for name, level in (("expert", reference.expert), ("random", reference.random)):
             dashes = "--" if name == "expert" else ":"
             lines[name] = axes.axhline(float(np.mean(level)), color="0.4", ls=dashes, lw=1, label=name)
         axes.axvline(most + 0.5, color="0.8", lw=0.8)
@@ -120,7 +121,9 @@ def page(
             "rows": [
                 {"method": row.method, "seeds": row.seeds, "cells": cells(row)} for row in summarise(by_method(group))
             ],
-            "charts": {name: json.dumps(chart.to_dict()) for name, chart in charts(group).items()},
+            "charts": {
+                name: json.dumps(chart.to_dict()).replace("<", "\\u003c") for name, chart in charts(group).items()
+            },
         }
         for data, group in by_data(results).items()
     ]

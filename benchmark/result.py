@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -17,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from offlinemeta.benchmark import metrics as measures
-from offlinemeta.benchmark.errors import ResultError
+from offlinemeta.benchmark.errors import ResultError, RunError
 from offlinemeta.benchmark.protocol import Benchmark, get_benchmark
 from offlinemeta.datasets.references import read_references
 from offlinemeta.envs import get_family
@@ -33,7 +34,7 @@ class Provenance(BaseModel):
         dataset: id and SHA-256 of the training data.
         config: of the training run.
         versions, commit, machine: what ran it. A commit with changes on top ends in ``+``.
-        wall_time: seconds of training.
+        wall_time: seconds of the run up to here, its evaluations included.
         gradient_steps, env_steps: of training; env steps are interaction beyond the logged data.
         started: UTC.
     """
@@ -230,6 +231,15 @@ def join_results(results: Sequence[Result]) -> Result:
             if getattr(other, name) != getattr(first, name):
                 here, there = getattr(first, name), getattr(other, name)
                 raise ResultError(f"Results of {first.method} on {first.benchmark} differ in {name}: {here}, {there}.")
+    for name in ("dataset", "config"):
+        known = [getattr(p, name) for result in results for p in result.provenance if getattr(p, name)]
+        for other_one in known[1:]:
+            if other_one != known[0]:
+                fields = sorted(k for k in {**known[0], **other_one} if known[0].get(k) != other_one.get(k))
+                raise ResultError(
+                    f"Results of {first.method} on {first.benchmark} are of different trainings: {name} differs in "
+                    f"{', '.join(fields)}. Evaluate them under names of their own (--method), or leave one out."
+                )
     seeds = [seed for result in results for seed in result.seeds]
     if len(set(seeds)) < len(seeds):
         raise ResultError(f"Results of {first.method} on {first.benchmark} repeat a seed: {seeds}.")
@@ -252,7 +262,21 @@ def join_results(results: Sequence[Result]) -> Result:
 
 def write_result(result: Result, file: Path) -> None:
     """Write one file, at once."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, result.model_dump_json() + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file, at once or not at all.
+
+    Raises:
+        RunError: no space, no permission; what was there is still there.
+    """
     draft = file.with_name(f".{file.name}.draft")
-    draft.write_text(result.model_dump_json() + "\n", encoding="utf-8")
-    draft.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise RunError(f"{file} could not be written: {error.strerror}. Make room, or choose another place.") from error

@@ -54,7 +54,7 @@ def evaluate(
         rng = np.random.default_rng([seed, part.start])
         contexts = [empty_context(family)] * envs.num_envs
         if protocol.offline and heldout is not None:
-            contexts = logged_contexts(heldout, plan[part], OFFLINE_ROLLOUTS * family.horizon, rng)
+            contexts = logged_contexts(heldout, plan[part], [OFFLINE_ROLLOUTS * family.horizon] * envs.num_envs, rng)
         for k in range(protocol.episodes):
             policy = adapt(agent, contexts, plan[part])
             seeds = rng.integers(2**31, size=envs.num_envs)
@@ -70,9 +70,9 @@ def adapt(agent: Agent, contexts: Sequence[Context], tasks: Sequence[Task]) -> P
     Raises:
         AgentError: it raised, or what it returned cannot act.
     """
-    if hasattr(agent, "tell"):
-        agent.tell(list(tasks))
     try:
+        if hasattr(agent, "tell"):
+            agent.tell(list(tasks))
         policy = agent.adapt(list(contexts))
     except Exception as error:
         raise AgentError(_blame(agent, "adapt", error)) from error
@@ -109,23 +109,25 @@ def run_episode(
     observations, _ = envs.reset(seed=seeds, options={"task": list(tasks)})
     running = np.ones(count, dtype=bool)
     for t in range(horizon):
-        before[t] = observations
+        before[t] = np.where(running[:, None], observations, after[t - 1])  # what is over stands still
+        observations = before[t]
         actions = _act(policy, observations, acted.shape[1:])
         acted[t] = np.clip(actions, -1, 1)
         observations, rewarded[t], ended[t], truncated, _ = envs.step(acted[t])
-        after[t] = observations
         over = ended[t] | truncated
-        if observe is not None:
-            try:
-                observe(*(read_only(x) for x in (before[t], acted[t], rewarded[t], after[t], over)))
-            except Exception as error:
-                raise AgentError(_blame(policy, "observe", error)) from error
+        after[t] = np.where(running[:, None], observations, before[t])
+        rewarded[t] *= running
         progress(int(running.sum()))
         lengths[running & over] = t + 1
         running &= ~over
+        if observe is not None:
+            try:
+                observe(*(read_only(x) for x in (before[t], acted[t], rewarded[t], after[t], ~running)))
+            except Exception as error:
+                raise AgentError(_blame(policy, "observe", error)) from error
         if not running.any():
             break
-        if over.any():  # the batch goes on; what is over runs idly, without being looked at
+        if over.any():  # the batch goes on; what is over runs idly, and nobody sees it
             observations, _ = envs.reset(options={"reset_mask": over})
     return [
         Context(
@@ -140,15 +142,17 @@ def run_episode(
     ]
 
 
-def logged_contexts(heldout: Dataset, tasks: Sequence[Task], size: int, rng: np.random.Generator) -> list[Context]:
-    """Draw ``size`` logged transitions for each of N tasks: a segment of equal length from each of its rollouts.
+def logged_contexts(
+    heldout: Dataset, tasks: Sequence[Task], sizes: Sequence[int], rng: np.random.Generator
+) -> list[Context]:
+    """Draw ``sizes[i]`` logged transitions for each of N tasks: a segment of equal length from each of its rollouts.
 
-    So the context covers all behaviour policies of the data, keeps the order of steps, and has exactly the size of a
-    self-collected one.
+    So the context covers all behaviour policies of the data, keeps the order of steps, and has the size of a
+    self-collected one (of whole episodes; where an agent falls, its own are shorter).
     """
     by_task = heldout.by_task()
     contexts = []
-    for task in tasks:
+    for task, size in zip(tasks, sizes, strict=True):
         episodes = [as_context(episode) for episode in by_task[task]]
         steps = join_contexts(episodes)
         horizon = heldout.family.horizon

@@ -81,7 +81,7 @@ def _row(data: str, method: str, results: Sequence[Result]) -> Row:
     kl = own.metrics.get("kl_shift") if own is not None else None
     return Row(
         data=data,
-        method=method,
+        method=f"{method} (told the task)" if results[0].sees_task else method,
         protocol=get_benchmark(own.benchmark).protocol.name if own is not None else "",
         seeds=len((own or results[0]).seeds),
         score=own.final() if own is not None else None,
@@ -97,7 +97,7 @@ COLUMNS = ("last return", "score", "auc", "logged context", "shift", "KL shift")
 NOTE = (
     "last return: mean of the last online episode. score, auc: IQM, 0 random, 100 expert. logged context: mean return "
     f"after {OFFLINE_ROLLOUTS} episodes' worth of logged transitions; shift: that minus the return after as many of "
-    "the agent's own. In brackets 95 % bootstrap intervals, over seeds; with one seed, over tasks."
+    "the agent's own (fewer where it falls). In brackets 95 % bootstrap intervals, over seeds and tasks."
 )
 
 

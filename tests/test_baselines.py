@@ -258,6 +258,101 @@ def test_pearl_trains_the_encoder_by_the_critics_alone() -> None:
     assert touched(losses["value"], learner.nets) == {"value"}
 
 
+@pytest.mark.parametrize(
+    ("method", "changes", "loss", "trained"),
+    [
+        ("smac", {}, "decoder_loss", False),
+        ("smac", {"encoder_loss": "q"}, "decoder_loss", True),
+        ("bc", {}, None, False),
+        ("pearl", {}, "critic_loss", False),
+    ],
+)
+def test_updates_send_no_other_loss_into_the_encoder(
+    method: str, changes: dict[str, Any], loss: str | None, trained: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the loss that trains it taken away and no KL, an update leaves the encoder without a gradient."""
+    learner = make(method, kl_weight=0.0, **changes)
+    if loss is not None:
+        monkeypatch.setattr(learner, loss, lambda batch, z: torch.zeros((), requires_grad=True))
+    else:
+        for parameter in learner.decoder.parameters():  # BC's loss is in its update: a decoder that ignores z
+            parameter.data.zero_()
+    learner.update()
+    assert any(p.grad is not None and p.grad.any() for p in learner.encoder.parameters()) == trained
+    assert any(p.grad is not None and p.grad.any() for p in learner.policy.parameters())
+
+
+def fixed_policy(learner: Any, mean: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """u is the mean, surely, with log std 0 for densities: a = tanh(mean)."""
+    constant(learner.policy.net, [mean])
+    size = learner.family.action_space.shape[0]
+    learner.policy.net.biases[-1].data[0, 0, :size] = mean
+    learner.policy.net.biases[-1].data[0, 0, size:] = 0.0
+    monkeypatch.setattr(torch, "randn", lambda *shape, **options: torch.zeros(*shape))
+
+
+LOG_AT_ZERO = 2 * -0.5 * math.log(2 * math.pi)
+"""log π(0) of two components with mean 0 and standard deviation 1."""
+
+
+def test_smac_actor_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row weighs 1, whatever λ: -log π(0); in the self-supervised phase minus λ_pearl min(2, 7)."""
+    learner = make("smac", pearl_weight=0.5)
+    fixed_policy(learner, 0.0, monkeypatch)
+    constant(learner.critics, [2.0, 7.0])
+    batch, z, q = batch_of(0.0, 0.0, learner), torch.zeros(1, 5), torch.tensor([[[4.0]], [[3.0]]])
+    assert learner.actor_loss(batch, z, q).item() == pytest.approx(-LOG_AT_ZERO)
+    learner.step = learner.config.offline_steps
+    assert learner.actor_loss(batch, z, q).item() == pytest.approx(-LOG_AT_ZERO - 0.5 * 2.0)
+    learner = make("smac", actor="pearl")
+    constant(learner.critics, [2.0, 7.0])
+    assert learner.actor_loss(batch, z, q).item() == pytest.approx(-2.0)
+
+
+def test_smac_weighs_by_advantage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows, actions 0 and ½, advantages 0 and λ ln 3: weights ½ and 3/2; in units of their spread, λ is 1."""
+    o = torch.zeros(1, 2, 2)
+    actions = torch.tensor([[[0.0, 0.0], [0.5, 0.5]]])
+    batch, z = Batch(o, actions, torch.zeros(1, 2), o, torch.zeros(1, 2)), torch.zeros(1, 5)
+    second = LOG_AT_ZERO - (0.5 * math.log(3)) ** 2 - 2 * math.log(0.75)
+    for relative, temperature in ((False, 7.0), (True, math.sqrt(2) / 1)):
+        learner = make("smac", temperature=temperature, relative_advantages=relative)
+        fixed_policy(learner, 0.0, monkeypatch)
+        constant(learner.critics, [1.0, 1.0])
+        gap = 7 * math.log(3)  # the spread of {0, gap} is gap / √2, so gap is √2 units
+        w = 1.5 if not relative else 2 * math.e / (1 + math.e)
+        q = torch.tensor([[[1.0, 1.0 + gap]]] * 2)
+        expected = -((2 - w) * LOG_AT_ZERO + w * second) / 2
+        assert learner.actor_loss(batch, z, q).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_pearl_actor_and_value_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L_π = log π - min Q + regulariser, L_V = (V - (min Q - log π))², with a = tanh(½ ln 3) = ½ surely."""
+    learner = make("pearl", regularisation=0.1)
+    learner.family = point().family
+    mean = 0.5 * math.log(3)
+    fixed_policy(learner, mean, monkeypatch)
+    constant(learner.critics, [3.0, 2.0])
+    constant(learner.value, [1.0])
+    log_prob = LOG_AT_ZERO - 2 * math.log(0.75)  # u is at its mean; the slope of tanh there is ¾
+    losses = learner.actor_and_value_loss(batch_of(0.0, 0.0, learner), torch.zeros(1, 5))
+    assert losses["actor"].item() == pytest.approx(log_prob - 2.0 + 0.1 * mean**2, rel=1e-5)
+    assert losses["value"].item() == pytest.approx((1.0 - (2.0 - log_prob)) ** 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(("method", "expected"), [("smac", 0.3 * 2.0), ("bc", 0.3 * 2.0), ("pearl", 0.3 * 8.0)])
+def test_kl_is_a_mean_over_tasks_for_smac_and_a_sum_for_pearl(
+    method: str, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four tasks of KL 2 each, weight 0.3."""
+    import importlib
+
+    learner = make(method, meta_batch=4, kl_weight=0.3)
+    home = importlib.import_module(type(learner).__module__.replace("_checked", ""))
+    monkeypatch.setattr(home, "kl_to_prior", lambda q: q.mean.sum(-1) * 0 + 2.0)
+    assert learner.update()["kl"].item() == pytest.approx(expected)
+
+
 def weights(net: torch.nn.Module) -> list[torch.Tensor]:
     return [p.detach().clone() for p in net.parameters()]
 
@@ -288,6 +383,38 @@ def test_own_labels_are_the_decoders_and_the_oracles_are_true() -> None:
         rewards = rows[:, 4]  # two observations, two actions, the reward
         assert bool((rewards == 123.0).all()) == (method == "smac")
         assert bool((rewards <= 0.0).all()) == (method == "oracle")
+
+
+def test_labels_are_of_the_rollouts_own_task_and_of_logged_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """z is the mean first observation of a context, and the decoder returns it: labels name whose context it was."""
+    learner = make("smac", offline_steps=0, round_tasks=80, round_prior=1, round_posterior=1)
+    for place in range(len(learner.logged.tasks)):
+        learner.logged._rows[place, :, 0] = place  # a code for each task, in the logged data alone
+    monkeypatch.setattr(
+        learner.encoder,
+        "forward",
+        lambda context: encoder.Gaussian(context[..., :1].mean(1).expand(-1, 5), torch.zeros(len(context), 5)),
+    )
+    monkeypatch.setattr(learner, "decode", lambda s, a, z: z[:, None, 0].expand(-1, s.shape[1]))
+    learner.collect()
+    rows, sizes = learner.data.beyond(learner.logged)
+    for place, own in enumerate(rows.split(sizes.tolist())):
+        assert len(own) == 40
+        assert bool((own[:, 4] == place).all())
+
+
+def test_own_visits_are_drawn_from_and_nothing_else() -> None:
+    learner = make("smac", offline_steps=0, episode_contexts=True, round_tasks=3, round_prior=1, round_posterior=1)
+    learner.collect()
+    learner.collect()
+    tasks = torch.arange(len(learner.data.tasks))
+    logged, now = learner.logged.sizes, learner.data.sizes
+    for _ in range(20):
+        first, end = learner.visit(tasks)
+        visited = now > logged
+        assert bool((end - first == torch.where(visited, 40, 20)).all())
+        assert bool((((first - logged) % 40 == 0) | ~visited).all())
+        assert bool((torch.where(visited, (first >= logged) & (end <= now), end <= logged)).all())
 
 
 # --- learners as a whole

@@ -142,10 +142,63 @@ def test_a_policy_that_learns_inside_an_episode_observes_every_step() -> None:
     assert [bool(over.all()) for *_, over in agent.seen] == [False] * (HORIZON - 1) + [True]
 
 
+def test_what_is_over_stands_still_until_all_are() -> None:
+    """Nothing of a second episode reaches an agent that looks at its steps."""
+
+    class Watcher:
+        def __init__(self) -> None:
+            self.steps: list[tuple[Any, ...]] = []
+            self.contexts: list[Context] = []
+
+        def adapt(self, contexts: Sequence[Context]) -> Watcher:
+            self.contexts = list(contexts)
+            if len(contexts[0].lengths) == 0:
+                self.steps = []
+            return self
+
+        def act(self, observations: np.ndarray) -> np.ndarray:
+            if not len(self.contexts[0].lengths):
+                self.steps.append((observations,))
+            return np.ones((len(observations), 3))
+
+        def observe(self, *step: Any) -> None:
+            if not len(self.contexts[0].lengths):
+                self.steps[-1] = (*self.steps[-1], *step)
+
+    agent = Watcher()
+    evaluate(agent, get_benchmark("HopperParam/smac/online-2"), repeats=1)
+    assert len({len(context) for context in agent.contexts}) > 1, "all fell at once"
+    for i, context in enumerate(agent.contexts):
+        for t, (shown, observations, _, rewards, following, over) in enumerate(agent.steps):
+            assert over[i] == (t + 1 >= len(context))
+            np.testing.assert_array_equal(shown[i], observations[i])
+            if t >= len(context):
+                assert rewards[i] == 0
+                np.testing.assert_array_equal(following[i], context.next_observations[-1])
+                np.testing.assert_array_equal(observations[i], context.next_observations[-1])
+
+
+@pytest.mark.usefixtures("paid_by_action")
+def test_tasks_that_pay_alike_look_alike() -> None:
+    """Whatever an agent could tell tasks apart by, but for reward and dynamics, would show here."""
+
+    class Still:
+        def adapt(self, contexts: Sequence[Context]) -> Act:
+            self.contexts = list(contexts)
+            return Act(lambda observations: np.zeros((len(observations), 2)))
+
+    first, other = Still(), Still()
+    evaluate(first, get_benchmark("PointRobot/smac/online-2"), repeats=1)
+    evaluate(other, get_benchmark("PointRobot/smac/ood"), repeats=1)
+    for one, another in zip(first.contexts, other.contexts, strict=False):
+        for name in ("observations", "actions", "rewards", "next_observations"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(another, name)[: len(one)])
+
+
 def test_logged_contexts_have_the_size_of_own_ones_and_cover_all_behaviours(here: Path) -> None:
     heldout = datasets.load("PointRobot/smac-heldout")
     tasks = list(heldout.tasks[:5])
-    contexts = logged_contexts(heldout, tasks, OFFLINE_ROLLOUTS * HORIZON, np.random.default_rng(0))
+    contexts = logged_contexts(heldout, tasks, [OFFLINE_ROLLOUTS * HORIZON] * 5, np.random.default_rng(0))
     for task, context in zip(tasks, contexts, strict=True):
         assert len(context) == OFFLINE_ROLLOUTS * HORIZON
         assert len(context.lengths) == 6
@@ -231,6 +284,12 @@ def test_an_agent_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         load_agent("strangest:Mine", family)
     with pytest.raises(ArgumentError, match="module:Class"):
         load_agent("stranger", family)
+    (tmp_path / "broken.py").write_text("class A:\n    def __init__(self, *_): raise OSError('no file')\n")
+    with pytest.raises(AgentError, match=r"broken:A\(family, checkpoint\) raised OSError: no file"):
+        load_agent("broken:A", family)
+    (tmp_path / "garbage.py").write_text("class A(:\n")
+    with pytest.raises(ArgumentError, match="cannot be imported"):
+        load_agent("garbage:A", family)
 
 
 @pytest.mark.parametrize(
@@ -276,6 +335,15 @@ def test_results_survive_the_file_and_seeds_are_joined(tmp_path: Path) -> None:
     assert results.read_result(tmp_path / "0.json") == some_result(0).model_copy(
         update={"provenance": results.read_result(tmp_path / "0.json").provenance}
     )
+
+
+def test_seeds_of_different_trainings_are_not_joined(tmp_path: Path) -> None:
+    for seed, lr in ((0, 1e-3), (1, 1e-4)):
+        result = some_result(seed)
+        provenance = [result.provenance[0].model_copy(update={"config": {"lr": lr, "latent": 5}})]
+        results.write_result(result.model_copy(update={"provenance": provenance}), tmp_path / f"{seed}.json")
+    with pytest.raises(ResultError, match="config differs in lr"):
+        results.read_results([tmp_path])
 
 
 def test_a_repeated_seed_is_refused(tmp_path: Path) -> None:

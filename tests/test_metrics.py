@@ -50,21 +50,23 @@ def test_shift_is_positive_where_logged_context_is_the_better() -> None:
     assert metrics.shift(np.array([-100.0]), np.array([-180.0])).tolist() == [80.0]
 
 
+def test_normalised_kl_shift_is_nan_where_tasks_are_alike() -> None:
+    assert np.isnan(metrics.normalised_kl_shift(1.0, 1.0, 1.0))
+
+
 def test_normalised_kl_shift_is_0_without_a_shift_and_1_at_another_task() -> None:
     assert metrics.normalised_kl_shift(2.0, 2.0, 12.0) == 0.0
     assert metrics.normalised_kl_shift(12.0, 2.0, 12.0) == 1.0
     assert metrics.normalised_kl_shift(4.5, 2.0, 12.0) == 0.25
 
 
-def test_bootstrap_of_equal_seeds_has_no_width() -> None:
-    scores = np.tile(np.array([10.0, 20.0, 60.0]), (4, 1))
-    interval = metrics.bootstrap(scores, metrics.mean)
-    assert interval == metrics.Interval(30.0, 30.0, 30.0)
+def test_bootstrap_of_equal_scores_has_no_width() -> None:
+    assert metrics.bootstrap(np.full((4, 3), 30.0), metrics.mean) == metrics.Interval(30.0, 30.0, 30.0)
 
 
-def test_bootstrap_resamples_seeds_within_tasks() -> None:
-    """Two seeds that differ by 2 on the only task: means are 0, 1 or 2, the outer two in a quarter each."""
-    interval = metrics.bootstrap(np.array([[0.0], [2.0]]), metrics.mean)
+def test_bootstrap_draws_whole_seeds() -> None:
+    """Two seeds that differ by 2 on every task: means are 0, 1 or 2, however many tasks there are."""
+    interval = metrics.bootstrap(np.array([[0.0] * 50, [2.0] * 50]), metrics.mean)
     assert interval == metrics.Interval(1.0, 0.0, 2.0)
 
 
@@ -77,10 +79,12 @@ def test_bootstrap_of_one_seed_resamples_tasks() -> None:
 
 
 def test_bootstrap_covers_the_truth_as_often_as_it_says() -> None:
+    """Also where a seed does well or badly on all tasks together."""
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(200):
-        low, high = metrics.bootstrap(rng.normal(size=(12, 8)), metrics.mean, resamples=300)[1:]
+        scores = rng.normal(size=(12, 8)) + 2 * rng.normal(size=(12, 1))
+        low, high = metrics.bootstrap(scores, metrics.mean, resamples=300)[1:]
         hits += low <= 0.0 <= high
     assert 0.86 <= hits / 200 <= 1.0  # percentile intervals of twelve seeds are a little narrow
 

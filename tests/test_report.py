@@ -63,6 +63,26 @@ def test_claims_fail_where_they_do_and_are_open_in_between() -> None:
     assert verdicts == [HOLDS, FAILS, HOLDS, OPEN, FAILS, FAILS]
 
 
+def test_claims_are_open_where_there_is_no_gap_and_nothing_to_gain() -> None:
+    none = {"smac-offline": (-8.0, -10.0), "smac": (-9.0, -15.0), "oracle": (-9.5, -9.5)}
+    figures = {
+        claim.text[0]: (claim.verdict, claim.figures) for claim in check_claims(results(none)) if "KL" not in claim.text
+    }
+    assert figures["1"][0] == FAILS
+    assert figures["2"] == (OPEN, "no gap to begin with")
+    assert figures["4"] == (OPEN, "the oracle does not end above that start")
+
+
+def test_who_is_told_the_task_is_marked_so() -> None:
+    told = results()[0].model_copy(update={"sees_task": True, "method": "told"})
+    assert [row.method for row in summarise([told])] == ["told (told the task)"]
+
+
+def test_a_name_cannot_break_out_of_the_page(tmp_path: Path) -> None:
+    evil = results()[0].model_copy(update={"method": "</script><script>alert(1)</script>"})
+    assert "<script>alert" not in page([evil], tmp_path / "report.html").read_text()
+
+
 def test_claims_need_their_results() -> None:
     assert check_claims([result for result in results() if result.method == "pearl"]) == []
 
