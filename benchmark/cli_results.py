@@ -62,7 +62,7 @@ def evaluate(
     )
     curve = ", ".join(f"{value:.1f}" for value in returns.mean(0))
     say(console, f"{chosen.name}: mean return of each episode {curve}")
-    console.print(summary.table([result]))
+    Console(width=max(console.width, 180)).print(summary.table([result]))
     if out is not None:
         write_result(result, out)
         say(console, f"written: {out}")

@@ -81,13 +81,12 @@ def test_films_have_a_picture_for_each_step(suffix: str, tmp_path: Path) -> None
 def test_the_demo_runs(tmp_path: Path) -> None:
     """Its smoke preset, which learns nothing; and it says so."""
     said = offlinemeta("demo", "--out", tmp_path, "--preset", "smoke")
-    rows = {line.split("│")[2].strip() for line in said.splitlines() if line.startswith("│ CheetahVel/smac")}
-    assert rows == {"pearl", "smac", "smac-offline"}
-    assert "Last episode on held-out tasks: SMAC" in said
-    for name in ("adaptation.png", "report.html", "smac-task5.mp4", "pearl-task11.mp4"):
+    rows = {tuple(cell.strip() for cell in line.split("│")[1:3]) for line in said.splitlines() if "/smac " in line}
+    methods = ("pearl", "smac", "smac-offline")
+    assert rows >= {(data, method) for data in ("AntDir/smac", "CheetahVel/smac") for method in methods}
+    assert "AntDir, last episode on held-out tasks: SMAC" in said
+    for name in ("adaptation.png", "report.html", "smac-task0.mp4", "pearl-task5.mp4"):
         assert (tmp_path / name).stat().st_size > 1000
-    again = offlinemeta("demo", "--out", tmp_path, "--preset", "smoke")  # finished runs are not trained anew
-    assert rows == {line.split("│")[2].strip() for line in again.splitlines() if line.startswith("│ CheetahVel/smac")}
 
 
 def test_datasets_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,6 +149,25 @@ def test_the_oracle_branches_from_the_same_offline_phase(tmp_path: Path) -> None
         train(run_of(tmp_path / "none", "oracle", online_rewards="true"), branch=tmp_path / "nothing")
 
 
+def test_a_study_gathers_its_cells_and_keeps_finished_ones(tmp_path: Path) -> None:
+    arguments = ["study", "PointRobot/smac", "--seeds", "1", "--methods", "smac,oracle", "--preset", "smoke"]
+    arguments += ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    for _ in range(2):
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+        assert {(r.method, r.benchmark.split("/")[2]) for r in read_results([tmp_path / "results"])} == {
+            (method, protocol)
+            for method in ("smac", "smac-offline", "oracle")
+            for protocol in ("online-10", "offline-context")
+        }
+    states = [
+        load_file(tmp_path / "runs/PointRobot-smac" / f"{m}-s0" / "state.safetensors") for m in ("smac", "oracle")
+    ]
+    assert torch.equal(states[0]["decoder.biases.0"], states[1]["decoder.biases.0"]), "one offline phase"
+    done = CliRunner().invoke(app, ["study", "PointRobot/smac", "--methods", "smca"])
+    assert "Did you mean 'smac'" in str(done.exception)
+
+
 def test_a_folder_holds_one_run(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", "bc")
     with pytest.raises(RunError, match=r"no run in .* to resume"):
