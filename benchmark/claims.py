@@ -123,9 +123,7 @@ def _difference_of_metric(before: Sequence[Result], after: Sequence[Result], nam
     return metrics.bootstrap(np.array(values)[:, None], metrics.mean) if len(seeds) > 1 else None
 
 
-NOTE = (
-    "A claim holds where the 95 % bootstrap interval of its figure (over seeds; with one seed, over tasks) is above 0."
-)
+NOTE = "A claim holds where the 95 % bootstrap interval of its figure, over seeds and tasks, is above 0."
 
 
 def table(claims: Sequence[Claim]) -> Table:

@@ -70,13 +70,13 @@ def evaluate(
 
 def report(
     results: Annotated[list[Path], typer.Argument(help="Result files, or folders of them; seeds are joined.")],
-    out: Annotated[Path, typer.Option(help="Folder for the picture and the page.")] = Path("out/report"),
+    out: Annotated[Path, typer.Option(help="Folder for the tables, the picture and the page.")] = Path("out/report"),
     pdf: Annotated[bool, typer.Option("--pdf", help="Write the picture as PDF too.")] = False,
 ) -> None:
-    """Draw results: a table, adaptation.png, and report.html, one page that needs no network."""
+    """Draw results: tables (report.md), adaptation.png, and report.html, one page that needs no network."""
     from offlinemeta.benchmark import claims, summary
     from offlinemeta.benchmark.report import by_method, page, plot
-    from offlinemeta.benchmark.result import read_results
+    from offlinemeta.benchmark.result import read_results, write_text
     from offlinemeta.datasets.loading import say
 
     read = by_method(read_results(results))
@@ -86,5 +86,11 @@ def report(
     if found:
         wide.print(claims.table(found))
     pictures = [out / "adaptation.png", *([out / "adaptation.pdf"] if pdf else [])]
-    for file in [*plot(read, pictures), page(read, out / "report.html")]:
+    rows = [[row.data, row.method, str(row.seeds), *summary.cells(row)] for row in summary.summarise(read)]
+    text = summary.markdown(("data", "method", "seeds", *summary.COLUMNS), rows, summary.NOTE)
+    if found:
+        judged = [[claim.data, claim.text, claim.verdict, claim.figures] for claim in found]
+        text += "\n" + summary.markdown(("data", "claim", "verdict", "by how much"), judged, claims.NOTE)
+    write_text(out / "report.md", text)
+    for file in [*plot(read, pictures), page(read, out / "report.html"), out / "report.md"]:
         say(console, f"written: {file}")

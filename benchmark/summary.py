@@ -119,3 +119,9 @@ def table(results: Sequence[Result]) -> Table:
     for row in summarise(results):
         shown.add_row(row.data, row.method, str(row.seeds), *cells(row))
     return shown
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> str:
+    """Return a table for a text."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{note}\n"
