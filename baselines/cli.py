@@ -37,14 +37,16 @@ def train(
     """Train a method on a dataset, and evaluate it. Any field of its config is an option too: --lr=1e-3."""
     import torch
 
+    from offlinemeta.baselines.hardware import check_device, keep_memory
     from offlinemeta.baselines.registry import make_config
-    from offlinemeta.baselines.train import Run, check_device
+    from offlinemeta.baselines.train import Run
     from offlinemeta.baselines.train import train as train_run
     from offlinemeta.datasets.loading import say
     from offlinemeta.datasets.spec import get_spec
     from offlinemeta.envs.errors import ArgumentError
 
     torch.set_num_threads(threads)
+    keep_memory()
     spec = get_spec(dataset)
     if spec.heldout:
         raise ArgumentError(

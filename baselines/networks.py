@@ -53,12 +53,12 @@ class Dense(nn.Module):
         if frozen:
             weights, biases = [w.detach() for w in weights], [b.detach() for b in biases]
         if self.n is None:
-            for i, (w, b) in enumerate(zip(weights, biases, strict=True)):
-                h = torch.addmm(b[0], h if i == 0 else F.relu(h), w[0])
+            for i, (w, b) in enumerate(zip(weights, biases, strict=True)):  # ReLU in place: nobody needs its input
+                h = torch.addmm(b[0], h if i == 0 else h.relu_(), w[0])
             return h.reshape(*batch, h.shape[-1])
         h = h.expand(self.n, *h.shape)
         for i, (w, b) in enumerate(zip(weights, biases, strict=True)):
-            h = torch.baddbmm(b, h if i == 0 else F.relu(h), w)
+            h = torch.baddbmm(b, h if i == 0 else h.relu_(), w)
         return h.reshape(self.n, *batch, h.shape[-1])
 
 

@@ -82,21 +82,6 @@ class Run:
         }
 
 
-def check_device(name: str | None) -> str:
-    """Return the device to train on: ``cuda`` where it is, unless told otherwise.
-
-    Raises:
-        RunError: CUDA was asked for and is not here, or no such device.
-    """
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.partition(":")[0] not in ("cpu", "cuda"):
-        raise RunError(f"Device {name!r} is neither cpu nor cuda.")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise RunError("CUDA was asked for, and torch sees no such device here. Leave --device out, or give cpu.")
-    return name
-
-
 def train(run: Run, resume: bool = False, branch: Path | None = None, console: Console | None = None) -> list[Path]:
     """Train to the end, evaluate at the end of each phase, and return the result files.
 
@@ -216,7 +201,8 @@ class Trainer:
             file = self.run.folder / "results" / f"{method}-{name}.json"
             agent = LatentAgent.of(self.learner, self.family, self.about)  # its randomness begins anew
             with self.console.status(f"evaluating {method} on {benchmark.name}"):
-                returns = evaluate(agent, benchmark, self.run.seed, self.run.repeats, self.heldout)
+                dataset = self.dataset if benchmark.protocol.split == "train" else self.heldout
+                returns = evaluate(agent, benchmark, self.run.seed, self.run.repeats, dataset)
                 figures = self.diagnose() if name.startswith("online") else {}
             result = make_result(
                 benchmark,

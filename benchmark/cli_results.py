@@ -32,7 +32,7 @@ def evaluate(
     repeats: Annotated[int, typer.Option(min=1, help="Of each task, averaged.")] = 3,
     out: Annotated[Path | None, typer.Option(help="Write the result as JSON.")] = None,
 ) -> None:
-    """Evaluate any agent by a benchmark's protocol: online-K, offline-context, zero-shot, ood."""
+    """Evaluate any agent by a benchmark's protocol: online-K, offline-context, zero-shot, ood, train-*."""
     from offlinemeta.benchmark import summary
     from offlinemeta.benchmark.agent import BUILTIN, load_agent
     from offlinemeta.benchmark.protocol import get_benchmark
@@ -44,10 +44,10 @@ def evaluate(
     chosen = get_benchmark(benchmark)
     family = get_family(chosen.family)
     loaded: Any = load_agent(agent, family, checkpoint)
-    heldout = load(f"{chosen.family}/{chosen.quality}-heldout", console=console) if chosen.protocol.offline else None
+    logged = load(chosen.dataset, console=console) if chosen.protocol.offline else None
     steps = len(family.tasks[chosen.protocol.split]) * repeats * chosen.protocol.episodes * family.horizon
     with bar(console) as track:
-        returns = run(loaded, chosen, seed, repeats, heldout, track(chosen.name, steps))
+        returns = run(loaded, chosen, seed, repeats, logged, track(chosen.name, steps))
     about = loaded.about if agent == "latent" else {}  # what our own checkpoints say of their training
     dataset = {"id": about["dataset"], "sha256": about["sha256"]} if about else {}
     result = make_result(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from offlinemeta.datasets.spec import QUALITIES, get_spec
 from offlinemeta.envs import get_family
@@ -20,6 +20,7 @@ PROTOCOLS = {
     "offline-context": "one episode on each test task, adapted on logged transitions of it, as many as two episodes",
     "zero-shot": "one episode on each test task, without context",
     "ood": "online-10 on the tasks outside of the training distribution",
+    "train-*": "one of the first three on the training tasks: to choose by, since the test tasks are for results alone",
 }
 
 
@@ -29,7 +30,7 @@ class Protocol:
 
     Attributes:
         name: such as ``online-10``.
-        split: the tasks: ``test`` or ``ood``.
+        split: the tasks: ``test``, ``ood`` or ``train``.
         episodes: on each task.
         offline: whether the context is logged, in place of self-collected.
     """
@@ -46,6 +47,8 @@ def get_protocol(name: str) -> Protocol:
     Raises:
         UnknownNameError: there is none.
     """
+    if name.startswith("train-") and name != "train-ood":
+        return replace(get_protocol(name.removeprefix("train-")), name=name, split="train")
     if online := re.fullmatch(r"online-([1-9]\d{0,3})", name):
         return Protocol(name, "test", int(online[1]))
     known = {
@@ -70,6 +73,11 @@ class Benchmark:
     def name(self) -> str:
         """Such as ``AntDir/smac/online-10``."""
         return f"{self.family}/{self.quality}/{self.protocol.name}"
+
+    @property
+    def dataset(self) -> str:
+        """Of the tasks of the protocol, such as ``AntDir/smac-heldout``."""
+        return f"{self.family}/{self.quality}" + ("" if self.protocol.split == "train" else "-heldout")
 
 
 def get_benchmark(name: str) -> Benchmark:

@@ -23,7 +23,7 @@ def evaluate(
     benchmark: Benchmark,
     seed: int = 0,
     repeats: int = REPEATS,
-    heldout: Dataset | None = None,
+    dataset: Dataset | None = None,
     progress: Callable[[int], None] = lambda steps: None,
 ) -> Float[Array, "tasks episodes"]:
     """Run a benchmark's protocol on all its tasks.
@@ -33,7 +33,7 @@ def evaluate(
         benchmark: which family and protocol.
         seed: of the resets, and of which logged transitions are context.
         repeats: on each task; their returns are averaged.
-        heldout: the dataset of the held-out tasks, for ``offline-context``.
+        dataset: what was logged in these tasks, for ``offline-context``.
         progress: is told how many env steps were made.
 
     Returns:
@@ -46,15 +46,15 @@ def evaluate(
     family, protocol = get_family(benchmark.family), benchmark.protocol
     tasks = family.tasks[protocol.split]
     plan = [task for task in tasks for _ in range(repeats)]
-    if protocol.offline and (heldout is None or heldout.family.name != family.name or not heldout.spec.heldout):
-        found = "none" if heldout is None else heldout.spec.id
-        raise ArgumentError(f"{benchmark.name} needs {family.name}'s held-out dataset; it was given {found}.")
+    if protocol.offline and (dataset is None or not set(tasks) <= set(dataset.tasks)):
+        found, needed = "none" if dataset is None else dataset.spec.id, benchmark.dataset
+        raise ArgumentError(f"{benchmark.name} needs what was logged in its tasks, {needed}; it was given {found}.")
     returns = np.empty((len(plan), protocol.episodes))
     for part, envs in in_batches(family, len(plan)):
         rng = np.random.default_rng([seed, part.start])
         contexts = [empty_context(family)] * envs.num_envs
-        if protocol.offline and heldout is not None:
-            contexts = logged_contexts(heldout, plan[part], [OFFLINE_ROLLOUTS * family.horizon] * envs.num_envs, rng)
+        if protocol.offline and dataset is not None:
+            contexts = logged_contexts(dataset, plan[part], [OFFLINE_ROLLOUTS * family.horizon] * envs.num_envs, rng)
         for k in range(protocol.episodes):
             policy = adapt(agent, contexts, plan[part])
             seeds = rng.integers(2**31, size=envs.num_envs)
@@ -143,19 +143,19 @@ def run_episode(
 
 
 def logged_contexts(
-    heldout: Dataset, tasks: Sequence[Task], sizes: Sequence[int], rng: np.random.Generator
+    dataset: Dataset, tasks: Sequence[Task], sizes: Sequence[int], rng: np.random.Generator
 ) -> list[Context]:
     """Draw ``sizes[i]`` logged transitions for each of N tasks: a segment of equal length from each of its rollouts.
 
     So the context covers all behaviour policies of the data, keeps the order of steps, and has the size of a
     self-collected one (of whole episodes; where an agent falls, its own are shorter).
     """
-    by_task = heldout.by_task()
+    by_task = dataset.by_task()
     contexts = []
     for task, size in zip(tasks, sizes, strict=True):
         episodes = [as_context(episode) for episode in by_task[task]]
         steps = join_contexts(episodes)
-        horizon = heldout.family.horizon
+        horizon = dataset.family.horizon
         rollouts = len(steps) // horizon  # terminating families have several episodes in one
         shares = np.full(rollouts, size // rollouts)
         shares[: size - shares.sum()] += 1

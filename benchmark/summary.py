@@ -61,7 +61,7 @@ def online(results: Sequence[Result]) -> Result | None:
 
 def logged(results: Sequence[Result]) -> Result | None:
     """Return the result with logged context."""
-    return next((r for r in results if get_benchmark(r.benchmark).protocol.offline), None)
+    return next((r for r in results if get_benchmark(r.benchmark).protocol.name == "offline-context"), None)
 
 
 def context_shift(given: Result | None, own: Result | None) -> metrics.Interval | None:

@@ -14,6 +14,7 @@ import pytest
 
 from offlinemeta import datasets
 from offlinemeta.benchmark import result as results
+from offlinemeta.benchmark import summary
 from offlinemeta.benchmark.agent import Act, Context, ExpertAgent, RandomAgent, load_agent
 from offlinemeta.benchmark.errors import AgentError, ResultError
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark, get_protocol
@@ -213,9 +214,9 @@ def test_offline_context_needs_the_heldout_data_of_the_family(here: Path) -> Non
     with pytest.raises(ArgumentError, match="was given none"):
         evaluate(agent, benchmark)
     with pytest.raises(ArgumentError, match=r"was given OfflineMeta/SparsePointRobot/smac-heldout-v0"):
-        evaluate(agent, benchmark, heldout=datasets.load("SparsePointRobot/smac-heldout"))
+        evaluate(agent, benchmark, dataset=datasets.load("SparsePointRobot/smac-heldout"))
     with pytest.raises(ArgumentError, match=r"was given OfflineMeta/PointRobot/smac-v0"):
-        evaluate(agent, benchmark, heldout=datasets.load("PointRobot/smac"))
+        evaluate(agent, benchmark, dataset=datasets.load("PointRobot/smac"))
 
 
 # --- agents that break the contract
@@ -301,6 +302,7 @@ def test_an_agent_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("AntDir/smac/online-0", "does not exist"),
         ("AntDir/smac", "family/quality/protocol"),
         ("AntDir/smac/ood", "no ood tasks"),
+        ("PointRobot/smac/train-ood", "does not exist"),
     ],
 )
 def test_a_wrong_benchmark_is_refused(name: str, message: str) -> None:
@@ -313,6 +315,16 @@ def test_protocols() -> None:
     assert get_protocol("zero-shot").episodes == 1
     assert get_protocol("ood").split == "ood"
     assert get_protocol("offline-context").offline
+    assert get_protocol("train-online-3").split == "train"
+    assert get_benchmark("PointRobot/smac/train-offline-context").dataset == "PointRobot/smac"
+    assert get_benchmark("PointRobot/smac/ood").dataset == "PointRobot/smac-heldout"
+
+
+def test_results_on_training_tasks_are_no_results_of_the_benchmark() -> None:
+    for split, tasks in (("train-", 80), ("", 20)):
+        benchmark = get_benchmark(f"PointRobot/smac/{split}online-3")
+        result = results.make_result(benchmark, "mine", "m:C", np.zeros((tasks, 3)), 3, 0)
+        assert (summary.online([result]) is None) == bool(split)
 
 
 # --- results

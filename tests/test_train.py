@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from offlinemeta import datasets
 from offlinemeta.baselines import train as training
 from offlinemeta.baselines.agent import LatentAgent
+from offlinemeta.baselines.hardware import check_device
 from offlinemeta.baselines.registry import METHODS, make_config
 from offlinemeta.baselines.storage import save_tensors
 from offlinemeta.benchmark.errors import RunError
@@ -275,10 +276,11 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Pat
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(RunError, match="torch sees no such device"):
-        training.check_device("cuda")
-    with pytest.raises(RunError, match="neither cpu nor cuda"):
-        training.check_device("gpu")
-    assert training.check_device(None) == "cpu"
+        check_device("cuda")
+    for name in ("gpu", "cpu:x"):
+        with pytest.raises(RunError, match="neither cpu nor cuda"):
+            check_device(name)
+    assert check_device(None) == "cpu"
 
 
 def test_heldout_data_and_wrong_options_are_refused() -> None:

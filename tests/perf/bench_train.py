@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from offlinemeta import datasets
 from offlinemeta.baselines.buffer import TaskBuffer
+from offlinemeta.baselines.hardware import keep_memory
 from offlinemeta.baselines.pearl import PEARL, PRESETS
 
 SIZES = {"CheetahVel": {"meta_batch": 16, "context": 100}, "AntDir": {"meta_batch": 4, "context": 256}}
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/bench-train.json"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_memory()
     console = Console()
     table = Table(
         "family", "precision", "ms a step", "original code", "GFLOP a step", "GFLOP/s", "products", "share",
