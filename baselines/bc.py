@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from offlinemeta.baselines.buffer import TaskBuffer
@@ -21,17 +22,17 @@ from offlinemeta.envs import TaskFamily
 class Config:
     """Of meta-behaviour-cloning; the fields are those of SMAC's offline phase."""
 
-    steps: int = 50_000
-    meta_batch: int = 4
-    batch: int = 128
-    context: int = 64
-    latent: int = 5
-    hidden: tuple[int, ...] = (300, 300, 300)
-    encoder_hidden: tuple[int, ...] = (200, 200, 200)
-    decoder_hidden: tuple[int, ...] = (64, 64)
-    lr: float = 3e-4
-    kl_weight: float = 0.1
-    explore_episodes: int = 2
+    steps: PositiveInt = 50_000
+    meta_batch: PositiveInt = 4
+    batch: PositiveInt = 128
+    context: PositiveInt = 64
+    latent: PositiveInt = 5
+    hidden: tuple[PositiveInt, ...] = (300, 300, 300)
+    encoder_hidden: tuple[PositiveInt, ...] = (200, 200, 200)
+    decoder_hidden: tuple[PositiveInt, ...] = (64, 64)
+    lr: PositiveFloat = 3e-4
+    kl_weight: NonNegativeFloat = 0.1
+    explore_episodes: NonNegativeInt = 2
     next_observations: bool = False
     normalise: bool = False
     episode_contexts: bool = False

@@ -13,8 +13,10 @@ observations are normalised by the moments of the logged ones.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from offlinemeta.baselines.buffer import Batch, TaskBuffer
@@ -45,20 +47,20 @@ class Config:
         bfloat16: matrix products in bfloat16.
     """
 
-    steps: int = 1_000_000
-    meta_batch: int = 16
-    batch: int = 256
-    context: int = 100
-    latent: int = 5
-    hidden: tuple[int, ...] = (300, 300, 300)
-    encoder_hidden: tuple[int, ...] = (200, 200, 200)
-    lr: float = 3e-4
-    discount: float = 0.99
-    tau: float = 0.005
-    reward_scale: float = 5.0
-    kl_weight: float = 0.1
-    regularisation: float = 1e-3
-    explore_episodes: int = 2
+    steps: PositiveInt = 1_000_000
+    meta_batch: PositiveInt = 16
+    batch: PositiveInt = 256
+    context: PositiveInt = 100
+    latent: PositiveInt = 5
+    hidden: tuple[PositiveInt, ...] = (300, 300, 300)
+    encoder_hidden: tuple[PositiveInt, ...] = (200, 200, 200)
+    lr: PositiveFloat = 3e-4
+    discount: Annotated[float, Field(ge=0, le=1)] = 0.99
+    tau: Annotated[float, Field(ge=0, le=1)] = 0.005
+    reward_scale: PositiveFloat = 5.0
+    kl_weight: NonNegativeFloat = 0.1
+    regularisation: NonNegativeFloat = 1e-3
+    explore_episodes: NonNegativeInt = 2
     next_observations: bool = False
     normalise: bool = False
     episode_contexts: bool = False

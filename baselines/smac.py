@@ -21,9 +21,10 @@ one rollout, or of one visit in the self-supervised phase, as it is at test. Wha
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from offlinemeta.baselines.buffer import Batch, TaskBuffer
@@ -70,36 +71,36 @@ class Config:
         episode_contexts: a context is of one rollout, in the self-supervised phase of one own visit; else of all D_i.
     """
 
-    offline_steps: int = 50_000
-    rounds: int = 501
-    round_steps: int = 16_000
-    round_tasks: int = 5
-    round_prior: int = 3
-    round_posterior: int = 2
-    meta_batch: int = 4
-    batch: int = 128
-    online_batch: int = 256
-    context: int = 64
-    online_context: int = 64
-    label_context: int = 256
-    latent: int = 5
-    hidden: tuple[int, ...] = (300, 300, 300)
-    encoder_hidden: tuple[int, ...] = (200, 200, 200)
-    decoder_hidden: tuple[int, ...] = (64, 64)
-    lr: float = 3e-4
-    online_lr: float = 3e-4
-    discount: float = 0.99
-    tau: float = 0.005
-    reward_scale: float = 5.0
-    temperature: float = 100.0
+    offline_steps: NonNegativeInt = 50_000
+    rounds: NonNegativeInt = 501
+    round_steps: PositiveInt = 16_000
+    round_tasks: PositiveInt = 5
+    round_prior: NonNegativeInt = 3
+    round_posterior: NonNegativeInt = 2
+    meta_batch: PositiveInt = 4
+    batch: PositiveInt = 128
+    online_batch: PositiveInt = 256
+    context: PositiveInt = 64
+    online_context: PositiveInt = 64
+    label_context: PositiveInt = 256
+    latent: PositiveInt = 5
+    hidden: tuple[PositiveInt, ...] = (300, 300, 300)
+    encoder_hidden: tuple[PositiveInt, ...] = (200, 200, 200)
+    decoder_hidden: tuple[PositiveInt, ...] = (64, 64)
+    lr: PositiveFloat = 3e-4
+    online_lr: PositiveFloat = 3e-4
+    discount: Annotated[float, Field(ge=0, le=1)] = 0.99
+    tau: Annotated[float, Field(ge=0, le=1)] = 0.005
+    reward_scale: PositiveFloat = 5.0
+    temperature: PositiveFloat = 100.0
     relative_advantages: bool = False
-    kl_weight: float = 0.1
-    pearl_weight: float = 1.0
+    kl_weight: NonNegativeFloat = 0.1
+    pearl_weight: NonNegativeFloat = 1.0
     actor: Literal["awac", "pearl"] = "awac"
     encoder_loss: Literal["reward", "q"] = "reward"
     online_rewards: Literal["decoder", "true"] = "decoder"
     z: Literal["inferred", "task"] = "inferred"
-    explore_episodes: int = 2
+    explore_episodes: NonNegativeInt = 2
     next_observations: bool = False
     normalise: bool = False
     episode_contexts: bool = False

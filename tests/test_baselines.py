@@ -477,6 +477,10 @@ def test_configs_are_read_from_text() -> None:
         ("smac", "papr", {}, "Did you mean 'paper'"),
         ("smac", "default", {"latnt": "5"}, "Did you mean 'latent'"),
         ("smac", "default", {"latent": "many"}, "latent='many' does not fit"),
+        ("smac", "default", {"batch": "0"}, "batch='0' does not fit"),
+        ("smac", "default", {"hidden": "64,-1"}, "hidden='64,-1' does not fit"),
+        ("pearl", "default", {"discount": "1.5"}, "discount='1.5' does not fit"),
+        ("bc", "default", {"lr": "nan"}, "lr='nan' does not fit"),
         ("smac", "default", {"actor": "sac"}, "actor='sac' does not fit"),
     ],
 )
