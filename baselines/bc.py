@@ -49,7 +49,6 @@ PRESETS = {
         lr=1e-3,
         kl_weight=0.02,
         normalise=True,
-        episode_contexts=True,
     ),
     "smoke": Config(steps=30, batch=16, context=16, hidden=(16, 16), encoder_hidden=(16,), decoder_hidden=(16,)),
 }

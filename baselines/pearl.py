@@ -77,7 +77,6 @@ PRESETS = {
         encoder_hidden=(128, 128),
         lr=1e-3,
         normalise=True,
-        episode_contexts=True,
     ),
     "smoke": Config(steps=30, meta_batch=4, batch=16, context=16, hidden=(16, 16), encoder_hidden=(16,)),
 }

@@ -56,7 +56,7 @@ class Config:
         lr, online_lr: of Adam in the two phases.
         discount, tau: γ, Polyak.
         reward_scale: of the Bellman target alone; the decoder fits unscaled rewards.
-        temperature: λ of AWAC, offline and online.
+        temperature, online_temperature: λ of AWAC in the two phases.
         relative_advantages: the actor's advantages and Q are in units of the advantages' standard deviation in the
             batch, so that λ and λ_pearl mean the same for all rewards.
         kl_weight: of KL(q(z|h) || N(0, I)).
@@ -68,7 +68,8 @@ class Config:
         explore_episodes: episodes of a new task that are explored with z from the prior.
         next_observations: whether the encoder reads s', for families whose dynamics vary.
         normalise: observations by the moments of the logged ones.
-        episode_contexts: a context is of one rollout, in the self-supervised phase of one own visit; else of all D_i.
+        episode_contexts: a context is of one logged rollout in the offline phase; else of all D_i.
+        online_visits: in the self-supervised phase, a context is of one own visit; else of all D_i.
     """
 
     offline_steps: NonNegativeInt = 50_000
@@ -93,6 +94,7 @@ class Config:
     tau: Annotated[float, Field(ge=0, le=1)] = 0.005
     reward_scale: PositiveFloat = 5.0
     temperature: PositiveFloat = 100.0
+    online_temperature: PositiveFloat = 100.0
     relative_advantages: bool = False
     kl_weight: NonNegativeFloat = 0.1
     pearl_weight: NonNegativeFloat = 1.0
@@ -104,6 +106,7 @@ class Config:
     next_observations: bool = False
     normalise: bool = False
     episode_contexts: bool = False
+    online_visits: bool = False
 
     @property
     def steps(self) -> int:
@@ -127,12 +130,13 @@ PRESETS = {
         hidden=(128, 128, 128),
         encoder_hidden=(128, 128),
         lr=1e-3,
-        temperature=0.3,
+        temperature=1.0,
+        online_temperature=1.0,
         relative_advantages=True,
         kl_weight=0.02,
         pearl_weight=1.0,
         normalise=True,
-        episode_contexts=True,
+        online_visits=True,
     ),
     "smoke": Config(
         offline_steps=20,
@@ -231,8 +235,12 @@ class SMAC:
 
     def context(self, tasks: Tensor, size: int) -> Tensor:
         """Draw ``size`` transitions of each task for the encoder: ``[T, size, X]``."""
-        among = self.visit(tasks) if self.config.episode_contexts else None
-        return self.data.sample(tasks, size, self.generator, among).context(self.config.next_observations)
+        c, g, among = self.config, self.generator, None
+        if self.offline and c.episode_contexts:
+            among = self.logged.rollouts(tasks, g)
+        elif not self.offline and c.online_visits:
+            among = self.visit(tasks)
+        return self.data.sample(tasks, size, g, among).context(c.next_observations)
 
     def visit(self, tasks: Tensor) -> tuple[Tensor, Tensor]:
         """Draw one own visit to each task, as what a sample may be drawn from; a logged rollout of one not visited."""
@@ -276,7 +284,8 @@ class SMAC:
         log_prob = squashed_log_prob(acted, batch.actions)
         advantages = q.amin(0) - q_own.detach()
         unit = advantages.std().clamp_min(1e-6) if c.relative_advantages else 1.0
-        loss = -(awac_weights(advantages / unit, c.temperature) * log_prob).mean()
+        temperature = c.temperature if self.offline else c.online_temperature
+        loss = -(awac_weights(advantages / unit, temperature) * log_prob).mean()
         return loss if self.offline else loss - c.pearl_weight * (q_own / unit).mean()
 
     @torch.no_grad()
