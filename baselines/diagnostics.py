@@ -8,27 +8,27 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from offlinemeta.baselines.agent import LatentAgent
 from offlinemeta.baselines.buffer import TaskBuffer
 from offlinemeta.baselines.encoder import Gaussian, kl_between, kl_to_prior
 from offlinemeta.baselines.networks import join
-from offlinemeta.benchmark.agent import Context, empty_context, join_contexts
+from offlinemeta.benchmark.agent import Agent, Context, empty_context, join_contexts
 from offlinemeta.benchmark.metrics import normalised_kl_shift
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
 from offlinemeta.benchmark.runner import logged_contexts, run_episode
 from offlinemeta.datasets.collect import in_batches
 from offlinemeta.datasets.dataset import Dataset
+from offlinemeta.envs import Task, TaskFamily
 from offlinemeta.envs.shapes import Array
 
 TASKS = 50
 """Training tasks at most, for the shift."""
 
-DRAWS = 4
+DRAWS = 2
 """Contexts of each task, for the probe."""
 
 
 @runtime_checkable
-class Infers(Protocol):
+class Infers(Agent, Protocol):
     """An agent whose z can be looked at."""
 
     def infer(self, contexts: Sequence[Context]) -> Gaussian:
@@ -36,7 +36,7 @@ class Infers(Protocol):
 
 
 @torch.no_grad()
-def kl_shift(agent: LatentAgent, dataset: Dataset, seed: int) -> dict[str, float]:
+def kl_shift(agent: Infers, dataset: Dataset, seed: int) -> dict[str, float]:
     """Measure the shift on training tasks, at equal context sizes: two exploratory episodes against logged transitions.
 
     Returns:
@@ -44,16 +44,8 @@ def kl_shift(agent: LatentAgent, dataset: Dataset, seed: int) -> dict[str, float
         normalised shift of :func:`~offlinemeta.benchmark.metrics.normalised_kl_shift`, of medians over (pairs of)
         tasks. Medians, since a posterior far away has a KL that drowns all others.
     """
-    family, tasks = dataset.family, list(dataset.tasks[:TASKS])
-    rng = np.random.default_rng([seed, 1])
-    online: list[Context] = []
-    for part, envs in in_batches(family, len(tasks)):
-        contexts = [empty_context(family)] * envs.num_envs
-        for _ in range(OFFLINE_ROLLOUTS):
-            seeds = rng.integers(2**31, size=envs.num_envs)
-            seen = run_episode(envs, tasks[part], agent.adapt(contexts), seeds)
-            contexts = [join_contexts(pair) for pair in zip(contexts, seen, strict=True)]
-        online += contexts
+    tasks, rng = list(dataset.tasks[:TASKS]), np.random.default_rng([seed, 1])
+    online = own_contexts(agent, dataset.family, tasks, rng)
     own = agent.infer(online)  # mean and variance, [N, Z] each
     logged, again = (agent.infer(logged_contexts(dataset, tasks, [len(c) for c in online], rng)) for _ in range(2))
     to_own, to_again = (
@@ -70,28 +62,46 @@ def kl_shift(agent: LatentAgent, dataset: Dataset, seed: int) -> dict[str, float
     }
 
 
+def own_contexts(agent: Agent, family: TaskFamily, tasks: Sequence[Task], rng: np.random.Generator) -> list[Context]:
+    """Let the agent explore each task for as many episodes as a logged context is worth."""
+    online: list[Context] = []
+    for part, envs in in_batches(family, len(tasks)):
+        contexts = [empty_context(family)] * envs.num_envs
+        for _ in range(OFFLINE_ROLLOUTS):
+            seeds = rng.integers(2**31, size=envs.num_envs)
+            seen = run_episode(envs, tasks[part], agent.adapt(contexts), seeds)
+            contexts = [join_contexts(pair) for pair in zip(contexts, seen, strict=True)]
+        online += contexts
+    return online
+
+
 @torch.no_grad()
 def probe(agent: Infers, dataset: Dataset, heldout: Dataset, seed: int) -> dict[str, float]:
-    """Tell how well a quadratic fit on z predicts a task's parameters, from logged contexts.
+    """Tell how well a quadratic fit on z predicts a task's parameters.
 
     Returns:
-        ``probe_r2``: of the test tasks' parameters, as :meth:`TaskFamily.encode` gives them; fitted on training tasks.
+        R² of the test tasks' parameters, as :meth:`TaskFamily.encode` gives them, fitted on training tasks:
+        ``probe_r2`` from logged contexts; ``own_probe_r2`` from own ones, the fit too: what a policy could at best
+        make of them.
     """
     family, rng = dataset.family, np.random.default_rng([seed, 2])
 
-    def draw(data: Dataset, split: str) -> tuple[Array, Array]:
+    def draw(data: Dataset, split: str, own: bool) -> tuple[Array, Array]:
         tasks = [task for task in data.tasks if task.split == split] * DRAWS
-        z = agent.infer(
-            logged_contexts(data, tasks, [OFFLINE_ROLLOUTS * family.horizon] * len(tasks), rng)
-        ).mean.numpy()
+        sizes = [OFFLINE_ROLLOUTS * family.horizon] * len(tasks)
+        contexts = own_contexts(agent, family, tasks, rng) if own else logged_contexts(data, tasks, sizes, rng)
+        z = agent.infer(contexts).mean.numpy()
         terms = [z[:, i] * z[:, j] for i in range(z.shape[1]) for j in range(i + 1)]
         return np.stack([np.ones(len(z)), *z.T, *terms], axis=1), family.encode(family.params(tasks))
 
-    (x, y), (x_test, y_test) = draw(dataset, "train"), draw(heldout, "test")
-    scale = np.sqrt((x**2).mean(0)) + 1e-12
-    fit = np.linalg.lstsq(x / scale, y, rcond=1e-6)[0]
-    residual = y_test - (x_test / scale) @ fit
-    return {"probe_r2": float(1 - (residual**2).sum() / ((y_test - y_test.mean(0)) ** 2).sum())}
+    figures = {}
+    for name, own in (("probe_r2", False), ("own_probe_r2", True)):
+        (x, y), (x_test, y_test) = draw(dataset, "train", own), draw(heldout, "test", own)
+        scale = np.sqrt((x**2).mean(0)) + 1e-12
+        fit = np.linalg.lstsq(x / scale, y, rcond=1e-6)[0]
+        residual = y_test - (x_test / scale) @ fit
+        figures[name] = float(1 - (residual**2).sum() / ((y_test - y_test.mean(0)) ** 2).sum())
+    return figures
 
 
 @torch.no_grad()

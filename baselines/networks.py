@@ -33,11 +33,14 @@ class Dense(nn.Module):
         sizes: in, hidden..., out.
         n: how many; with None, a plain one without the first axis.
         last: last layers start in U(-last, last).
+        layer_norm: normalise what goes into every ReLU, without gain and bias (Ba et al., 2016).
     """
 
-    def __init__(self, sizes: Sequence[int], n: int | None = None, last: float = LAST) -> None:
+    def __init__(
+        self, sizes: Sequence[int], n: int | None = None, last: float = LAST, layer_norm: bool = False
+    ) -> None:
         super().__init__()
-        self.n = n
+        self.n, self.layer_norm = n, layer_norm
         count = 1 if n is None else n
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
@@ -53,13 +56,18 @@ class Dense(nn.Module):
         if frozen:
             weights, biases = [w.detach() for w in weights], [b.detach() for b in biases]
         if self.n is None:
-            for i, (w, b) in enumerate(zip(weights, biases, strict=True)):  # ReLU in place: nobody needs its input
-                h = torch.addmm(b[0], h if i == 0 else h.relu_(), w[0])
+            for i, (w, b) in enumerate(zip(weights, biases, strict=True)):
+                h = torch.addmm(b[0], h if i == 0 else self._activate(h), w[0])
             return h.reshape(*batch, h.shape[-1])
         h = h.expand(self.n, *h.shape)
         for i, (w, b) in enumerate(zip(weights, biases, strict=True)):
-            h = torch.baddbmm(b, h if i == 0 else h.relu_(), w)
+            h = torch.baddbmm(b, h if i == 0 else self._activate(h), w)
         return h.reshape(self.n, *batch, h.shape[-1])
+
+    def _activate(self, h: Tensor) -> Tensor:
+        if self.layer_norm:
+            h = F.layer_norm(h, h.shape[-1:])
+        return h.relu_()  # in place: no gradient needs a product's output
 
 
 class Normal(NamedTuple):

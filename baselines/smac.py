@@ -13,9 +13,9 @@ rollouts; an episode that terminates goes on with another one until its rollout 
 are clipped to ±0.9999 for the inverse of tanh.
 
 In the default preset: sizes and schedule as in ``PRESETS``, more tasks and fewer transitions of each in a batch;
-observations are normalised by the moments of the logged ones; advantages are in units of their spread; a context is of
-one rollout, or of one visit in the self-supervised phase, as it is at test. What was tried and seen is in
-``docs/training.md``.
+observations are normalised by the moments of the logged ones; critics have layer normalisation; advantages are in units
+of their spread; in the self-supervised phase, a context is of one own visit, as it is at test. What was tried and seen
+is in ``docs/training.md``.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class Config:
         explore_episodes: episodes of a new task that are explored with z from the prior.
         next_observations: whether the encoder reads s', for families whose dynamics vary.
         normalise: observations by the moments of the logged ones.
+        layer_norm: in the critics, against values that grow without bounds off the data (Ball et al., 2023).
         episode_contexts: a context is of one logged rollout in the offline phase; else of all D_i.
         online_visits: in the self-supervised phase, a context is of one own visit; else of all D_i.
     """
@@ -105,6 +106,7 @@ class Config:
     explore_episodes: NonNegativeInt = 2
     next_observations: bool = False
     normalise: bool = False
+    layer_norm: bool = False
     episode_contexts: bool = False
     online_visits: bool = False
 
@@ -136,6 +138,7 @@ PRESETS = {
         kl_weight=0.02,
         pearl_weight=1.0,
         normalise=True,
+        layer_norm=True,
         online_visits=True,
     ),
     "smoke": Config(
@@ -173,8 +176,8 @@ class SMAC:
         self.encoder = Encoder(o + a + 1 + o * config.next_observations, config.latent, config.encoder_hidden)
         self.decoder = Dense((o + a + z, *config.decoder_hidden, 1))
         self.policy = Policy(o + z, a, config.hidden)
-        self.critics = Dense((o + a + z, *config.hidden, 1), n=2)
-        self.targets = Dense((o + a + z, *config.hidden, 1), n=2)
+        self.critics = Dense((o + a + z, *config.hidden, 1), n=2, layer_norm=config.layer_norm)
+        self.targets = Dense((o + a + z, *config.hidden, 1), n=2, layer_norm=config.layer_norm)
         self.targets.load_state_dict(self.critics.state_dict())
         self.nets: dict[str, nn.Module] = {
             "encoder": self.encoder,

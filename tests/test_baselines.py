@@ -17,7 +17,7 @@ from offlinemeta.baselines.agent import LatentAgent
 from offlinemeta.baselines.buffer import Batch, Normaliser, TaskBuffer
 from offlinemeta.baselines.registry import METHODS, learner_class, make_config, plain_config
 from offlinemeta.baselines.smac import awac_weights
-from offlinemeta.benchmark.agent import empty_context
+from offlinemeta.benchmark.agent import Context, RandomAgent, empty_context
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import ArgumentError, UnknownNameError
@@ -122,6 +122,16 @@ def test_two_critics_at_once_are_two_critics() -> None:
         for mine, theirs in zip(one.parameters(), both.parameters(), strict=True):
             mine.data.copy_(theirs.data[i : i + 1])
         torch.testing.assert_close(one(x), both(x)[i])
+
+
+def test_layer_norm_normalises_what_goes_into_a_relu() -> None:
+    net, x = networks.Dense((3, 8, 8, 1), layer_norm=True), torch.randn(5, 3)
+    h = x
+    for w, b in list(zip(net.weights, net.biases, strict=True))[:-1]:
+        h = h @ w[0] + b[0]
+        h = (h - h.mean(-1, keepdim=True)) / (h.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+        h = h.clamp_min(0)
+    torch.testing.assert_close(net(x), h @ net.weights[-1][0] + net.biases[-1][0])
 
 
 def batch_of(rewards: float, terminations: float, like: Any) -> Batch:
@@ -404,7 +414,7 @@ def test_labels_are_of_the_rollouts_own_task_and_of_logged_context(monkeypatch: 
 
 
 def test_own_visits_are_drawn_from_and_nothing_else() -> None:
-    learner = make("smac", offline_steps=0, episode_contexts=True, round_tasks=3, round_prior=1, round_posterior=1)
+    learner = make("smac", offline_steps=0, online_visits=True, round_tasks=3, round_prior=1, round_posterior=1)
     learner.collect()
     learner.collect()
     tasks = torch.arange(len(learner.data.tasks))
@@ -415,6 +425,28 @@ def test_own_visits_are_drawn_from_and_nothing_else() -> None:
         assert bool((end - first == torch.where(visited, 40, 20)).all())
         assert bool((((first - logged) % 40 == 0) | ~visited).all())
         assert bool((torch.where(visited, (first >= logged) & (end <= now), end <= logged)).all())
+
+
+@pytest.mark.parametrize("phase", ["offline", "online"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_contexts_are_of_one_rollout_or_of_one_visit_or_of_everything(phase: str, whole: bool) -> None:
+    fields = {"episode_contexts": not whole and phase == "offline", "online_visits": not whole and phase == "online"}
+    count = len(point().tasks)
+    learner = make("smac", offline_steps=1, round_tasks=count, round_prior=1, round_posterior=1, **fields)
+    learner.step = int(phase == "online")
+    if phase == "online":
+        learner.collect()
+        learner.collect()
+    tasks, rows = torch.arange(count), learner.data._rows
+    rows[..., 4] = (
+        torch.arange(rows.shape[1]) // (20 if phase == "offline" else 40)
+    ).float()  # rewards tell where from
+    drawn = learner.context(tasks, 200)[..., 4]
+    kinds = [len(set(row.tolist())) for row in drawn]
+    logged = int(learner.logged.sizes[0])
+    assert (kinds == [1] * count) is not whole
+    if not whole and phase == "online":
+        assert float(drawn.min()) >= logged // 40
 
 
 # --- learners as a whole
@@ -492,10 +524,11 @@ def test_a_wrong_config_is_refused(method: str, preset: str, overrides: dict[str
 # --- diagnostics
 
 
-class Reads:
-    """Infers z by a function of a context."""
+class Reads(RandomAgent):
+    """Explores at random, and infers z by a function of a context."""
 
     def __init__(self, function: Any) -> None:
+        super().__init__(get_family("PointRobot"))
         self.function = function
 
     def infer(self, contexts: Any) -> encoder.Gaussian:
@@ -503,17 +536,29 @@ class Reads:
         return encoder.Gaussian(mean, torch.ones_like(mean))
 
 
+def slope_of_rewards(context: Context) -> np.ndarray:
+    """Where squared distances to the goal point: -r² is linear in the place but for its square."""
+    places = context.next_observations.astype(np.float64)
+    x = np.concatenate([2 * places, np.ones((len(places), 1))], axis=1)
+    squared = (places**2).sum(1) - context.rewards.astype(np.float64) ** 2  # 2 place·goal - goal²
+    return np.linalg.lstsq(x, squared, rcond=None)[0][:2]
+
+
 def test_the_probe_finds_what_z_knows() -> None:
     """The best-paid place of a context is near PointRobot's goal; where it starts says nothing of it."""
     heldout = datasets.load("PointRobot/smac-heldout")
 
-    def score(function: Any) -> float:
+    def score(function: Any) -> dict[str, float]:
         agent: Any = Reads(function)
-        return diagnostics.probe(agent, point(), heldout, 0)["probe_r2"]
+        return diagnostics.probe(agent, point(), heldout, 0)
 
-    assert score(lambda context: context.next_observations[context.rewards.argmax()]) > 0.9
-    assert score(lambda context: 1e-3 * context.next_observations[context.rewards.argmax()]) > 0.9
-    assert score(lambda context: context.observations[0]) < 0.2
+    best_paid = score(lambda context: context.next_observations[context.rewards.argmax()])
+    assert best_paid["probe_r2"] > 0.9
+    assert score(lambda context: 1e-3 * context.next_observations[context.rewards.argmax()]) == pytest.approx(best_paid)
+    assert score(lambda context: context.observations[0])["probe_r2"] < 0.2
+    assert best_paid["own_probe_r2"] < best_paid["probe_r2"], "a random walk stays far from the goal"
+    towards = score(slope_of_rewards)
+    assert towards["own_probe_r2"] > 0.9, "but which way the rewards grow tells where it is"
 
 
 def test_a_decoder_is_judged_on_heldout_tasks() -> None:
