@@ -14,12 +14,14 @@ are clipped to ±0.9999 for the inverse of tanh.
 
 In the default preset: sizes and schedule as in ``PRESETS``, more tasks and fewer transitions of each in a batch;
 observations are normalised by the moments of the logged ones; critics have layer normalisation; advantages are in units
-of their spread; in the self-supervised phase, a context is of one own visit, as it is at test. What was tried and seen
-is in ``docs/training.md``.
+of their spread; in the self-supervised phase, a context is of one own visit, as it is at test, and the encoder, not the
+decoder, is trained on: frozen, as published, it does not learn to read such contexts (``online_encoder=false``). What
+was tried and seen is in ``docs/training.md``.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -63,6 +65,8 @@ class Config:
         pearl_weight: λ_pearl, of the reparametrised actor loss in the self-supervised phase.
         actor: ``"awac"``, or ``"pearl"`` for the ablation without the behaviour's likelihood.
         encoder_loss: ``"reward"``, or ``"q"`` for the ablation that trains the encoder by the critics' loss.
+        online_encoder: goes on training the encoder in the self-supervised phase, by the decoder's error at labels that
+            the offline encoder gave; else it is frozen, as published.
         online_rewards: ``"decoder"``, or ``"true"`` for the oracle.
         z: ``"inferred"``, or ``"task"`` for the learner that is told the task.
         explore_episodes: episodes of a new task that are explored with z from the prior.
@@ -101,6 +105,7 @@ class Config:
     pearl_weight: NonNegativeFloat = 1.0
     actor: Literal["awac", "pearl"] = "awac"
     encoder_loss: Literal["reward", "q"] = "reward"
+    online_encoder: bool = False
     online_rewards: Literal["decoder", "true"] = "decoder"
     z: Literal["inferred", "task"] = "inferred"
     explore_episodes: NonNegativeInt = 2
@@ -139,6 +144,7 @@ PRESETS = {
         pearl_weight=1.0,
         normalise=True,
         layer_norm=True,
+        online_encoder=True,
         online_visits=True,
     ),
     "smoke": Config(
@@ -179,8 +185,10 @@ class SMAC:
         self.critics = Dense((o + a + z, *config.hidden, 1), n=2, layer_norm=config.layer_norm)
         self.targets = Dense((o + a + z, *config.hidden, 1), n=2, layer_norm=config.layer_norm)
         self.targets.load_state_dict(self.critics.state_dict())
+        self.labeller = copy.deepcopy(self.encoder)  # the encoder as it was at the end of the offline phase
         self.nets: dict[str, nn.Module] = {
             "encoder": self.encoder,
+            "labeller": self.labeller,
             "decoder": self.decoder,
             "policy": self.policy,
             "critics": self.critics,
@@ -188,10 +196,10 @@ class SMAC:
         }
         self.data = logged.copy()  # D; grows in the self-supervised phase
         self.step = self.env_steps = 0
-        trained = [
-            p for name, net in self.nets.items() if name != "targets" for p in net.to(logged.device).parameters()
-        ]
-        self.targets.to(logged.device)
+        copies, trained = ("targets", "labeller"), []
+        for name, net in self.nets.items():
+            trained += [] if name in copies else list(net.to(logged.device).parameters())
+            net.to(logged.device)
         self.optimiser = torch.optim.Adam(trained, lr=config.lr, fused=True)
 
     @property
@@ -206,15 +214,16 @@ class SMAC:
             self.collect()
         tasks = self.data.sample_tasks(c.meta_batch, g)
         batch = self.data.sample(tasks, c.batch if self.offline else c.online_batch, g)
-        with torch.set_grad_enabled(self.offline and c.z == "inferred"):
+        infers = (self.offline or c.online_encoder) and c.z == "inferred"  # the encoder is trained
+        with torch.set_grad_enabled(infers):
             posterior = self.infer(tasks)
         z, z_next = (sample(posterior, g) for _ in range(2))
         losses: dict[str, Tensor] = {}
-        if self.offline and c.z == "inferred":
+        if infers:
             losses["kl"] = c.kl_weight * kl_to_prior(posterior).mean()
-        if self.offline:
+        if self.offline or infers:
             losses["decoder"] = self.decoder_loss(batch, z)
-        if not (self.offline and c.encoder_loss == "q"):
+        if c.encoder_loss == "reward":
             z = z.detach()
         q = self.q(self.critics, batch, z)  # [2, T, B]
         losses["critic"] = (q - self.target(batch, z_next.detach())).square().mean((1, 2)).sum()
@@ -261,8 +270,8 @@ class SMAC:
         return (self.decode(batch.observations, batch.actions, z) - batch.rewards).square().mean()
 
     def decode(self, observations: Tensor, actions: Tensor, z: Tensor) -> Tensor:
-        """Return r(s, a, z): ``[T, B]``."""
-        return self.decoder(join(observations, actions, z))[..., 0]
+        """Return r(s, a, z): ``[T, B]``; frozen after the offline phase."""
+        return self.decoder(join(observations, actions, z), frozen=not self.offline)[..., 0]
 
     def q(self, critics: Dense, batch: Batch, z: Tensor) -> Tensor:
         """Return both Q(s, a, z): ``[2, T, B]``."""
@@ -295,6 +304,8 @@ class SMAC:
     def collect(self) -> None:
         """Act in training tasks without reward, and label (Eq. 4): r(s, a, z), z ~ q(z | logged), one a rollout."""
         c, g = self.config, self.generator
+        if self.step == c.offline_steps:
+            self.labeller.load_state_dict(self.encoder.state_dict())
         tasks = torch.randperm(len(self.data.tasks), generator=g, device=g.device)[: c.round_tasks]
         kinds = torch.arange(c.round_prior + c.round_posterior, device=g.device) < c.round_prior
         places, prior = tasks.repeat_interleave(len(kinds)), kinds.repeat(len(tasks))
@@ -309,7 +320,7 @@ class SMAC:
         rollouts = explore(self.family, listed, self.policy, self.data.normalise, z, seed)
         self.env_steps += len(listed) * self.family.horizon
         if c.online_rewards == "decoder":
-            z_r = sample(self.encoder(self.logged.sample(places, c.label_context, g).context(c.next_observations)), g)
+            z_r = sample(self.labeller(self.logged.sample(places, c.label_context, g).context(c.next_observations)), g)
             rollouts = [
                 [replace(episode, rewards=self.label(episode, z_r[i])) for episode in rollout]
                 for i, rollout in enumerate(rollouts)

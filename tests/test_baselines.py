@@ -367,11 +367,13 @@ def weights(net: torch.nn.Module) -> list[torch.Tensor]:
     return [p.detach().clone() for p in net.parameters()]
 
 
-def test_the_self_supervised_phase_freezes_encoder_and_decoder_and_grows_the_data() -> None:
-    learner = make("smac")
+@pytest.mark.parametrize("online_encoder", [False, True])
+def test_the_self_supervised_phase_freezes_the_decoder_and_as_published_the_encoder(online_encoder: bool) -> None:
+    learner = make("smac", online_encoder=online_encoder)
     while learner.offline:
         learner.update()
-    frozen = {name: weights(learner.nets[name]) for name in ("encoder", "decoder")}
+    frozen = {"decoder": weights(learner.decoder), "labeller": weights(learner.encoder)}
+    encoder = weights(learner.encoder)
     policy, before = weights(learner.policy), len(learner.data)
     learner.update()
     c = learner.config
@@ -380,6 +382,8 @@ def test_the_self_supervised_phase_freezes_encoder_and_decoder_and_grows_the_dat
     learner.update()
     for name, values in frozen.items():
         assert all(torch.equal(a, b) for a, b in zip(values, weights(learner.nets[name]), strict=True))
+    moved = [not torch.equal(a, b) for a, b in zip(encoder, weights(learner.encoder), strict=True)]
+    assert all(moved) if online_encoder else not any(moved)
     assert any(not torch.equal(a, b) for a, b in zip(policy, weights(learner.policy), strict=True))
 
 
@@ -400,11 +404,12 @@ def test_labels_are_of_the_rollouts_own_task_and_of_logged_context(monkeypatch: 
     learner = make("smac", offline_steps=0, round_tasks=80, round_prior=1, round_posterior=1)
     for place in range(len(learner.logged.tasks)):
         learner.logged._rows[place, :, 0] = place  # a code for each task, in the logged data alone
-    monkeypatch.setattr(
-        learner.encoder,
-        "forward",
-        lambda context: encoder.Gaussian(context[..., :1].mean(1).expand(-1, 5), torch.zeros(len(context), 5)),
-    )
+    for net in (learner.encoder, learner.labeller):
+        monkeypatch.setattr(
+            net,
+            "forward",
+            lambda context: encoder.Gaussian(context[..., :1].mean(1).expand(-1, 5), torch.zeros(len(context), 5)),
+        )
     monkeypatch.setattr(learner, "decode", lambda s, a, z: z[:, None, 0].expand(-1, s.shape[1]))
     learner.collect()
     rows, sizes = learner.data.beyond(learner.logged)
