@@ -91,7 +91,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Of the trainings.")] = 0,
     preset: Annotated[str, typer.Option(help="demo, or smoke to see that it runs.")] = "demo",
 ) -> None:
-    """Train offline PEARL and SMAC on AntDir/smac, and show how they adapt to held-out tasks: minutes."""
+    """Train offline PEARL and SMAC on CheetahVel/smac, and show how they adapt to held-out tasks: minutes."""
     from offlinemeta.baselines.demo import run
 
     run(out, seed, preset, console)
