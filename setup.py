@@ -11,7 +11,7 @@ LINKS = ROOT / "src" / "offlinemeta"
 if all((LINKS / folder).is_dir() for folder in FOLDERS):  # the links src/offlinemeta/<folder> are intact
     setup(packages=find_packages("src"), package_dir={"": "src"})
 else:  # a checkout or archive without symbolic links
-    packages, package_dir = ["offlinemeta"], {"offlinemeta": "src/offlinemeta"}
+    packages, package_dir = ["offlinemeta", "offlinemeta.cli"], {"offlinemeta": "src/offlinemeta"}
     for folder in FOLDERS:
         package_dir[f"offlinemeta.{folder}"] = folder
         packages += [f"offlinemeta.{folder}", *(f"offlinemeta.{folder}.{p}" for p in find_packages(folder))]

@@ -12,9 +12,9 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from offlinemeta.baselines.buffer import TaskBuffer
-from offlinemeta.baselines.encoder import Encoder, kl_to_prior, sample
-from offlinemeta.baselines.networks import Dense, Policy, join, squashed_log_prob
+from offlinemeta.baselines.parts.buffer import TaskBuffer
+from offlinemeta.baselines.parts.encoder import Encoder, kl_to_prior, sample
+from offlinemeta.baselines.parts.networks import Dense, Policy, join, squashed_log_prob
 from offlinemeta.envs import TaskFamily
 
 

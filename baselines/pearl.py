@@ -19,9 +19,9 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from offlinemeta.baselines.buffer import Batch, TaskBuffer
-from offlinemeta.baselines.encoder import Encoder, kl_to_prior, sample
-from offlinemeta.baselines.networks import Dense, Policy, join, polyak, squashed_sample
+from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer
+from offlinemeta.baselines.parts.encoder import Encoder, kl_to_prior, sample
+from offlinemeta.baselines.parts.networks import Dense, Policy, join, polyak, squashed_sample
 from offlinemeta.envs import TaskFamily
 
 

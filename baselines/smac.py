@@ -29,10 +29,10 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from offlinemeta.baselines.buffer import Batch, TaskBuffer
-from offlinemeta.baselines.encoder import Encoder, Gaussian, kl_to_prior, sample
-from offlinemeta.baselines.exploration import explore
-from offlinemeta.baselines.networks import Dense, Policy, join, polyak, squashed_log_prob, squashed_sample
+from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer
+from offlinemeta.baselines.parts.encoder import Encoder, Gaussian, kl_to_prior, sample
+from offlinemeta.baselines.parts.exploration import explore
+from offlinemeta.baselines.parts.networks import Dense, Policy, join, polyak, squashed_log_prob, squashed_sample
 from offlinemeta.datasets.dataset import Episode
 from offlinemeta.envs import TaskFamily
 from offlinemeta.envs.shapes import Array

@@ -26,57 +26,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from offlinemeta.benchmark.context import Context
 from offlinemeta.benchmark.errors import AgentError
 from offlinemeta.datasets.collect import behaviours
 from offlinemeta.envs import Task, TaskFamily
 from offlinemeta.envs.errors import ArgumentError, OfflineMetaError
-from offlinemeta.envs.shapes import Array, Bool, Float, Float32, Int
-
-
-@dataclass(frozen=True)
-class Context:
-    """What an agent has seen of one task: S transitions of E episodes or segments of episodes, in order. Read-only.
-
-    Attributes:
-        observations, actions, rewards, next_observations: ``[S, O]``, ``[S, A]``, ``[S]``, ``[S, O]``.
-        terminations: ``[S]`` the MDP has ended; never a time limit.
-        lengths: ``[E]`` transitions of each episode.
-    """
-
-    observations: Float32[Array, "S O"]
-    actions: Float32[Array, "S A"]
-    rewards: Float32[Array, " S"]
-    next_observations: Float32[Array, "S O"]
-    terminations: Bool[Array, " S"]
-    lengths: Int[Array, " E"]
-
-    def __post_init__(self) -> None:
-        for array in vars(self).values():
-            array.flags.writeable = False
-
-    def __len__(self) -> int:
-        """Number of transitions."""
-        return len(self.rewards)
-
-
-def empty_context(family: TaskFamily) -> Context:
-    """Return what is known before the first episode: nothing."""
-    observations, actions = family.observation_space.shape[0], family.action_space.shape[0]
-    none = np.zeros((0, observations), dtype=np.float32)
-    return Context(
-        observations=none,
-        actions=np.zeros((0, actions), dtype=np.float32),
-        rewards=np.zeros(0, dtype=np.float32),
-        next_observations=none.copy(),
-        terminations=np.zeros(0, dtype=bool),
-        lengths=np.zeros(0, dtype=np.int64),
-    )
-
-
-def join_contexts(contexts: Sequence[Context]) -> Context:
-    """Put contexts of one task after one another."""
-    names = vars(contexts[0])
-    return Context(**{name: np.concatenate([getattr(context, name) for context in contexts]) for name in names})
+from offlinemeta.envs.shapes import Array, Float, Float32
 
 
 @runtime_checkable
@@ -144,7 +99,7 @@ class ExpertAgent:
 BUILTIN = {
     "random": "offlinemeta.benchmark.agent:RandomAgent",
     "expert": "offlinemeta.benchmark.agent:ExpertAgent",
-    "latent": "offlinemeta.baselines.agent:LatentAgent",
+    "latent": "offlinemeta.baselines.parts.agent:LatentAgent",
 }
 """Agents that come with the package, by short name."""
 

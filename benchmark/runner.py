@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from offlinemeta.benchmark.agent import Agent, Context, Policy, empty_context, join_contexts
+from offlinemeta.benchmark.agent import Agent, Policy
+from offlinemeta.benchmark.context import Context, empty_context, join_contexts, logged_contexts
 from offlinemeta.benchmark.errors import AgentError
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, REPEATS, Benchmark
 from offlinemeta.datasets.collect import in_batches
-from offlinemeta.datasets.dataset import Dataset, Episode
+from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import Task, TaskVectorEnv, get_family
 from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.envs.shapes import Array, Float
@@ -140,43 +141,6 @@ def run_episode(
         )
         for i in range(count)
     ]
-
-
-def logged_contexts(
-    dataset: Dataset, tasks: Sequence[Task], sizes: Sequence[int], rng: np.random.Generator
-) -> list[Context]:
-    """Draw ``sizes[i]`` logged transitions for each of N tasks: a segment of equal length from each of its rollouts.
-
-    So the context covers all behaviour policies of the data, keeps the order of steps, and has the size of a
-    self-collected one (of whole episodes; where an agent falls, its own are shorter).
-    """
-    by_task = dataset.by_task()
-    contexts = []
-    for task, size in zip(tasks, sizes, strict=True):
-        episodes = [as_context(episode) for episode in by_task[task]]
-        steps = join_contexts(episodes)
-        horizon = dataset.family.horizon
-        rollouts = len(steps) // horizon  # terminating families have several episodes in one
-        shares = np.full(rollouts, size // rollouts)
-        shares[: size - shares.sum()] += 1
-        starts = [r * horizon + rng.integers(horizon - share + 1) for r, share in enumerate(shares)]
-        rows = np.concatenate([np.arange(a, a + share) for a, share in zip(starts, shares, strict=True)])
-        ends = np.flatnonzero(np.isin(rows, np.cumsum(steps.lengths) - 1) | (np.diff(rows, append=-1) != 1)) + 1
-        arrays = {name: getattr(steps, name)[rows] for name in vars(steps) if name != "lengths"}
-        contexts.append(Context(**arrays, lengths=np.diff(ends, prepend=0)))
-    return contexts
-
-
-def as_context(episode: Episode) -> Context:
-    """Return an episode as an agent may see it: without its task."""
-    return Context(
-        observations=np.array(episode.observations[:-1]),
-        actions=np.array(episode.actions),
-        rewards=np.array(episode.rewards),
-        next_observations=np.array(episode.observations[1:]),
-        terminations=np.array(episode.terminations),
-        lengths=np.array([len(episode)]),
-    )
 
 
 def read_only(array: Array) -> Array:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from offlinemeta.console import bar, say
 from offlinemeta.datasets import remote, storage
 from offlinemeta.datasets.collect import collect
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.errors import DamagedDatasetError, DatasetError, DatasetMissingError, RemoteError
 from offlinemeta.datasets.references import read_references
 from offlinemeta.datasets.spec import DatasetSpec, get_spec
+from offlinemeta.files import update_json
 
 MANIFEST = Path(__file__).parent / "manifest.json"
 """Facts of datasets built by the project, by id; the SHA-256 of their content among them."""
@@ -146,28 +146,10 @@ def _build(spec: DatasetSpec, console: Console) -> Dataset:
     return dataset
 
 
-def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print a sentence as it is: no markup, no line breaks."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
-
-
 def duration(spec: DatasetSpec) -> str:
     """Say how long a build takes on two cores."""
     seconds = 2 + spec.steps / next(rate for kind, rate in STEPS_PER_SECOND.items() if spec.family.startswith(kind))
     return f"about {seconds / 60:.0f} min" if seconds > 90 else f"about {seconds:.0f} s"
-
-
-@contextlib.contextmanager
-def bar(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    """Show progress: gives a function that begins a line and returns what advances it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
-
-        def track(what: str, total: int) -> Callable[[int], None]:
-            line = progress.add_task(what, total=total)
-            return lambda count: progress.advance(line, count)
-
-        yield track
 
 
 AGREE = 0.02
@@ -218,6 +200,6 @@ def recorded(spec: DatasetSpec) -> Mapping[str, Any] | None:
 
 def write_manifest(dataset: Dataset, path: Path | None = None) -> None:
     """Enter a dataset into a manifest, by default this package's; the file is replaced at once."""
-    storage.update_json(
+    update_json(
         path or MANIFEST, dataset.spec.id, dataset.facts(), lambda entries: json.dumps(entries, indent=1) + "\n"
     )

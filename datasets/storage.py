@@ -13,7 +13,6 @@ import importlib.metadata
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -159,16 +158,6 @@ def draft(spec: DatasetSpec) -> Iterator[Path]:
 def slug(spec: DatasetSpec) -> str:
     """Return a dataset's id as the name of a file."""
     return spec.id.replace("/", "_")
-
-
-def update_json(path: Path, key: str, value: Any, dump: Callable[[dict[str, Any]], str]) -> None:
-    """Set an entry of a JSON file that several processes may write; the file is replaced at once."""
-    name = path.resolve().as_posix().replace("/", "_")
-    with telling(f"{path} cannot be written"), FileLock(Path(tempfile.gettempdir()) / f"offlinemeta{name}.lock"):
-        entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        new = path.with_suffix(".draft")
-        new.write_text(dump(dict(sorted({**entries, key: value}.items()))), encoding="utf-8")
-        new.replace(path)
 
 
 # --- Minari's format

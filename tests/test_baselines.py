@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from offlinemeta import datasets
-from offlinemeta.baselines import diagnostics, encoder, networks
-from offlinemeta.baselines.agent import LatentAgent
-from offlinemeta.baselines.buffer import Batch, Normaliser, TaskBuffer
+from offlinemeta.baselines.parts import encoder, networks
+from offlinemeta.baselines.parts.agent import LatentAgent
+from offlinemeta.baselines.parts.buffer import Batch, Normaliser, TaskBuffer
 from offlinemeta.baselines.registry import METHODS, learner_class, make_config, plain_config
 from offlinemeta.baselines.smac import awac_weights
-from offlinemeta.benchmark.agent import Context, RandomAgent, empty_context
+from offlinemeta.baselines.training import diagnostics
+from offlinemeta.benchmark.agent import RandomAgent
+from offlinemeta.benchmark.context import Context, empty_context
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import ArgumentError, UnknownNameError

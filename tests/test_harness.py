@@ -14,14 +14,15 @@ import pytest
 
 from offlinemeta import datasets
 from offlinemeta.benchmark import result as results
-from offlinemeta.benchmark import summary
-from offlinemeta.benchmark.agent import Act, Context, ExpertAgent, RandomAgent, load_agent
+from offlinemeta.benchmark.agent import Act, ExpertAgent, RandomAgent, load_agent
+from offlinemeta.benchmark.context import Context, logged_contexts
 from offlinemeta.benchmark.errors import AgentError, ResultError
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark, get_protocol
-from offlinemeta.benchmark.runner import evaluate, logged_contexts
+from offlinemeta.benchmark.runner import evaluate
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import ArgumentError, UnknownNameError
 from offlinemeta.envs.families.point import PointRobot
+from offlinemeta.leaderboard import table
 
 POINT = "PointRobot/smac/online-4"
 HORIZON = 20
@@ -324,7 +325,7 @@ def test_results_on_training_tasks_are_no_results_of_the_benchmark() -> None:
     for split, tasks in (("train-", 80), ("", 20)):
         benchmark = get_benchmark(f"PointRobot/smac/{split}online-3")
         result = results.make_result(benchmark, "mine", "m:C", np.zeros((tasks, 3)), 3, 0)
-        assert (summary.online([result]) is None) == bool(split)
+        assert (table.online([result]) is None) == bool(split)
 
 
 # --- results

@@ -16,8 +16,10 @@ MAY_IMPORT = {
     "datasets": {"datasets", "envs"},
     "benchmark": {"benchmark", "datasets", "envs"},
     "baselines": {"baselines", "benchmark", "datasets", "envs"},
-    "leaderboard": {"leaderboard", "benchmark.result", "benchmark.metrics"},
+    "leaderboard": {"leaderboard", "benchmark", "datasets", "envs"},
 }
+
+LEAVES = {"console", "files"}
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
@@ -35,7 +37,7 @@ def test_imports_run_one_way(folder: str) -> None:
                 if top == "torch":
                     assert folder == "baselines", f"{file} imports torch"
                 if top == "offlinemeta" and inner and inner != "__version__":
-                    allowed = [a for a in MAY_IMPORT[folder] if inner == a or inner.startswith(f"{a}.")]
+                    allowed = [a for a in MAY_IMPORT[folder] | LEAVES if inner == a or inner.startswith(f"{a}.")]
                     assert allowed, f"{file} imports {name}"
 
 

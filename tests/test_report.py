@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from offlinemeta.benchmark.claims import FAILS, HOLDS, OPEN, check_claims
 from offlinemeta.benchmark.protocol import get_benchmark
-from offlinemeta.benchmark.report import COLOURS, colours, page, plot
 from offlinemeta.benchmark.result import Result, join_results, make_result
-from offlinemeta.benchmark.summary import summarise
+from offlinemeta.leaderboard.claims import FAILS, HOLDS, OPEN, check_claims
+from offlinemeta.leaderboard.report import COLOURS, colours, page, plot
+from offlinemeta.leaderboard.table import summarise
 
 LEVELS = {"smac-offline": (-12.0, -8.0), "smac": (-7.0, -6.0), "oracle": (-6.5, -6.0), "pearl": (-15.0, -15.0)}
 """Return online and with logged context."""

@@ -21,11 +21,11 @@ from test_baselines import make
 from typer.testing import CliRunner
 
 from offlinemeta import datasets
-from offlinemeta.baselines import train as training
-from offlinemeta.baselines.agent import LatentAgent
-from offlinemeta.baselines.hardware import check_device
+from offlinemeta.baselines.parts.agent import LatentAgent
 from offlinemeta.baselines.registry import METHODS, make_config
-from offlinemeta.baselines.storage import save_tensors
+from offlinemeta.baselines.training import loop as training
+from offlinemeta.baselines.training.hardware import check_device
+from offlinemeta.baselines.training.storage import save_tensors
 from offlinemeta.benchmark.errors import RunError
 from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.benchmark.result import read_results
@@ -103,7 +103,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(method: str, stop: int, tmp_p
 KILLED = """
 import sys
 from pathlib import Path
-from offlinemeta.baselines import train as training
+from offlinemeta.baselines.training import loop as training
 from test_train import QUIET, run_of
 training.SAVE_EVERY = 0.0
 run = run_of(Path(sys.argv[1]), rounds=3, round_steps=100, offline_steps=100)
@@ -261,7 +261,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Pat
     save_tensors(file, {"x": torch.zeros(3)}, {"step": 1})
     code = (
         "import resource, sys, signal, torch; from pathlib import Path\n"
-        "from offlinemeta.baselines.storage import save_tensors\n"
+        "from offlinemeta.baselines.training.storage import save_tensors\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
         "save_tensors(Path(sys.argv[1]), {'x': torch.ones(10**6)}, {'step': 2})\n"

@@ -20,9 +20,9 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from offlinemeta import datasets
-from offlinemeta.baselines.buffer import TaskBuffer
-from offlinemeta.baselines.hardware import keep_memory
+from offlinemeta.baselines.parts.buffer import TaskBuffer
 from offlinemeta.baselines.pearl import PEARL, PRESETS
+from offlinemeta.baselines.training.hardware import keep_memory
 
 SIZES = {"CheetahVel": {"meta_batch": 16, "context": 100}, "AntDir": {"meta_batch": 4, "context": 256}}
 ORIGINAL = {"CheetahVel": "257 to 406", "AntDir": "71 to 121"}

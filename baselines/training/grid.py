@@ -13,7 +13,8 @@ from pathlib import Path
 from rich.console import Console
 
 from offlinemeta.benchmark.errors import RunError
-from offlinemeta.datasets.loading import load, say
+from offlinemeta.console import say
+from offlinemeta.datasets.loading import load
 from offlinemeta.datasets.spec import DatasetSpec
 
 Cell = tuple[str, int]

@@ -11,8 +11,8 @@ from rich.table import Table
 from offlinemeta.benchmark import metrics
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
 from offlinemeta.benchmark.result import Result
-from offlinemeta.benchmark.summary import context_shift, data_of, logged, online
 from offlinemeta.envs.shapes import Array, Float
+from offlinemeta.leaderboard.table import context_shift, data_of, logged, online
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 

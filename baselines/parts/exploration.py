@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from offlinemeta.baselines.buffer import Normaliser
-from offlinemeta.baselines.networks import Policy, act
+from offlinemeta.baselines.parts.buffer import Normaliser
+from offlinemeta.baselines.parts.networks import Policy, act
 from offlinemeta.datasets.collect import in_batches, roll_out
 from offlinemeta.datasets.dataset import Episode
 from offlinemeta.envs import Task, TaskFamily

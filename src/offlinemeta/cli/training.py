@@ -37,11 +37,11 @@ def train(
     """Train a method on a dataset, and evaluate it. Any field of its config is an option too: --lr=1e-3."""
     import torch
 
-    from offlinemeta.baselines.hardware import check_device, keep_memory
     from offlinemeta.baselines.registry import make_config
-    from offlinemeta.baselines.train import Run
-    from offlinemeta.baselines.train import train as train_run
-    from offlinemeta.datasets.loading import say
+    from offlinemeta.baselines.training.hardware import check_device, keep_memory
+    from offlinemeta.baselines.training.loop import Run
+    from offlinemeta.baselines.training.loop import train as train_run
+    from offlinemeta.console import say
     from offlinemeta.datasets.spec import get_spec
     from offlinemeta.envs.errors import ArgumentError
 
@@ -77,7 +77,7 @@ def study(
 ) -> None:
     """Train methods with several seeds on a dataset, and gather their results; goes on where it was stopped."""
     from offlinemeta.baselines.registry import make_config
-    from offlinemeta.baselines.study import study as run
+    from offlinemeta.baselines.training.grid import study as run
     from offlinemeta.datasets.spec import get_spec
 
     names = [name for name in methods.split(",") if name]
@@ -92,7 +92,7 @@ def demo(
     preset: Annotated[str, typer.Option(help="demo, or smoke to see that it runs.")] = "demo",
 ) -> None:
     """Train offline PEARL and SMAC on CheetahVel/smac, and show how they adapt to held-out tasks: minutes."""
-    from offlinemeta.baselines.demo import run
+    from offlinemeta.cli.demo import run
 
     run(out, seed, preset, console)
 
@@ -119,6 +119,7 @@ STUDY_EPILOG = (
     "Examples:\n\n  offlinemeta study CheetahVel/smac\n\n  offlinemeta study AntDir/smac --seeds 5 --jobs 8\n\n"
     "  offlinemeta report leaderboard/results"
 )
+DEMO_EPILOG = "Example:\n\n  offlinemeta demo --out out"
 TRAIN_EPILOG = (
     "Examples:\n\n  offlinemeta train smac CheetahVel/smac\n\n"
     "  offlinemeta train pearl AntDir/smac --seed 1 --lr=3e-4\n\n"

@@ -33,13 +33,14 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Write the result as JSON.")] = None,
 ) -> None:
     """Evaluate any agent by a benchmark's protocol: online-K, offline-context, zero-shot, ood, train-*."""
-    from offlinemeta.benchmark import summary
     from offlinemeta.benchmark.agent import BUILTIN, load_agent
     from offlinemeta.benchmark.protocol import get_benchmark
     from offlinemeta.benchmark.result import Provenance, about_here, make_result, write_result
     from offlinemeta.benchmark.runner import evaluate as run
-    from offlinemeta.datasets.loading import bar, load, say
+    from offlinemeta.console import bar, say
+    from offlinemeta.datasets.loading import load
     from offlinemeta.envs import get_family
+    from offlinemeta.leaderboard import table
 
     chosen = get_benchmark(benchmark)
     family = get_family(chosen.family)
@@ -62,7 +63,7 @@ def evaluate(
     )
     curve = ", ".join(f"{value:.1f}" for value in returns.mean(0))
     say(console, f"{chosen.name}: mean return of each episode {curve}")
-    Console(width=max(console.width, 180)).print(summary.table([result]))
+    Console(width=max(console.width, 180)).print(table.table([result]))
     if out is not None:
         write_result(result, out)
         say(console, f"written: {out}")
@@ -74,23 +75,23 @@ def report(
     pdf: Annotated[bool, typer.Option("--pdf", help="Write the picture as PDF too.")] = False,
 ) -> None:
     """Draw results: tables (report.md), adaptation.png, and report.html, one page that needs no network."""
-    from offlinemeta.benchmark import claims, summary
-    from offlinemeta.benchmark.report import by_method, page, plot
     from offlinemeta.benchmark.result import read_results, write_text
-    from offlinemeta.datasets.loading import say
+    from offlinemeta.console import say
+    from offlinemeta.leaderboard import claims, table
+    from offlinemeta.leaderboard.report import by_method, page, plot
 
     read = by_method(read_results(results))
     wide = Console(width=max(console.width, 180))
-    wide.print(summary.table(read))
+    wide.print(table.table(read))
     found = claims.check_claims(read)
     if found:
         wide.print(claims.table(found))
     pictures = [out / "adaptation.png", *([out / "adaptation.pdf"] if pdf else [])]
-    rows = [[row.data, row.method, str(row.seeds), *summary.cells(row)] for row in summary.summarise(read)]
-    text = summary.markdown(("data", "method", "seeds", *summary.COLUMNS), rows, summary.NOTE)
+    rows = [[row.data, row.method, str(row.seeds), *table.cells(row)] for row in table.summarise(read)]
+    text = table.markdown(("data", "method", "seeds", *table.COLUMNS), rows, table.NOTE)
     if found:
         judged = [[claim.data, claim.text, claim.verdict, claim.figures] for claim in found]
-        text += "\n" + summary.markdown(("data", "claim", "verdict", "by how much"), judged, claims.NOTE)
+        text += "\n" + table.markdown(("data", "claim", "verdict", "by how much"), judged, claims.NOTE)
     write_text(out / "report.md", text)
     for file in [*plot(read, pictures), page(read, out / "report.html"), out / "report.md"]:
         say(console, f"written: {file}")

@@ -1,8 +1,7 @@
-"""The command ``offlinemeta``. Heavy imports stay inside the commands, so that ``--help`` is quick."""
+"""``offlinemeta envs`` and ``offlinemeta behaviour``. Heavy imports stay inside the commands."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,48 +9,16 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-import offlinemeta
-from offlinemeta.benchmark import cli_datasets, cli_results
-
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    help="A benchmark suite for offline meta-reinforcement learning.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.add_typer(cli_datasets.app, name="datasets")
-app.command(epilog=cli_results.EVALUATE_EPILOG)(cli_results.evaluate)
-app.command(epilog=cli_results.REPORT_EPILOG)(cli_results.report)
 console = Console()
 
-
-def main() -> None:
-    """Run the command line; what this package raises on purpose is shown as one line, without a traceback."""
-    from offlinemeta.envs.errors import OfflineMetaError
-
-    try:
-        app()
-    except OfflineMetaError as error:
-        Console(stderr=True).print("[bold red]Error:[/bold red]", escape(str(error)), highlight=False, soft_wrap=True)
-        sys.exit(2)
-
-
-@app.callback(invoke_without_command=True)
-def version(
-    show: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
-) -> None:
-    """A benchmark suite for offline meta-reinforcement learning."""
-    if show:
-        console.print(f"offlinemeta {offlinemeta.__version__}", highlight=False)
-        raise typer.Exit
-
-
-@app.command(
-    epilog="Examples:\n\n  offlinemeta envs\n\n  offlinemeta envs AntDir\n\n"
+ENVS_EPILOG = (
+    "Examples:\n\n  offlinemeta envs\n\n  offlinemeta envs AntDir\n\n"
     "  offlinemeta envs AntDir --film out.mp4 --task 3\n\n"
     "  offlinemeta envs PointRobot --film goal.gif --policy scripted --split test"
 )
+BEHAVIOUR_EPILOG = "Example:\n\n  offlinemeta behaviour"
+
+
 def envs(
     family: Annotated[str | None, typer.Argument(help="A family to show in detail, such as AntDir.")] = None,
     every: Annotated[bool, typer.Option("--all", help="List each ML1 family on a line of its own.")] = False,
@@ -64,7 +31,7 @@ def envs(
     seed: Annotated[int, typer.Option(help="Of the film.")] = 0,
 ) -> None:
     """List the task families, show one, or film it."""
-    from offlinemeta.benchmark import show
+    from offlinemeta.cli import show
     from offlinemeta.envs import get_family
     from offlinemeta.envs.checks import check_count
     from offlinemeta.envs.errors import ArgumentError
@@ -87,9 +54,8 @@ def envs(
     console.print(escape(shown), highlight=False, soft_wrap=True)
 
 
-@app.command(epilog="Example:\n\n  offlinemeta behaviour")
 def behaviour() -> None:
     """List the behaviour policies that ship: how good they are, and what it took to train them."""
-    from offlinemeta.benchmark import show
+    from offlinemeta.cli import show
 
     Console(width=max(console.width, 120)).print(show.behaviour_list())

@@ -16,19 +16,21 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from offlinemeta.baselines.agent import LatentAgent
+from offlinemeta.baselines.parts.agent import LatentAgent
 from offlinemeta.baselines.registry import make_config
-from offlinemeta.benchmark import summary
-from offlinemeta.benchmark.agent import Context, Policy, empty_context, join_contexts
+from offlinemeta.benchmark.agent import Policy
+from offlinemeta.benchmark.context import Context, empty_context, join_contexts
 from offlinemeta.benchmark.errors import RunError
-from offlinemeta.benchmark.report import by_method, page, plot
 from offlinemeta.benchmark.result import Result, read_results
 from offlinemeta.benchmark.runner import run_episode
-from offlinemeta.benchmark.show import film_episode
-from offlinemeta.datasets.loading import load, say
+from offlinemeta.cli.show import film_episode
+from offlinemeta.console import say
+from offlinemeta.datasets.loading import load
 from offlinemeta.datasets.scripted import Scripted
 from offlinemeta.envs import TaskVectorEnv, get_family
 from offlinemeta.envs.errors import MissingExtraError, RenderError
+from offlinemeta.leaderboard import table
+from offlinemeta.leaderboard.report import by_method, page, plot
 
 FAMILY, QUALITY = "CheetahVel", "smac"
 METHODS = ("smac", "pearl")
@@ -51,7 +53,7 @@ def run(out: Path, seed: int, preset: str, console: Console) -> None:
     folders = {method: out / "demo" / f"{method}-s{seed}" for method in METHODS}
     train_at_once(folders, seed, preset, console)
     results = by_method(read_results([folder / "results" for folder in folders.values()]))
-    Console(width=max(console.width, 180)).print(summary.table(results))
+    Console(width=max(console.width, 180)).print(table.table(results))
     written: list[Path] = []
     films: dict[str, Path] = {}
     try:
@@ -139,7 +141,7 @@ def explored(agent: LatentAgent, index: int) -> Policy:
 
 def verdict(results: list[Result]) -> str:
     """Say what the figures say, whatever it is."""
-    last = {row.method: row.last for row in summary.summarise(results) if row.last is not None}
+    last = {row.method: row.last for row in table.summarise(results) if row.last is not None}
     smac, before, pearl = (last[name].value for name in ("smac", "smac-offline", "pearl"))
     better = smac > before and smac > pearl
     claim = "above both" if better else "NOT above both: this run does not show the effect"

@@ -22,21 +22,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from offlinemeta.baselines.agent import LatentAgent
-from offlinemeta.baselines.buffer import TaskBuffer
-from offlinemeta.baselines.diagnostics import decoder_error, kl_shift, probe
+from offlinemeta.baselines.parts.agent import LatentAgent
+from offlinemeta.baselines.parts.buffer import TaskBuffer
 from offlinemeta.baselines.registry import learner_class, plain_config
-from offlinemeta.baselines.storage import save_tensors
+from offlinemeta.baselines.training.diagnostics import decoder_error, kl_shift, probe
+from offlinemeta.baselines.training.storage import save_tensors
 from offlinemeta.benchmark.errors import AgentError, RunError
 from offlinemeta.benchmark.protocol import REPEATS, Benchmark, get_benchmark, get_protocol
 from offlinemeta.benchmark.result import Provenance, about_here, make_result, write_result, write_text
 from offlinemeta.benchmark.runner import evaluate
+from offlinemeta.console import say
 from offlinemeta.datasets.dataset import Dataset
-from offlinemeta.datasets.loading import load, say
+from offlinemeta.datasets.loading import load
 from offlinemeta.datasets.spec import DatasetSpec
 from offlinemeta.envs import env_id, get_family
 
-AGENT = "offlinemeta.baselines.agent:LatentAgent"
+AGENT = "offlinemeta.baselines.parts.agent:LatentAgent"
 FORMAT = 1
 """Of checkpoints; others are refused."""
 LOG_EVERY = 250

@@ -33,7 +33,7 @@ def datasets(
 ) -> None:
     """List the datasets; build, describe, download and publish them."""
     if context.invoked_subcommand is None:
-        from offlinemeta.benchmark import show
+        from offlinemeta.cli import show
 
         Console(width=max(console.width, 100)).print(show.dataset_list(family, local))
 
@@ -64,7 +64,7 @@ def load(
     rebuild: Annotated[bool, typer.Option(help="Whether a missing dataset may be built.")] = True,
 ) -> None:
     """Get a dataset as a training run would: the local one, else the remote's, else built; and say what is in it."""
-    from offlinemeta.benchmark import show
+    from offlinemeta.cli import show
     from offlinemeta.datasets.loading import load as load_dataset
 
     console.print(show.dataset_detail(load_dataset(name, rebuild=rebuild, offline=offline, console=console)))
@@ -80,9 +80,9 @@ def card(
     offline: Offline = False,
 ) -> None:
     """Write a dataset's card: returns, coverage, task identifiability, saturated actions, how to load it."""
+    from offlinemeta.console import bar, say
     from offlinemeta.datasets import identifiability
     from offlinemeta.datasets.card import write_card
-    from offlinemeta.datasets.loading import bar, say
     from offlinemeta.datasets.loading import load as load_dataset
 
     dataset = load_dataset(name, offline=offline, console=console)
@@ -103,9 +103,10 @@ def download(
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
     """Download a dataset through Minari, and verify its content against the manifest of this package."""
+    from offlinemeta.console import say
     from offlinemeta.datasets import remote as remotes
     from offlinemeta.datasets import storage
-    from offlinemeta.datasets.loading import recorded, say
+    from offlinemeta.datasets.loading import recorded
     from offlinemeta.datasets.spec import get_spec
 
     spec, address = get_spec(name), _address(remote)
@@ -131,8 +132,9 @@ def publish(
     manifest: Annotated[Path | None, typer.Option(help="The manifest to write; by default, this package's.")] = None,
 ) -> None:
     """Upload a local dataset through Minari, and enter it into the manifest."""
+    from offlinemeta.console import say
     from offlinemeta.datasets import remote as remotes
-    from offlinemeta.datasets.loading import MANIFEST, read_manifest, say, write_manifest
+    from offlinemeta.datasets.loading import MANIFEST, read_manifest, write_manifest
     from offlinemeta.datasets.spec import get_spec
     from offlinemeta.envs.errors import ArgumentError
 
@@ -159,9 +161,10 @@ def references(
     episodes: Annotated[int, typer.Option(min=1, help="Per task.")] = 20,
 ) -> None:
     """List the reference returns (random and expert, per task), or measure a family's anew."""
-    from offlinemeta.benchmark import show
-    from offlinemeta.datasets import references as module
-    from offlinemeta.datasets.loading import bar
+    from offlinemeta.cli import show
+    from offlinemeta.console import bar
+    from offlinemeta.datasets import measure as module
+    from offlinemeta.datasets.references import write_references
 
     if family is None:
         Console(width=max(console.width, 120)).print(show.reference_list())
@@ -169,7 +172,7 @@ def references(
     with bar(console) as track:
         content = module.measure(family, track(family, module.work(family, episodes)), episodes)
     if write:
-        module.write_references(family, content)
+        write_references(family, content)
     Console(width=max(console.width, 120)).print(show.reference_table({family: content}))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from offlinemeta.baselines.networks import Dense
+from offlinemeta.baselines.parts.networks import Dense
 
 LEAST_VARIANCE = 1e-7
 

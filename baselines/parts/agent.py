@@ -12,11 +12,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from offlinemeta.baselines.buffer import Normaliser
-from offlinemeta.baselines.encoder import Encoder, Gaussian, sample
-from offlinemeta.baselines.networks import Policy, act
-from offlinemeta.baselines.storage import save_tensors
-from offlinemeta.benchmark.agent import Act, Context
+from offlinemeta.baselines.parts.buffer import Normaliser
+from offlinemeta.baselines.parts.encoder import Encoder, Gaussian, sample
+from offlinemeta.baselines.parts.networks import Policy, act
+from offlinemeta.baselines.training.storage import save_tensors
+from offlinemeta.benchmark.agent import Act
+from offlinemeta.benchmark.context import Context
 from offlinemeta.benchmark.errors import RunError
 from offlinemeta.envs import Task, TaskFamily, env_id
 from offlinemeta.envs.shapes import Array

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from offlinemeta.benchmark import claims
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark
 from offlinemeta.benchmark.result import Result
-from offlinemeta.benchmark.summary import COLUMNS, NOTE, cells, context_shift, data_of, logged, online, summarise
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import MissingExtraError
+from offlinemeta.leaderboard import claims
+from offlinemeta.leaderboard.table import COLUMNS, NOTE, cells, context_shift, data_of, logged, online, summarise
 
 # Okabe and Ito's palette: told apart by colour-blind readers
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -127,7 +127,7 @@ def page(
         }
         for data, group in by_data(results).items()
     ]
-    environment = Environment(loader=PackageLoader("offlinemeta.benchmark", "."), autoescape=True)
+    environment = Environment(loader=PackageLoader("offlinemeta.leaderboard"), autoescape=True)
     html = environment.get_template("report.html.jinja").render(
         title=title or "Adaptation curves",
         sections=sections,

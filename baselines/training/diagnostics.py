@@ -8,13 +8,14 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from offlinemeta.baselines.buffer import TaskBuffer
-from offlinemeta.baselines.encoder import Gaussian, kl_between, kl_to_prior
-from offlinemeta.baselines.networks import join
-from offlinemeta.benchmark.agent import Agent, Context, empty_context, join_contexts
+from offlinemeta.baselines.parts.buffer import TaskBuffer
+from offlinemeta.baselines.parts.encoder import Gaussian, kl_between, kl_to_prior
+from offlinemeta.baselines.parts.networks import join
+from offlinemeta.benchmark.agent import Agent
+from offlinemeta.benchmark.context import Context, empty_context, join_contexts, logged_contexts
 from offlinemeta.benchmark.metrics import normalised_kl_shift
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
-from offlinemeta.benchmark.runner import logged_contexts, run_episode
+from offlinemeta.benchmark.runner import run_episode
 from offlinemeta.datasets.collect import in_batches
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import Task, TaskFamily

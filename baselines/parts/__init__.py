@@ -1,0 +1,1 @@
+"""What the papers share. Imports no paper."""

@@ -1,0 +1,95 @@
+"""What an agent has seen of a task: collected by itself, or logged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from offlinemeta.datasets.dataset import Dataset, Episode
+from offlinemeta.envs import Task, TaskFamily
+from offlinemeta.envs.shapes import Array, Bool, Float32, Int
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an agent has seen of one task: S transitions of E episodes or segments of episodes, in order. Read-only.
+
+    Attributes:
+        observations, actions, rewards, next_observations: ``[S, O]``, ``[S, A]``, ``[S]``, ``[S, O]``.
+        terminations: ``[S]`` the MDP has ended; never a time limit.
+        lengths: ``[E]`` transitions of each episode.
+    """
+
+    observations: Float32[Array, "S O"]
+    actions: Float32[Array, "S A"]
+    rewards: Float32[Array, " S"]
+    next_observations: Float32[Array, "S O"]
+    terminations: Bool[Array, " S"]
+    lengths: Int[Array, " E"]
+
+    def __post_init__(self) -> None:
+        for array in vars(self).values():
+            array.flags.writeable = False
+
+    def __len__(self) -> int:
+        """Number of transitions."""
+        return len(self.rewards)
+
+
+def empty_context(family: TaskFamily) -> Context:
+    """Return what is known before the first episode: nothing."""
+    observations, actions = family.observation_space.shape[0], family.action_space.shape[0]
+    none = np.zeros((0, observations), dtype=np.float32)
+    return Context(
+        observations=none,
+        actions=np.zeros((0, actions), dtype=np.float32),
+        rewards=np.zeros(0, dtype=np.float32),
+        next_observations=none.copy(),
+        terminations=np.zeros(0, dtype=bool),
+        lengths=np.zeros(0, dtype=np.int64),
+    )
+
+
+def join_contexts(contexts: Sequence[Context]) -> Context:
+    """Put contexts of one task after one another."""
+    names = vars(contexts[0])
+    return Context(**{name: np.concatenate([getattr(context, name) for context in contexts]) for name in names})
+
+
+def logged_contexts(
+    dataset: Dataset, tasks: Sequence[Task], sizes: Sequence[int], rng: np.random.Generator
+) -> list[Context]:
+    """Draw ``sizes[i]`` logged transitions for each of N tasks: a segment of equal length from each of its rollouts.
+
+    So the context covers all behaviour policies of the data, keeps the order of steps, and has the size of a
+    self-collected one (of whole episodes; where an agent falls, its own are shorter).
+    """
+    by_task = dataset.by_task()
+    contexts = []
+    for task, size in zip(tasks, sizes, strict=True):
+        episodes = [as_context(episode) for episode in by_task[task]]
+        steps = join_contexts(episodes)
+        horizon = dataset.family.horizon
+        rollouts = len(steps) // horizon  # terminating families have several episodes in one
+        shares = np.full(rollouts, size // rollouts)
+        shares[: size - shares.sum()] += 1
+        starts = [r * horizon + rng.integers(horizon - share + 1) for r, share in enumerate(shares)]
+        rows = np.concatenate([np.arange(a, a + share) for a, share in zip(starts, shares, strict=True)])
+        ends = np.flatnonzero(np.isin(rows, np.cumsum(steps.lengths) - 1) | (np.diff(rows, append=-1) != 1)) + 1
+        arrays = {name: getattr(steps, name)[rows] for name in vars(steps) if name != "lengths"}
+        contexts.append(Context(**arrays, lengths=np.diff(ends, prepend=0)))
+    return contexts
+
+
+def as_context(episode: Episode) -> Context:
+    """Return an episode as an agent may see it: without its task."""
+    return Context(
+        observations=np.array(episode.observations[:-1]),
+        actions=np.array(episode.actions),
+        rewards=np.array(episode.rewards),
+        next_observations=np.array(episode.observations[1:]),
+        terminations=np.array(episode.terminations),
+        lengths=np.array([len(episode)]),
+    )

@@ -1,0 +1,80 @@
+"""Measure reference returns: what a random policy and the expert that knows its task get, per task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from offlinemeta.datasets.collect import Behaviour, behaviours, evaluate, is_meta_world, provenance, uniform
+from offlinemeta.datasets.dataset import Episode
+from offlinemeta.envs import SPLITS, Task, TaskFamily, get_family
+
+EPISODES = 20
+"""Per task."""
+
+LEAST_SAMPLED = 100
+"""Episodes at least for the mean return of a behaviour policy."""
+
+
+def sample_of(family: TaskFamily, split: str) -> tuple[list[Task], int]:
+    """Return the tasks and the episodes on each for means over a split; Meta-World, a hundred times slower, has few."""
+    tasks = list(family.tasks[split])
+    return (tasks[::5], 1) if is_meta_world(family) else (tasks, max(2, LEAST_SAMPLED // len(tasks)))
+
+
+def expert_episodes(family: TaskFamily, episodes: int) -> int:
+    """A task of Meta-World always begins alike, so that one episode of a deterministic policy is as good as many."""
+    return 1 if is_meta_world(family) else episodes
+
+
+def measure(name: str, progress: Callable[[int], None], episodes: int = EPISODES, seed: int = 0) -> dict[str, Any]:
+    """Measure a family's references.
+
+    Args:
+        name: of the family.
+        progress: is told how many env steps were made.
+        episodes: per task.
+        seed: of resets and actions.
+    """
+    family = get_family(name)
+    policies, chance, once = behaviours(family), uniform(family), expert_episodes(family, episodes)
+
+    def means(policy: Behaviour, split: str) -> tuple[float, list[Episode]]:
+        tasks, count = sample_of(family, split)
+        returns, ran = evaluate(family, tasks, policy.act, count, seed + 2, True, progress)
+        return round(float(returns.mean()), 2), ran
+
+    result: dict[str, Any] = {"random": {}, "expert": {}, "sampled": {}, "success": {}}
+    for split in splits_of(family):
+        tasks = family.tasks[split]
+        returns, _ = evaluate(family, tasks, chance.act, episodes, seed, True, progress)
+        result["random"][split] = returns.mean(1).round(2).tolist()
+        returns, ran = evaluate(family, tasks, policies[-1].act, once, seed + 1, False, progress)
+        result["expert"][split] = returns.mean(1).round(2).tolist()
+        if "success" in family.info_names:
+            result["success"][split] = float(np.mean([episode.infos["success"].max() for episode in ran]))
+        result["sampled"][split], _ = means(policies[-1], split)
+    result["behaviours"], saturated = [], 0.0
+    for policy in policies:
+        mean, ran = means(policy, "train")
+        result["behaviours"].append(mean)
+        beyond = np.abs(np.concatenate([episode.actions for episode in ran])) > 0.99
+        saturated = max(saturated, float(beyond.mean()))
+    return {**result, "saturated": round(saturated, 4), "episodes": episodes, "seed": seed, **provenance()}
+
+
+def splits_of(family: TaskFamily) -> list[str]:
+    """Return the splits that have tasks."""
+    return [split for split in SPLITS if family.tasks[split]]
+
+
+def work(name: str, episodes: int = EPISODES) -> int:
+    """Return how many env steps :func:`measure` makes."""
+    family, count = get_family(name), 0
+    for split in splits_of(family):
+        tasks, each = sample_of(family, split)
+        count += len(family.tasks[split]) * (episodes + expert_episodes(family, episodes)) + len(tasks) * each
+    tasks, each = sample_of(family, "train")
+    return (count + len(behaviours(family)) * len(tasks) * each) * family.horizon

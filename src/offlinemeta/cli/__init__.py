@@ -1,0 +1,55 @@
+"""The command ``offlinemeta``: one module a command group. Imports everything; nothing imports it.
+
+Heavy imports stay inside the commands, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+import offlinemeta
+from offlinemeta.cli import datasets, families, results, training
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="A benchmark suite for offline meta-reinforcement learning.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(datasets.app, name="datasets")
+app.command(epilog=families.ENVS_EPILOG)(families.envs)
+app.command(epilog=families.BEHAVIOUR_EPILOG)(families.behaviour)
+app.command(epilog=results.EVALUATE_EPILOG)(results.evaluate)
+app.command(epilog=results.REPORT_EPILOG)(results.report)
+fields_as_options = {"ignore_unknown_options": True}  # --lr=1e-3
+app.command(epilog=training.TRAIN_EPILOG, context_settings=fields_as_options)(training.train)
+app.command(epilog=training.STUDY_EPILOG)(training.study)
+app.command(epilog=training.DEMO_EPILOG)(training.demo)
+console = Console()
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    """A benchmark suite for offline meta-reinforcement learning."""
+    if show:
+        console.print(f"offlinemeta {offlinemeta.__version__}", highlight=False)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; what this package raises on purpose is shown as one line, without a traceback."""
+    from offlinemeta.envs.errors import OfflineMetaError
+
+    try:
+        app()
+    except OfflineMetaError as error:
+        Console(stderr=True).print("[bold red]Error:[/bold red]", escape(str(error)), highlight=False, soft_wrap=True)
+        sys.exit(2)
