@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import json
 import os
@@ -18,11 +17,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from offlinemeta.benchmark import metrics as measures
-from offlinemeta.benchmark.errors import ResultError, RunError
+from offlinemeta.benchmark.errors import ResultError
 from offlinemeta.benchmark.protocol import Benchmark, get_benchmark
 from offlinemeta.datasets.references import read_references
 from offlinemeta.envs import get_family
 from offlinemeta.envs.shapes import Array, Float
+from offlinemeta.files import write_text
 
 SCHEMA = 1
 
@@ -260,23 +260,24 @@ def join_results(results: Sequence[Result]) -> Result:
     )
 
 
+def place(root: Path, result: Result) -> Path:
+    """Return where the result of one seed belongs below a folder of results."""
+    benchmark = get_benchmark(result.benchmark)
+    name = f"{benchmark.protocol.name}-s{result.seeds[0]}.json"
+    return root / result.method / f"{benchmark.family}-{benchmark.quality}" / name
+
+
+def gather(folder: Path, root: Path) -> None:
+    """Copy the results of a run to their places below a folder of results."""
+    for file in sorted(folder.glob("*.json")):
+        result = read_result(file)
+        write_result(result, place(root, result))
+
+
 def write_result(result: Result, file: Path) -> None:
-    """Write one file, at once."""
-    write_text(file, result.model_dump_json() + "\n")
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a text file, at once or not at all.
+    """Write one file, at once.
 
     Raises:
-        RunError: no space, no permission; what was there is still there.
+        FileError: there is no space or no permission; what was there is still there.
     """
-    draft = file.with_name(f".{file.name}.draft")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(file)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise RunError(f"{file} could not be written: {error.strerror}. Make room, or choose another place.") from error
+    write_text(file, result.model_dump_json() + "\n")

@@ -24,8 +24,11 @@ REPORT_EPILOG = (
 def evaluate(
     benchmark: Annotated[str, typer.Argument(help="family/quality/protocol, such as AntDir/smac/online-10.")],
     agent: Annotated[
-        str, typer.Option(help="module:Class, called as Class(family, checkpoint); or random, expert, latent.")
-    ] = "latent",
+        str,
+        typer.Option(
+            help="module:Class, called as Class(family, checkpoint); or random, expert, or checkpoint: a file of ours."
+        ),
+    ] = "checkpoint",
     checkpoint: Annotated[Path | None, typer.Option(help="Given to the agent.")] = None,
     method: Annotated[str | None, typer.Option(help="How to list it; by default, the agent's name.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the evaluation.")] = 0,
@@ -49,7 +52,11 @@ def evaluate(
     steps = len(family.tasks[chosen.protocol.split]) * repeats * chosen.protocol.episodes * family.horizon
     with bar(console) as track:
         returns = run(loaded, chosen, seed, repeats, logged, track(chosen.name, steps))
-    about = loaded.about if agent == "latent" else {}  # what our own checkpoints say of their training
+    about: dict[str, Any] = {}
+    if agent == "checkpoint" and checkpoint is not None:
+        from offlinemeta.baselines.training.checkpoint import describe
+
+        about = describe(checkpoint)  # what our own files say of their training
     dataset = {"id": about["dataset"], "sha256": about["sha256"]} if about else {}
     result = make_result(
         chosen,
@@ -75,8 +82,9 @@ def report(
     pdf: Annotated[bool, typer.Option("--pdf", help="Write the picture as PDF too.")] = False,
 ) -> None:
     """Draw results: tables (report.md), adaptation.png, and report.html, one page that needs no network."""
-    from offlinemeta.benchmark.result import read_results, write_text
+    from offlinemeta.benchmark.result import read_results
     from offlinemeta.console import say
+    from offlinemeta.files import write_text
     from offlinemeta.leaderboard import claims, table
     from offlinemeta.leaderboard.report import by_method, page, plot
 
