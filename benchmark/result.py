@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import json
 import os
@@ -18,11 +17,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from offlinemeta.benchmark import metrics as measures
-from offlinemeta.benchmark.errors import ResultError, RunError
+from offlinemeta.benchmark.errors import ResultError
 from offlinemeta.benchmark.protocol import Benchmark, get_benchmark
 from offlinemeta.datasets.references import read_references
 from offlinemeta.envs import get_family
 from offlinemeta.envs.shapes import Array, Float
+from offlinemeta.files import write_text
 
 SCHEMA = 1
 
@@ -102,6 +102,23 @@ class Result(BaseModel):
     def array(self) -> Float[Array, "seed task episode"]:
         """Returns as an array."""
         return np.array(self.returns)
+
+    def of_seeds(self, seeds: Sequence[int]) -> Result:
+        """Return the result of some of its seeds, in the order given."""
+        places = [self.seeds.index(seed) for seed in seeds]
+
+        def chosen(values: Sequence[Any]) -> list[Any]:
+            return [values[place] for place in places]
+
+        figures = {name: chosen(values) for name, values in self.metrics.items()}
+        return self.model_copy(
+            update={
+                "seeds": list(seeds),
+                "returns": chosen(self.returns),
+                "metrics": figures,
+                "provenance": chosen(self.provenance),
+            }
+        )
 
     def scores(self) -> Float[Array, "seed task episode"]:
         """Normalised returns: 0 random, 100 the expert."""
@@ -243,40 +260,22 @@ def join_results(results: Sequence[Result]) -> Result:
     seeds = [seed for result in results for seed in result.seeds]
     if len(set(seeds)) < len(seeds):
         raise ResultError(f"Results of {first.method} on {first.benchmark} repeat a seed: {seeds}.")
-    order = np.argsort(seeds, kind="stable").tolist()
-
-    def joined(lists: Sequence[Sequence[Any]]) -> list[Any]:
-        flat = [item for one in lists for item in one]
-        return [flat[i] for i in order]
-
     names = set.intersection(*(set(result.metrics) for result in results))
-    return first.model_copy(
+    joined = first.model_copy(
         update={
-            "seeds": joined([result.seeds for result in results]),
-            "returns": joined([result.returns for result in results]),
-            "metrics": {name: joined([result.metrics[name] for result in results]) for name in sorted(names)},
-            "provenance": joined([result.provenance for result in results]),
+            "seeds": seeds,
+            "returns": [returns for result in results for returns in result.returns],
+            "metrics": {name: [v for result in results for v in result.metrics[name]] for name in sorted(names)},
+            "provenance": [provenance for result in results for provenance in result.provenance],
         }
     )
+    return joined.of_seeds(sorted(seeds))
 
 
 def write_result(result: Result, file: Path) -> None:
-    """Write one file, at once."""
-    write_text(file, result.model_dump_json() + "\n")
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a text file, at once or not at all.
+    """Write one file, at once or not at all.
 
     Raises:
-        RunError: no space, no permission; what was there is still there.
+        FileError: there is no space or no permission; what was there is still there.
     """
-    draft = file.with_name(f".{file.name}.draft")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(file)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise RunError(f"{file} could not be written: {error.strerror}. Make room, or choose another place.") from error
+    write_text(file, result.model_dump_json() + "\n")

@@ -325,7 +325,7 @@ def test_results_on_training_tasks_are_no_results_of_the_benchmark() -> None:
     for split, tasks in (("train-", 80), ("", 20)):
         benchmark = get_benchmark(f"PointRobot/smac/{split}online-3")
         result = results.make_result(benchmark, "mine", "m:C", np.zeros((tasks, 3)), 3, 0)
-        assert (table.online([result]) is None) == bool(split)
+        assert (table.summarise([result])[0].online is None) == bool(split)
 
 
 # --- results

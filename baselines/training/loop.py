@@ -29,13 +29,14 @@ from offlinemeta.baselines.training.diagnostics import decoder_error, kl_shift, 
 from offlinemeta.baselines.training.storage import save_tensors
 from offlinemeta.benchmark.errors import AgentError, RunError
 from offlinemeta.benchmark.protocol import REPEATS, Benchmark, get_benchmark, get_protocol
-from offlinemeta.benchmark.result import Provenance, about_here, make_result, write_result, write_text
+from offlinemeta.benchmark.result import Provenance, about_here, make_result, write_result
 from offlinemeta.benchmark.runner import evaluate
 from offlinemeta.console import say
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.loading import load
 from offlinemeta.datasets.spec import DatasetSpec
 from offlinemeta.envs import env_id, get_family
+from offlinemeta.files import write_text
 
 AGENT = "offlinemeta.baselines.parts.agent:LatentAgent"
 FORMAT = 1

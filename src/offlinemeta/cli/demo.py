@@ -21,7 +21,7 @@ from offlinemeta.baselines.registry import make_config
 from offlinemeta.benchmark.agent import Policy
 from offlinemeta.benchmark.context import Context, empty_context, join_contexts
 from offlinemeta.benchmark.errors import RunError
-from offlinemeta.benchmark.result import Result, read_results
+from offlinemeta.benchmark.result import read_results
 from offlinemeta.benchmark.runner import run_episode
 from offlinemeta.cli.show import film_episode
 from offlinemeta.console import say
@@ -30,7 +30,7 @@ from offlinemeta.datasets.scripted import Scripted
 from offlinemeta.envs import TaskVectorEnv, get_family
 from offlinemeta.envs.errors import MissingExtraError, RenderError
 from offlinemeta.leaderboard import table
-from offlinemeta.leaderboard.report import by_method, page, plot
+from offlinemeta.leaderboard.report import page, plot
 
 FAMILY, QUALITY = "CheetahVel", "smac"
 METHODS = ("smac", "pearl")
@@ -52,18 +52,18 @@ def run(out: Path, seed: int, preset: str, console: Console) -> None:
         load(name, console=console)
     folders = {method: out / "demo" / f"{method}-s{seed}" for method in METHODS}
     train_at_once(folders, seed, preset, console)
-    results = by_method(read_results([folder / "results" for folder in folders.values()]))
-    Console(width=max(console.width, 180)).print(table.table(results))
+    rows = table.summarise(read_results([folder / "results" for folder in folders.values()]))
+    Console(width=max(console.width, 180)).print(table.table(rows))
     written: list[Path] = []
     films: dict[str, Path] = {}
     try:
         films = film(folders, out, console)
-        written += plot(results, [out / "adaptation.png"])
+        written += plot(rows, [out / "adaptation.png"])
         notes = {f"{FAMILY}/{QUALITY}": f"Trained and evaluated by this demo, preset {preset}, seed {seed}."}
-        written.append(page(results, out / "report.html", films, "Adaptation to held-out tasks", notes))
+        written.append(page(rows, out / "report.html", films, "Adaptation to held-out tasks", notes))
     except (MissingExtraError, RenderError) as error:
         say(console, f"Not all was drawn: {error}", style="yellow")
-    say(console, verdict(results))
+    say(console, verdict(rows))
     for path in [*written, *films.values()]:
         say(console, f"written: {path}")
     say(console, f"The whole took {(time.monotonic() - started) / 60:.1f} minutes.")
@@ -139,9 +139,9 @@ def explored(agent: LatentAgent, index: int) -> Policy:
     return agent.adapt(contexts)
 
 
-def verdict(results: list[Result]) -> str:
+def verdict(rows: list[table.Row]) -> str:
     """Say what the figures say, whatever it is."""
-    last = {row.method: row.last for row in table.summarise(results) if row.last is not None}
+    last = {row.method: row.last for row in rows if row.last is not None}
     smac, before, pearl = (last[name].value for name in ("smac", "smac-offline", "pearl"))
     better = smac > before and smac > pearl
     claim = "above both" if better else "NOT above both: this run does not show the effect"

@@ -63,7 +63,7 @@ def evaluate(
     )
     curve = ", ".join(f"{value:.1f}" for value in returns.mean(0))
     say(console, f"{chosen.name}: mean return of each episode {curve}")
-    Console(width=max(console.width, 180)).print(table.table([result]))
+    Console(width=max(console.width, 180)).print(table.table(table.summarise([result])))
     if out is not None:
         write_result(result, out)
         say(console, f"written: {out}")
@@ -75,23 +75,20 @@ def report(
     pdf: Annotated[bool, typer.Option("--pdf", help="Write the picture as PDF too.")] = False,
 ) -> None:
     """Draw results: tables (report.md), adaptation.png, and report.html, one page that needs no network."""
-    from offlinemeta.benchmark.result import read_results, write_text
+    from offlinemeta.benchmark.result import read_results
     from offlinemeta.console import say
+    from offlinemeta.files import check_writable, write_text
     from offlinemeta.leaderboard import claims, table
-    from offlinemeta.leaderboard.report import by_method, page, plot
+    from offlinemeta.leaderboard.report import page, plot
 
-    read = by_method(read_results(results))
+    check_writable(out)
+    rows = table.summarise(read_results(results))
     wide = Console(width=max(console.width, 180))
-    wide.print(table.table(read))
-    found = claims.check_claims(read)
+    wide.print(table.table(rows))
+    found = claims.check_claims(rows)
     if found:
         wide.print(claims.table(found))
     pictures = [out / "adaptation.png", *([out / "adaptation.pdf"] if pdf else [])]
-    rows = [[row.data, row.method, str(row.seeds), *table.cells(row)] for row in table.summarise(read)]
-    text = table.markdown(("data", "method", "seeds", *table.COLUMNS), rows, table.NOTE)
-    if found:
-        judged = [[claim.data, claim.text, claim.verdict, claim.figures] for claim in found]
-        text += "\n" + table.markdown(("data", "claim", "verdict", "by how much"), judged, claims.NOTE)
-    write_text(out / "report.md", text)
-    for file in [*plot(read, pictures), page(read, out / "report.html"), out / "report.md"]:
+    write_text(out / "report.md", table.report(rows) + claims.report(found))
+    for file in [*plot(rows, pictures), page(rows, out / "report.html"), out / "report.md"]:
         say(console, f"written: {file}")
