@@ -11,20 +11,48 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from offlinemeta.benchmark import metrics as measures
 from offlinemeta.benchmark.errors import ResultError
 from offlinemeta.benchmark.protocol import Benchmark, get_benchmark
 from offlinemeta.datasets.references import read_references
 from offlinemeta.envs import get_family
+from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.envs.shapes import Array, Float
 from offlinemeta.files import write_text
 
 SCHEMA = 1
+
+MethodName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
+"""How a method is listed: it names files, and is shown in terminals, tables, pages and pictures."""
+
+
+def check_method(name: str) -> str:
+    """Return a method's name if it is one.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    try:
+        return TypeAdapter(MethodName).validate_python(name)
+    except ValidationError as error:
+        raise ArgumentError(
+            f"A method is named by 1 to 64 of the letters A to Z and a to z, digits and - _ . +, beginning with a "
+            f"letter or digit; not {name!r}. Give another name with --method."
+        ) from error
 
 
 class Provenance(BaseModel):
@@ -72,8 +100,8 @@ class Result(BaseModel):
 
     schema_version: Literal[1] = 1
     benchmark: str
-    method: str
-    agent: str
+    method: MethodName
+    agent: Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\p{C}\s]+:[^\p{C}\s]+$")]
     sees_task: bool = False
     seeds: list[int] = Field(min_length=1)
     repeats: int = Field(ge=1)
@@ -270,6 +298,18 @@ def join_results(results: Sequence[Result]) -> Result:
         }
     )
     return joined.of_seeds(sorted(seeds))
+
+
+def place(root: Path, result: Result) -> Path:
+    """Return where a result of one seed lies below a folder: ``<method>/<family>-<quality>/<protocol>-s<seed>.json``.
+
+    Raises:
+        ArgumentError: the result is of several seeds.
+    """
+    if len(result.seeds) != 1:
+        raise ArgumentError(f"A result file is of one seed; this result of {result.method} is of {result.seeds}.")
+    family, quality, protocol = result.benchmark.split("/")
+    return root / result.method / f"{family}-{quality}" / f"{protocol}-s{result.seeds[0]}.json"
 
 
 def write_result(result: Result, file: Path) -> None:

@@ -170,10 +170,11 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in (head, ["---"] * len(head), *rows))
 
 
-def report(rows: Sequence[Row]) -> str:
-    """Return the rows as Markdown."""
+def report(rows: Sequence[Row], remarks: Sequence[str] = ()) -> str:
+    """Return the rows as Markdown, with what there is to say of them."""
     lines = [[escape(row.data), escape(row.label), str(row.seeds), *cells(row)] for row in rows]
-    return markdown(("data", "method", "seeds", *COLUMNS), lines) + f"\n{NOTE}\n"
+    notes = "".join(f"\n{note}\n" for note in (NOTE, *map(escape, remarks)))
+    return markdown(("data", "method", "seeds", *COLUMNS), lines) + notes
 
 
 def escape(text: str) -> str:
