@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
+from rich.console import Console
 
 from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.benchmark.result import Result, join_results, make_result
+from offlinemeta.leaderboard import table
 from offlinemeta.leaderboard.claims import FAILS, HOLDS, OPEN, check_claims
 from offlinemeta.leaderboard.report import COLOURS, colours, page, plot
 from offlinemeta.leaderboard.table import summarise
@@ -81,9 +85,29 @@ def test_who_is_told_the_task_is_marked_so() -> None:
     assert [row.label for row in summarise([told])] == ["told (told the task)"]
 
 
-def test_a_name_cannot_break_out_of_the_page(tmp_path: Path) -> None:
-    evil = results()[0].model_copy(update={"method": "</script><script>alert(1)</script>"})
-    assert "<script>alert" not in page(summarise([evil]), tmp_path / "report.html").read_text()
+@pytest.mark.parametrize("name", ["</script><script>alert(1)</script>", "[/x] [red]a[/red]", "_a|b|`c`", r"$\frac$"])
+def test_a_name_is_shown_as_it_is_even_if_it_got_past_the_door(name: str, tmp_path: Path) -> None:
+    rows = summarise([result.model_copy(update={"method": name}) for result in results() if result.method == "pearl"])
+    console = Console(width=250, file=io.StringIO())
+    console.print(table.table(rows))
+    assert name in console.file.getvalue()  # type: ignore[attr-defined]
+    lines = table.report(rows, [name]).splitlines()
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines[:3]] == [10, 10, 10]
+    assert not re.findall(r"(?<!\\)[<`_$]", lines[2] + lines[-1])
+    plot(rows, [tmp_path / "a.png"])
+    html = page(rows, tmp_path / "report.html", notes={rows[0].data: name}, remarks=[name]).read_text()
+    assert "<script>alert" not in html
+
+
+@pytest.mark.parametrize("name", ["smac", "a", "MACAW-2.1_x+y", "9", "x" * 64])
+def test_a_method_has_a_plain_name(name: str) -> None:
+    assert results({name: (0.0, 0.0)}, seeds=1)[0].method == name
+
+
+@pytest.mark.parametrize("name", ["", "-a", ".a", "..", "a b", "a/b", "a\n", "\u0430", "x" * 65, "a|b", "<b>", "[b]"])
+def test_a_result_of_another_name_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="method"):
+        results({name: (0.0, 0.0)}, seeds=1)
 
 
 def test_claims_need_their_results() -> None:

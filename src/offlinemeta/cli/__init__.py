@@ -10,10 +10,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 import offlinemeta
 from offlinemeta.cli import datasets, families, results, training
+from offlinemeta.console import printable, tolerate_any_encoding
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,8 +49,10 @@ def main() -> None:
     """Run the command line; what this package raises on purpose is shown as one line, without a traceback."""
     from offlinemeta.envs.errors import OfflineMetaError
 
+    tolerate_any_encoding()
     try:
         app()
     except OfflineMetaError as error:
-        Console(stderr=True).print("[bold red]Error:[/bold red]", escape(str(error)), highlight=False, soft_wrap=True)
+        message = Text.assemble(("Error:", "bold red"), " ", printable(str(error)))
+        Console(stderr=True).print(message, soft_wrap=True)
         sys.exit(2)

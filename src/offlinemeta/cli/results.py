@@ -35,25 +35,31 @@ def evaluate(
     """Evaluate any agent by a benchmark's protocol: online-K, offline-context, zero-shot, ood, train-*."""
     from offlinemeta.benchmark.agent import BUILTIN, load_agent
     from offlinemeta.benchmark.protocol import get_benchmark
-    from offlinemeta.benchmark.result import Provenance, about_here, make_result, write_result
+    from offlinemeta.benchmark.result import Provenance, about_here, check_method, make_result, write_result
     from offlinemeta.benchmark.runner import evaluate as run
     from offlinemeta.console import bar, say
     from offlinemeta.datasets.loading import load
     from offlinemeta.envs import get_family
+    from offlinemeta.files import check_replaceable
     from offlinemeta.leaderboard import table
 
     chosen = get_benchmark(benchmark)
     family = get_family(chosen.family)
+    if method is not None:
+        check_method(method)
+    if out is not None:
+        check_replaceable(out)
     loaded: Any = load_agent(agent, family, checkpoint)
+    about = loaded.about if agent == "latent" else {}  # what our own checkpoints say of their training
+    listed = check_method(method or about.get("method") or agent.rpartition(":")[2])
     logged = load(chosen.dataset, console=console) if chosen.protocol.offline else None
     steps = len(family.tasks[chosen.protocol.split]) * repeats * chosen.protocol.episodes * family.horizon
-    with bar(console) as track:
+    with bar(Console(stderr=True)) as track:
         returns = run(loaded, chosen, seed, repeats, logged, track(chosen.name, steps))
-    about = loaded.about if agent == "latent" else {}  # what our own checkpoints say of their training
     dataset = {"id": about["dataset"], "sha256": about["sha256"]} if about else {}
     result = make_result(
         chosen,
-        method or about.get("method") or agent.rpartition(":")[2],
+        listed,
         BUILTIN.get(agent, agent),
         returns,
         repeats,
@@ -61,11 +67,12 @@ def evaluate(
         sees_task=hasattr(loaded, "tell"),
         provenance=Provenance(dataset=dataset, config=about.get("config", {}), **about_here()),
     )
+    if out is not None:  # before it is shown: whatever goes wrong with a terminal must not lose it
+        write_result(result, out)
     curve = ", ".join(f"{value:.1f}" for value in returns.mean(0))
     say(console, f"{chosen.name}: mean return of each episode {curve}")
     Console(width=max(console.width, 180)).print(table.table(table.summarise([result])))
     if out is not None:
-        write_result(result, out)
         say(console, f"written: {out}")
 
 
@@ -79,16 +86,20 @@ def report(
     from offlinemeta.console import say
     from offlinemeta.files import check_writable, write_text
     from offlinemeta.leaderboard import claims, table
+    from offlinemeta.leaderboard.method import find_methods, remarks
     from offlinemeta.leaderboard.report import page, plot
 
-    check_writable(out)
     rows = table.summarise(read_results(results))
+    said = remarks(list(find_methods(results).values()))
+    check_writable(out)
     wide = Console(width=max(console.width, 180))
     wide.print(table.table(rows))
+    for remark in said:
+        say(console, remark)
     found = claims.check_claims(rows)
     if found:
         wide.print(claims.table(found))
     pictures = [out / "adaptation.png", *([out / "adaptation.pdf"] if pdf else [])]
-    write_text(out / "report.md", table.report(rows) + claims.report(found))
-    for file in [*plot(rows, pictures), page(rows, out / "report.html"), out / "report.md"]:
+    write_text(out / "report.md", table.report(rows, said) + claims.report(found))
+    for file in [*plot(rows, pictures), page(rows, out / "report.html", remarks=said), out / "report.md"]:
         say(console, f"written: {file}")
