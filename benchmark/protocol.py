@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from offlinemeta.datasets.spec import QUALITIES, get_spec
 from offlinemeta.envs import get_family
@@ -13,14 +14,16 @@ REPEATS = 3
 """Independent runs of a protocol on each task; their returns are averaged."""
 
 OFFLINE_ROLLOUTS = 2
-"""Rollouts' worth of transitions in an offline context: as many as the study's two exploratory trajectories."""
+"""How many rollouts, or how many rollouts' worth of transitions, a logged context has: as many as the study's two
+exploratory trajectories."""
 
 PROTOCOLS = {
     "online-K": "K episodes on each test task, each adapted on those before it, collected by the agent itself",
     "offline-context": "one episode on each test task, adapted on logged transitions of it, as many as two episodes",
+    "offline-episodes": "one episode on each test task, adapted on two whole logged rollouts of it, in random order",
     "zero-shot": "one episode on each test task, without context",
     "ood": "online-10 on the tasks outside of the training distribution",
-    "train-*": "one of the first three on the training tasks: to choose by, since the test tasks are for results alone",
+    "train-*": "any of these but ood, on training tasks: to choose by, since test tasks are for results alone",
 }
 
 
@@ -29,16 +32,22 @@ class Protocol:
     """What is done with an agent on each held-out task.
 
     Attributes:
-        name: such as ``online-10``.
-        split: the tasks: ``test``, ``ood`` or ``train``.
-        episodes: on each task.
-        offline: whether the context is logged, in place of self-collected.
+        name: the protocol's name, such as ``online-10``.
+        split: which tasks are played: ``test``, ``ood`` or ``train``.
+        episodes: how many episodes are played on each task.
+        logged: what of the logged data is the context: ``segments`` of all rollouts, or whole ``rollouts``. Empty where
+            the agent collects its context by itself.
     """
 
     name: str
     split: str
     episodes: int
-    offline: bool = False
+    logged: Literal["", "segments", "rollouts"] = ""
+
+    @property
+    def offline(self) -> bool:
+        """Whether the context is logged, in place of self-collected."""
+        return bool(self.logged)
 
 
 def get_protocol(name: str) -> Protocol:
@@ -53,7 +62,8 @@ def get_protocol(name: str) -> Protocol:
         return Protocol(name, "test", int(online[1]))
     known = {
         "zero-shot": Protocol("zero-shot", "test", 1),
-        "offline-context": Protocol("offline-context", "test", 1, offline=True),
+        "offline-context": Protocol("offline-context", "test", 1, logged="segments"),
+        "offline-episodes": Protocol("offline-episodes", "test", 1, logged="rollouts"),
         "ood": Protocol("ood", "ood", 10),
     }
     if name not in known:

@@ -17,7 +17,7 @@ from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import MissingExtraError
 from offlinemeta.files import replacing, write_text
 from offlinemeta.leaderboard import claims
-from offlinemeta.leaderboard.table import COLUMNS, NOTE, STUDY, Row, by_data, cells
+from offlinemeta.leaderboard.table import STUDY, Row, by_data, grid, note
 
 # Okabe and Ito's palette: told apart by colour-blind readers
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -114,7 +114,7 @@ def page(
         {
             "data": data,
             "note": (notes or {}).get(data, ""),
-            "rows": [{"method": row.label, "seeds": row.seeds, "cells": cells(row)} for row in group],
+            "grid": grid(group),
             "charts": {
                 name: json.dumps(chart.to_dict()).replace("<", "\\u003c") for name, chart in charts(group).items()
             },
@@ -125,8 +125,7 @@ def page(
     html = environment.get_template("report.html.jinja").render(
         title=title or "Adaptation curves",
         sections=sections,
-        columns=COLUMNS,
-        note=NOTE,
+        note=note(rows),
         remarks=remarks,
         claims=claims.check_claims(rows),
         claims_note=claims.NOTE,

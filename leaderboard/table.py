@@ -35,6 +35,7 @@ class Row:
         curve: mean return of each online episode; empty without an online result.
         auc: IQM of the normalised score averaged over the online episodes.
         offline: mean return with logged context.
+        episodes: mean return with whole logged rollouts as context.
         shift: mean return with logged context minus with self-collected context of the same size.
         kl_shift: the normalised shift in z, mean over seeds.
     """
@@ -48,6 +49,7 @@ class Row:
     curve: tuple[metrics.Interval, ...]
     auc: metrics.Interval | None
     offline: metrics.Interval | None
+    episodes: metrics.Interval | None
     shift: metrics.Interval | None
     kl_shift: float | None
 
@@ -110,7 +112,7 @@ def _row(data: str, method: str, results: tuple[Result, ...]) -> Row:
     by_protocol = {get_benchmark(result.benchmark).protocol.name: result for result in results}
     online = [result for name, result in by_protocol.items() if name.startswith("online-")]
     own = max(online, key=lambda result: len(result.returns[0][0]), default=None)
-    given = by_protocol.get("offline-context")
+    given, rollouts = by_protocol.get("offline-context"), by_protocol.get("offline-episodes")
     kl = own.metrics.get("kl_shift") if own is not None else None
     return Row(
         data=data,
@@ -122,17 +124,23 @@ def _row(data: str, method: str, results: tuple[Result, ...]) -> Row:
         curve=tuple(own.curve()) if own is not None else (),
         auc=own.auc() if own is not None else None,
         offline=given.curve()[0] if given is not None else None,
+        episodes=rollouts.curve()[0] if rollouts is not None else None,
         shift=context_shift(given, own),
         kl_shift=sum(kl) / len(kl) if kl else None,
     )
 
 
-COLUMNS = ("last return", "score", "auc", "logged context", "shift", "KL shift")
-NOTE = (
-    "last return: mean of the last online episode. score, auc: IQM, 0 random, 100 expert. logged context: mean return "
-    f"after {OFFLINE_ROLLOUTS} episodes' worth of logged transitions; shift: that minus the return after as many of "
-    "the agent's own (fewer where it falls). In brackets 95 % bootstrap intervals, over seeds and tasks."
-)
+MEANING = {
+    "last return": "mean return of the last online episode",
+    "score": "IQM of its normalised scores, 0 random, 100 expert",
+    "auc": "the same, of the mean over all online episodes",
+    "logged context": f"mean return after {OFFLINE_ROLLOUTS} episodes' worth of logged transitions",
+    "logged episodes": f"mean return after {OFFLINE_ROLLOUTS} whole logged rollouts in random order",
+    "shift": "return with logged context minus that after as many of the agent's own steps (fewer where it falls)",
+    "KL shift": "how far own contexts lie from logged ones in z: 0 not at all, 1 as far as those of another task",
+}
+"""Columns with figures, and what they mean; a table leaves out those that are empty in all its rows."""
+INTERVALS = "In brackets: 95 % bootstrap intervals that resample whole seeds, and tasks."
 
 
 def settle(value: float) -> float:
@@ -149,19 +157,37 @@ def figure(value: float | metrics.Interval | None, digits: int = 3) -> str:
     return f"{settle(value):.{digits}g}"
 
 
-def cells(row: Row) -> list[str]:
-    """Return the figures of a row as text, in the order of :data:`COLUMNS`."""
-    values = (row.last, row.score, row.auc, row.offline, row.shift)
-    return [*map(figure, values), figure(row.kl_shift, 2)]
+def cells(row: Row) -> dict[str, str]:
+    """Return the figures of a row as text, by the names in :data:`MEANING`."""
+    values = (row.last, row.score, row.auc, row.offline, row.episodes, row.shift)
+    return dict(zip(MEANING, [*map(figure, values), figure(row.kl_shift, 2)], strict=True))
+
+
+def grid(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the lines of a table of these rows; methods and figures, without empty columns."""
+    every = [cells(row) for row in rows]
+    columns = [name for name in MEANING if any(line[name] for line in every)]
+    lines = [
+        [row.data, row.label, str(row.seeds), *(line[name] for name in columns)]
+        for row, line in zip(rows, every, strict=True)
+    ]
+    return ["data", "method", "seeds", *columns], lines
+
+
+def note(rows: Sequence[Row]) -> str:
+    """Return what the columns of a table of these rows mean."""
+    head, _ = grid(rows)
+    return "; ".join(f"{name}: {MEANING[name]}" for name in head if name in MEANING) + f". {INTERVALS}"
 
 
 def table(rows: Sequence[Row]) -> Table:
     """Return the rows for a terminal."""
-    shown = Table("data", "method", "seeds", *COLUMNS, caption=Text(NOTE), caption_justify="left")
+    head, lines = grid(rows)
+    shown = Table(*head, caption=Text(note(rows)), caption_justify="left")
     for column in shown.columns:
         column.no_wrap = True
-    for row in rows:
-        shown.add_row(*map(Text, (row.data, row.label, str(row.seeds), *cells(row))))
+    for line in lines:
+        shown.add_row(*map(Text, line))
     return shown
 
 
@@ -172,9 +198,9 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def report(rows: Sequence[Row], remarks: Sequence[str] = ()) -> str:
     """Return the rows as Markdown, with what there is to say of them."""
-    lines = [[escape(row.data), escape(row.label), str(row.seeds), *cells(row)] for row in rows]
-    notes = "".join(f"\n{note}\n" for note in (NOTE, *map(escape, remarks)))
-    return markdown(("data", "method", "seeds", *COLUMNS), lines) + notes
+    head, lines = grid(rows)
+    escaped = [[escape(data), escape(label), *rest] for data, label, *rest in lines]
+    return markdown(head, escaped) + "".join(f"\n{note}\n" for note in (note(rows), *map(escape, remarks)))
 
 
 def escape(text: str) -> str:

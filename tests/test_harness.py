@@ -15,7 +15,7 @@ import pytest
 from offlinemeta import datasets
 from offlinemeta.benchmark import result as results
 from offlinemeta.benchmark.agent import Act, ExpertAgent, RandomAgent, load_agent
-from offlinemeta.benchmark.context import Context, logged_contexts
+from offlinemeta.benchmark.context import Context, logged_contexts, logged_rollouts
 from offlinemeta.benchmark.errors import AgentError, ResultError
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark, get_protocol
 from offlinemeta.benchmark.runner import evaluate
@@ -209,6 +209,56 @@ def test_logged_contexts_have_the_size_of_own_ones_and_cover_all_behaviours(here
         assert [row[0].tobytes() in rollout for row, rollout in zip(pieces, rollouts, strict=True)] == [True] * 6
 
 
+@pytest.mark.parametrize("name", ["PointRobot/smac-heldout", "HopperParam/smac-heldout"])
+def test_logged_rollouts_are_whole_in_random_order_and_seeded(name: str, here: Path) -> None:
+    heldout = datasets.load(name)
+    horizon, tasks = heldout.family.horizon, list(heldout.tasks[:10])
+    draws = [logged_rollouts(heldout, tasks, OFFLINE_ROLLOUTS, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    starts = []
+    for task, context, again in zip(tasks, *draws[:2], strict=True):
+        assert len(context) == OFFLINE_ROLLOUTS * horizon
+        steps = np.concatenate([episode.observations[:-1] for episode in heldout.by_task()[task]])
+        lengths = np.array([len(episode) for episode in heldout.by_task()[task]])
+        found = []
+        for rollout in np.split(context.observations, OFFLINE_ROLLOUTS):
+            (place,) = (r for r in range(6) if np.array_equal(steps[r * horizon : (r + 1) * horizon], rollout))
+            found.append(place)
+        rollout_of = (np.cumsum(lengths) - 1) // horizon
+        assert context.lengths.tolist() == [n for r in found for n in lengths[rollout_of == r].tolist()]
+        assert len(set(found)) == OFFLINE_ROLLOUTS
+        for field, values in vars(context).items():
+            np.testing.assert_array_equal(getattr(again, field), values)
+        starts.append(found)
+        ends = np.cumsum(context.lengths) - 1
+        inner = np.setdiff1d(np.arange(len(context)), ends)
+        np.testing.assert_array_equal(context.next_observations[inner], context.observations[inner + 1])
+        assert not context.terminations[inner].any()
+    assert any(one != sorted(one) for one in starts), "always in order of collection"
+    assert any(one == sorted(one) for one in starts), "always in reverse"
+    assert len({r for one in starts for r in one}) == 6, "some rollouts are never drawn"
+    assert any(not np.array_equal(a.rewards, b.rewards) for a, b in zip(draws[0], draws[2], strict=True))
+    several = any(len(context.lengths) > OFFLINE_ROLLOUTS for context in draws[0])
+    assert several == (name == "HopperParam/smac-heldout"), "where an episode terminates, a rollout has several"
+    with pytest.raises(ArgumentError, match=r"has 6 rollouts of .* the context is of 7"):
+        logged_rollouts(heldout, tasks, 7, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("prefix", "data"), [("", "smac-heldout"), ("train-", "smac")])
+def test_offline_episodes_show_whole_rollouts_to_the_agent(prefix: str, data: str, here: Path) -> None:
+    agent, benchmark = Counting(), get_benchmark(f"PointRobot/smac/{prefix}offline-episodes")
+    assert benchmark.dataset == f"PointRobot/{data}"
+    dataset = datasets.load(benchmark.dataset)
+    returns = evaluate(agent, benchmark, repeats=2, dataset=dataset)
+    assert returns.shape == (80 if prefix else 20, 1)
+    (contexts,) = agent.shown
+    tasks, by_task = get_family("PointRobot").tasks["train" if prefix else "test"], dataset.by_task()
+    for i, context in enumerate(contexts):
+        assert context.lengths.tolist() == [HORIZON] * OFFLINE_ROLLOUTS
+        rollouts = {episode.rewards.tobytes() for episode in by_task[tasks[i // 2]]}
+        assert all(rewards.tobytes() in rollouts for rewards in np.split(context.rewards, OFFLINE_ROLLOUTS))
+    assert (contexts[0].rewards != contexts[1].rewards).any(), "each repeat draws its own"
+
+
 def test_offline_context_needs_the_heldout_data_of_the_family(here: Path) -> None:
     benchmark = get_benchmark("PointRobot/smac/offline-context")
     agent = RandomAgent(get_family("PointRobot"))
@@ -315,7 +365,10 @@ def test_protocols() -> None:
     assert get_protocol("online-10").episodes == 10
     assert get_protocol("zero-shot").episodes == 1
     assert get_protocol("ood").split == "ood"
-    assert get_protocol("offline-context").offline
+    assert get_protocol("offline-context").logged == "segments"
+    assert get_protocol("offline-episodes").logged == "rollouts"
+    assert get_protocol("train-offline-episodes").split == "train"
+    assert not get_protocol("online-10").offline
     assert get_protocol("train-online-3").split == "train"
     assert get_benchmark("PointRobot/smac/train-offline-context").dataset == "PointRobot/smac"
     assert get_benchmark("PointRobot/smac/ood").dataset == "PointRobot/smac-heldout"
