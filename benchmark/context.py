@@ -1,4 +1,4 @@
-"""What an agent has seen of a task: collected by itself, or logged."""
+"""What an agent has seen of a task, which it collected itself or which was logged."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Context:
             array.flags.writeable = False
 
     def __len__(self) -> int:
-        """Number of transitions."""
+        """Return the number of transitions."""
         return len(self.rewards)
 
 
 def empty_context(family: TaskFamily) -> Context:
-    """Return what is known before the first episode: nothing."""
+    """Return the context before the first episode, which has no transitions."""
     observations, actions = family.observation_space.shape[0], family.action_space.shape[0]
     none = np.zeros((0, observations), dtype=np.float32)
     return Context(
@@ -58,7 +58,7 @@ def empty_context(family: TaskFamily) -> Context:
 
 
 def join_contexts(contexts: Sequence[Context]) -> Context:
-    """Put contexts of one task after one another."""
+    """Return contexts of one task as one, in the order given."""
     names = vars(contexts[0])
     return Context(**{name: np.concatenate([getattr(context, name) for context in contexts]) for name in names})
 
@@ -109,7 +109,7 @@ def logged_rollouts(dataset: Dataset, tasks: Sequence[Task], count: int, rng: np
 
 
 def as_context(episode: Episode) -> Context:
-    """Return an episode as an agent may see it: without its task."""
+    """Return an episode as an agent may see it, which is without its task."""
     return Context(
         observations=np.array(episode.observations[:-1]),
         actions=np.array(episode.actions),

@@ -1,4 +1,7 @@
-"""Protocols: which tasks, what context, how many episodes. ``AntDir/smac/online-10`` names a benchmark."""
+"""Protocols say which tasks are played, with what context, for how many episodes.
+
+A family, a quality of data and a protocol make a benchmark, named as ``AntDir/smac/online-10``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import ArgumentError, UnknownNameError
 
 REPEATS = 3
-"""Independent runs of a protocol on each task; their returns are averaged."""
+"""How often a protocol is run on each task, independently; the returns are averaged."""
 
 OFFLINE_ROLLOUTS = 2
 """How many rollouts, or how many rollouts' worth of transitions, a logged context has: as many as the study's two
@@ -54,7 +57,7 @@ def get_protocol(name: str) -> Protocol:
     """Return a protocol by name.
 
     Raises:
-        UnknownNameError: there is none.
+        UnknownNameError: there is no such protocol.
     """
     if name.startswith("train-") and name != "train-ood":
         return replace(get_protocol(name.removeprefix("train-")), name=name, split="train")
@@ -81,12 +84,12 @@ class Benchmark:
 
     @property
     def name(self) -> str:
-        """Such as ``AntDir/smac/online-10``."""
+        """The benchmark's name, such as ``AntDir/smac/online-10``."""
         return f"{self.family}/{self.quality}/{self.protocol.name}"
 
     @property
     def dataset(self) -> str:
-        """Of the tasks of the protocol, such as ``AntDir/smac-heldout``."""
+        """The dataset of the protocol's tasks, such as ``AntDir/smac-heldout``."""
         return f"{self.family}/{self.quality}" + ("" if self.protocol.split == "train" else "-heldout")
 
 
@@ -95,7 +98,7 @@ def get_benchmark(name: str) -> Benchmark:
 
     Raises:
         UnknownNameError: one of the three does not exist.
-        ArgumentError: not three of them, or the family has no such tasks.
+        ArgumentError: the name has not three parts, or the family has no such tasks.
     """
     parts = name.split("/")
     if len(parts) != 3:

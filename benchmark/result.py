@@ -1,4 +1,4 @@
-"""Results: what an evaluation found, with all that is needed to believe and to repeat it, as JSON."""
+"""Results of evaluations as JSON files, with all that is needed to believe and to repeat them."""
 
 from __future__ import annotations
 
@@ -59,12 +59,15 @@ class Provenance(BaseModel):
     """Where a result comes from.
 
     Attributes:
-        dataset: id and SHA-256 of the training data.
-        config: of the training run.
-        versions, commit, machine: what ran it. A commit with changes on top ends in ``+``.
-        wall_time: seconds of the run up to here, its evaluations included.
-        gradient_steps, env_steps: of training; env steps are interaction beyond the logged data.
-        started: UTC.
+        dataset: ``id`` and ``sha256`` of the training data.
+        config: fields of the training run's config.
+        versions: of the packages that can change a number.
+        commit: the checkout's commit; it ends in ``+`` if there were changes on top.
+        machine: processor, system and number of cores.
+        wall_time: seconds of the run until this result, evaluations included.
+        gradient_steps: of training.
+        env_steps: interaction in training, beyond the logged data.
+        started: time of the evaluation, in UTC.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,19 +84,21 @@ class Provenance(BaseModel):
 
 
 class Result(BaseModel):
-    """Returns of a method on a benchmark's held-out tasks.
+    """Returns of a method on the tasks of a benchmark.
 
     Attributes:
-        benchmark: such as ``AntDir/smac/online-10``.
-        method: how it is listed, such as ``smac``.
-        agent: ``module:Class``.
-        sees_task: it was told the task, so it is a reference and no competitor.
-        seeds: of the training runs.
-        repeats: independent evaluations on each task, averaged in ``returns``.
+        schema_version: of this format.
+        benchmark: the benchmark's name, such as ``AntDir/smac/online-10``.
+        method: how the method is listed, such as ``smac``.
+        agent: the class that was evaluated, as ``module:Class``.
+        sees_task: whether the agent was told the task; then it is a reference and no competitor.
+        seeds: the seed of each training run.
+        repeats: how often each task was played, independently; ``returns`` are means over them.
         returns: ``[seed, task, episode]``.
-        random, expert: reference return of each task.
-        metrics: further figures by name, one a seed.
-        provenance: one a seed.
+        random: return of random actions on each task.
+        expert: return of the expert that is told the task, on each task.
+        metrics: further figures by name, with one value for each seed.
+        provenance: where the results of each seed come from.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -128,7 +133,7 @@ class Result(BaseModel):
         return self
 
     def array(self) -> Float[Array, "seed task episode"]:
-        """Returns as an array."""
+        """Return the returns as an array."""
         return np.array(self.returns)
 
     def of_seeds(self, seeds: Sequence[int]) -> Result:
@@ -149,19 +154,19 @@ class Result(BaseModel):
         )
 
     def scores(self) -> Float[Array, "seed task episode"]:
-        """Normalised returns: 0 random, 100 the expert."""
+        """Return the normalised scores: 0 is random, 100 is the expert."""
         return measures.normalise(self.array(), np.array(self.random), np.array(self.expert))
 
     def final(self) -> measures.Interval:
-        """IQM of the normalised scores of the last episode."""
+        """Return the IQM of the normalised scores of the last episode."""
         return measures.bootstrap(self.scores()[..., -1])
 
     def auc(self) -> measures.Interval:
-        """IQM of the normalised scores, averaged over episodes."""
+        """Return the IQM of the normalised scores, averaged over episodes."""
         return measures.bootstrap(measures.auc(self.scores()))
 
     def curve(self, normalised: bool = False) -> list[measures.Interval]:
-        """Mean return (or normalised score) of each episode."""
+        """Return the mean return, or the mean normalised score, of each episode."""
         values = self.scores() if normalised else self.array()
         return [measures.bootstrap(values[..., k], measures.mean) for k in range(values.shape[2])]
 
@@ -177,7 +182,7 @@ def make_result(
     figures: Mapping[str, float] | None = None,
     provenance: Provenance | None = None,
 ) -> Result:
-    """Make the result of one seed."""
+    """Make the result of one seed; the package's own reference returns are entered."""
     references, split = read_references(benchmark.family), benchmark.protocol.split
     return Result(
         benchmark=benchmark.name,
@@ -195,7 +200,7 @@ def make_result(
 
 
 def about_here() -> dict[str, Any]:
-    """What every provenance says: versions, commit, machine, time."""
+    """Return what every provenance says: versions, commit, machine and time."""
     names = ("offlinemeta", "mujoco", "gymnasium", "numpy", "torch")
     versions = {}
     for name in names:
@@ -212,7 +217,7 @@ def about_here() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The checkout's commit, where this is one."""
+    """Return the checkout's commit; nothing where this is no checkout."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return ""

@@ -75,7 +75,7 @@ def adapt(agent: Agent, contexts: Sequence[Context], tasks: Sequence[Task]) -> P
     """Call ``agent.adapt``; tell the tasks to an agent that asks for them.
 
     Raises:
-        AgentError: it raised, or what it returned cannot act.
+        AgentError: the agent raised an error, or what it returned cannot act.
     """
     try:
         if hasattr(agent, "tell"):
@@ -98,11 +98,11 @@ def run_episode(
     """Run one episode in N tasks at once, each to its end.
 
     Args:
-        envs: a batch of N without autoreset.
-        tasks: ``[N]``.
-        policy: of N tasks.
-        seeds: ``[N]`` of the resets.
-        progress: is told how many env steps were made.
+        envs: a batch of N environments without autoreset.
+        tasks: the task of each environment.
+        policy: acts in the N tasks.
+        seeds: ``[N]`` seeds of the resets.
+        progress: is called with the number of env steps that were made.
 
     Raises:
         AgentError: the policy raised, or its actions have a wrong shape, or are not finite.

@@ -14,7 +14,7 @@ import pytest
 
 from offlinemeta import datasets
 from offlinemeta.benchmark import result as results
-from offlinemeta.benchmark.agent import Act, ExpertAgent, RandomAgent, load_agent
+from offlinemeta.benchmark.agent import ExpertAgent, FunctionPolicy, RandomAgent, load_agent
 from offlinemeta.benchmark.context import Context, logged_contexts, logged_rollouts
 from offlinemeta.benchmark.errors import AgentError, ResultError
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark, get_protocol
@@ -40,10 +40,10 @@ class Counting:
     def __init__(self) -> None:
         self.shown: list[list[Context]] = []
 
-    def adapt(self, contexts: Sequence[Context]) -> Act:
+    def adapt(self, contexts: Sequence[Context]) -> FunctionPolicy:
         self.shown.append(list(contexts))
         level = np.array([len(context.lengths) / 4 for context in contexts])
-        return Act(lambda observations: np.repeat(level[:, None], 2, axis=1))
+        return FunctionPolicy(lambda observations: np.repeat(level[:, None], 2, axis=1))
 
 
 @pytest.mark.usefixtures("paid_by_action")
@@ -110,9 +110,9 @@ def test_a_walker_that_falls_has_a_short_episode() -> None:
         def __init__(self) -> None:
             self.shown: list[Context] = []
 
-        def adapt(self, contexts: Sequence[Context]) -> Act:
+        def adapt(self, contexts: Sequence[Context]) -> FunctionPolicy:
             self.shown = list(contexts)
-            return Act(lambda observations: np.ones((len(observations), 3)))
+            return FunctionPolicy(lambda observations: np.ones((len(observations), 3)))
 
     agent = Still()
     returns = evaluate(agent, get_benchmark("HopperParam/smac/online-2"), repeats=1)
@@ -185,9 +185,9 @@ def test_tasks_that_pay_alike_look_alike() -> None:
     """Whatever an agent could tell tasks apart by, but for reward and dynamics, would show here."""
 
     class Still:
-        def adapt(self, contexts: Sequence[Context]) -> Act:
+        def adapt(self, contexts: Sequence[Context]) -> FunctionPolicy:
             self.contexts = list(contexts)
-            return Act(lambda observations: np.zeros((len(observations), 2)))
+            return FunctionPolicy(lambda observations: np.zeros((len(observations), 2)))
 
     first, other = Still(), Still()
     evaluate(first, get_benchmark("PointRobot/smac/online-2"), repeats=1)
@@ -273,13 +273,13 @@ def test_offline_context_needs_the_heldout_data_of_the_family(here: Path) -> Non
 # --- agents that break the contract
 
 
-def act(function: Callable[[np.ndarray], Any]) -> Callable[[Any], Act]:
-    return lambda contexts: Act(function)
+def act(function: Callable[[np.ndarray], Any]) -> Callable[[Any], FunctionPolicy]:
+    return lambda contexts: FunctionPolicy(function)
 
 
-def write_context(contexts: Sequence[Context]) -> Act:
+def write_context(contexts: Sequence[Context]) -> FunctionPolicy:
     contexts[0].rewards[:] = 0
-    return Act(lambda observations: np.zeros((len(observations), 2)))
+    return FunctionPolicy(lambda observations: np.zeros((len(observations), 2)))
 
 
 def write_observations(observations: np.ndarray) -> np.ndarray:
@@ -293,7 +293,7 @@ def nan_in_row_3(observations: np.ndarray) -> np.ndarray:
     return actions
 
 
-def crash(contexts: Sequence[Context]) -> Act:
+def crash(contexts: Sequence[Context]) -> FunctionPolicy:
     raise ZeroDivisionError("in the middle")
 
 

@@ -16,7 +16,7 @@ from offlinemeta.baselines.parts.buffer import Normaliser
 from offlinemeta.baselines.parts.encoder import Encoder, Gaussian, sample
 from offlinemeta.baselines.parts.networks import Policy, act
 from offlinemeta.baselines.training.storage import save_tensors
-from offlinemeta.benchmark.agent import Act
+from offlinemeta.benchmark.agent import FunctionPolicy
 from offlinemeta.benchmark.context import Context
 from offlinemeta.benchmark.errors import RunError
 from offlinemeta.envs import Task, TaskFamily, env_id
@@ -78,7 +78,7 @@ class LatentAgent:
         self._told = torch.as_tensor(self.family.encode(self.family.params(tasks)))
 
     @torch.no_grad()
-    def adapt(self, contexts: Sequence[Context]) -> Act:
+    def adapt(self, contexts: Sequence[Context]) -> FunctionPolicy:
         """Infer z of each task, or draw it from the prior where few episodes are known."""
         if self.config.get("z") == "task":
             return self._act(self._told, np.zeros(len(contexts), dtype=bool))
@@ -100,12 +100,12 @@ class LatentAgent:
     def _device(self) -> torch.device:
         return next(self.policy.parameters()).device
 
-    def _act(self, z: Tensor, exploring: Array) -> Act:
+    def _act(self, z: Tensor, exploring: Array) -> FunctionPolicy:
         def function(observations: Array) -> Array:
             noise = self._rng.standard_normal((len(observations), self.family.action_space.shape[0]))
             return act(self.policy, self.normalise(observations), z, noise * exploring[:, None])
 
-        return Act(function)
+        return FunctionPolicy(function)
 
     def _rows(self, context: Context) -> Array:
         parts = [self.normalise(context.observations), context.actions, context.rewards[:, None]]

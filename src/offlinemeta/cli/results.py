@@ -26,13 +26,15 @@ def evaluate(
     agent: Annotated[
         str, typer.Option(help="module:Class, called as Class(family, checkpoint); or random, expert, latent.")
     ] = "latent",
-    checkpoint: Annotated[Path | None, typer.Option(help="Given to the agent.")] = None,
-    method: Annotated[str | None, typer.Option(help="How to list it; by default, the agent's name.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the evaluation.")] = 0,
-    repeats: Annotated[int, typer.Option(min=1, help="Of each task, averaged.")] = 3,
-    out: Annotated[Path | None, typer.Option(help="Write the result as JSON.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="File that is given to the agent.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Name under which the result is listed; by default, the agent's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the evaluation.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each task is played; returns are averaged.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="File for the result, as JSON.")] = None,
 ) -> None:
-    """Evaluate any agent by a benchmark's protocol: online-K, offline-context, zero-shot, ood, train-*."""
+    """Evaluate any agent by a benchmark's protocol, such as online-10, offline-context or zero-shot."""
     from offlinemeta.benchmark.agent import BUILTIN, load_agent
     from offlinemeta.benchmark.protocol import get_benchmark
     from offlinemeta.benchmark.result import Provenance, about_here, check_method, make_result, write_result
