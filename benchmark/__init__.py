@@ -1,1 +1,1 @@
-"""What is measured, and the command line. Imports ``offlinemeta.envs`` and ``offlinemeta.datasets``, never torch."""
+"""The evaluation of agents: protocols, the runner, metrics and results. It never imports torch."""

@@ -36,19 +36,24 @@ from offlinemeta.envs.shapes import Array, Float, Float32
 
 @runtime_checkable
 class Policy(Protocol):
-    """Acts in N tasks for one episode; may have ``observe(observations, actions, rewards, next_observations, over)``.
+    """Acts in N tasks at once, for one episode in each.
 
-    ``observe`` is for methods that learn inside an episode; it is called after every step, with ``over [N]`` where the
-    episode has ended, at this step or before. What is over stands still, with reward 0, until all are.
+    A policy that learns inside an episode has ``observe(observations, actions, rewards, next_observations, over)`` too,
+    which is called after every step. ``over [N]`` tells which episodes have ended, at this step or before; those stand
+    still, with reward 0, until all have ended.
     """
 
     def act(self, observations: Float32[Array, "N O"]) -> Float[Array, "N A"]:
-        """Return actions in [-1, 1]."""
+        """Return an action for each task, in [-1, 1]; values beyond are clipped."""
 
 
 @runtime_checkable
 class Agent(Protocol):
-    """Adapts to N tasks at once. One that may see the task has ``tell(tasks)``; its results say ``sees_task``."""
+    """Adapts to N tasks at once.
+
+    An agent that is meant to see the task also has ``tell(tasks)``, which is called before ``adapt``; its results are
+    marked with ``sees_task``.
+    """
 
     def adapt(self, contexts: Sequence[Context]) -> Policy:
         """Return a policy for the N tasks of the contexts, in their order; empty contexts give the prior policy.
@@ -58,42 +63,46 @@ class Agent(Protocol):
 
 
 @dataclass
-class Act:
-    """A policy from a function of the observations."""
+class FunctionPolicy:
+    """A policy that calls a function of the observations.
+
+    Attributes:
+        function: takes observations ``[N, O]`` and returns actions ``[N, A]``.
+    """
 
     function: Any
 
     def act(self, observations: Float32[Array, "N O"]) -> Any:
-        """Call it."""
+        """Call the function."""
         return self.function(observations)
 
 
 class RandomAgent:
-    """Uniformly random actions: the 0 of normalised scores."""
+    """Acts uniformly at random; its returns are the 0 of normalised scores."""
 
     def __init__(self, family: TaskFamily, checkpoint: Path | None = None, seed: int = 0) -> None:
         self._size = family.action_space.shape[0]
         self._rng = np.random.default_rng(seed)
 
     def adapt(self, contexts: Sequence[Context]) -> Policy:
-        """Ignore them."""
-        return Act(lambda observations: self._rng.uniform(-1, 1, (len(observations), self._size)))
+        """Return the random policy, whatever the contexts."""
+        return FunctionPolicy(lambda observations: self._rng.uniform(-1, 1, (len(observations), self._size)))
 
 
 class ExpertAgent:
-    """The last behaviour policy, which is told the task: the 100 of normalised scores."""
+    """Acts by the best behaviour policy, which is told the task; its returns are the 100 of normalised scores."""
 
     def __init__(self, family: TaskFamily, checkpoint: Path | None = None) -> None:
         self._family, self._expert = family, behaviours(family)[-1]
 
     def tell(self, tasks: Sequence[Task]) -> None:
-        """Learn which tasks the next contexts are of."""
+        """Take note of the tasks that the next contexts are of."""
         self._params = self._family.params(tasks)
 
     def adapt(self, contexts: Sequence[Context]) -> Policy:
-        """Ignore them."""
+        """Return the expert's policy for the tasks that were told, whatever the contexts."""
         params = self._params
-        return Act(lambda observations: self._expert.act(observations, params, None))
+        return FunctionPolicy(lambda observations: self._expert.act(observations, params, None))
 
 
 BUILTIN = {
@@ -107,9 +116,14 @@ BUILTIN = {
 def load_agent(name: str, family: TaskFamily, checkpoint: Path | None = None) -> Agent:
     """Make the agent that a string names: ``module:Class``, called as ``Class(family, checkpoint)``.
 
+    Args:
+        name: ``module:Class``, or a key of :data:`BUILTIN`. Modules in the working directory are found.
+        family: the task family that the agent is evaluated on.
+        checkpoint: a file for the agent; what is in it is the agent's own business.
+
     Raises:
-        ArgumentError: no such module or class.
-        AgentError: making it failed, or what was made has no ``adapt``.
+        ArgumentError: there is no such module or class, or the module cannot be imported.
+        AgentError: the class raised an error, or its instance has no ``adapt``.
     """
     module, _, attribute = BUILTIN.get(name, name).partition(":")
     if not attribute:

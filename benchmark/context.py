@@ -1,4 +1,4 @@
-"""What an agent has seen of a task: collected by itself, or logged."""
+"""What an agent has seen of a task, which it collected itself or which was logged."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ import numpy as np
 
 from offlinemeta.datasets.dataset import Dataset, Episode
 from offlinemeta.envs import Task, TaskFamily
+from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.envs.shapes import Array, Bool, Float32, Int
 
 
 @dataclass(frozen=True)
 class Context:
-    """What an agent has seen of one task: S transitions of E episodes or segments of episodes, in order. Read-only.
+    """What an agent has seen of one task: S transitions of E episodes, in the order in which they were seen. Read-only.
+
+    The episodes are whole: from their first step to their termination or to the time limit. There are two exceptions.
+    The context of the protocol ``offline-context`` is a segment cut out of each logged rollout. And where a family
+    terminates, the last episode of a logged rollout ends with its rollout, which has as many steps as the horizon.
 
     Attributes:
         observations, actions, rewards, next_observations: ``[S, O]``, ``[S, A]``, ``[S]``, ``[S, O]``.
-        terminations: ``[S]`` the MDP has ended; never a time limit.
-        lengths: ``[E]`` transitions of each episode.
+        terminations: ``[S]`` whether the MDP has ended at this step; a time limit does not count.
+        lengths: ``[E]`` number of transitions of each episode.
     """
 
     observations: Float32[Array, "S O"]
@@ -34,12 +39,12 @@ class Context:
             array.flags.writeable = False
 
     def __len__(self) -> int:
-        """Number of transitions."""
+        """Return the number of transitions."""
         return len(self.rewards)
 
 
 def empty_context(family: TaskFamily) -> Context:
-    """Return what is known before the first episode: nothing."""
+    """Return the context before the first episode, which has no transitions."""
     observations, actions = family.observation_space.shape[0], family.action_space.shape[0]
     none = np.zeros((0, observations), dtype=np.float32)
     return Context(
@@ -53,7 +58,7 @@ def empty_context(family: TaskFamily) -> Context:
 
 
 def join_contexts(contexts: Sequence[Context]) -> Context:
-    """Put contexts of one task after one another."""
+    """Return contexts of one task as one, in the order given."""
     names = vars(contexts[0])
     return Context(**{name: np.concatenate([getattr(context, name) for context in contexts]) for name in names})
 
@@ -63,15 +68,13 @@ def logged_contexts(
 ) -> list[Context]:
     """Draw ``sizes[i]`` logged transitions for each of N tasks: a segment of equal length from each of its rollouts.
 
-    So the context covers all behaviour policies of the data, keeps the order of steps, and has the size of a
-    self-collected one (of whole episodes; where an agent falls, its own are shorter).
+    So the context covers all behaviour policies of the data, in the order of collection, keeps the order of steps, and
+    has the size of a self-collected one (of whole episodes; where an agent falls, its own are shorter).
     """
-    by_task = dataset.by_task()
+    by_task, horizon = dataset.by_task(), dataset.family.horizon
     contexts = []
     for task, size in zip(tasks, sizes, strict=True):
-        episodes = [as_context(episode) for episode in by_task[task]]
-        steps = join_contexts(episodes)
-        horizon = dataset.family.horizon
+        steps = join_contexts([as_context(episode) for episode in by_task[task]])
         rollouts = len(steps) // horizon  # terminating families have several episodes in one
         shares = np.full(rollouts, size // rollouts)
         shares[: size - shares.sum()] += 1
@@ -83,8 +86,30 @@ def logged_contexts(
     return contexts
 
 
+def logged_rollouts(dataset: Dataset, tasks: Sequence[Task], count: int, rng: np.random.Generator) -> list[Context]:
+    """Draw ``count`` whole logged rollouts for each of N tasks, in random order and none of them twice.
+
+    A rollout has as many steps as the family's horizon: one episode, or several where an episode terminates.
+
+    Raises:
+        ArgumentError: fewer rollouts of a task were logged.
+    """
+    by_task, horizon = dataset.by_task(), dataset.family.horizon
+    contexts = []
+    for task in tasks:
+        episodes = by_task[task]
+        ends = np.cumsum([len(episode) for episode in episodes])
+        number = (ends - 1) // horizon  # the rollout of each episode
+        logged = int(number[-1]) + 1
+        if logged < count:
+            raise ArgumentError(f"{dataset.spec.id} has {logged} rollouts of {task}; the context is of {count}.")
+        chosen = rng.permutation(logged)[:count]
+        contexts.append(join_contexts([as_context(episodes[e]) for r in chosen for e in np.flatnonzero(number == r)]))
+    return contexts
+
+
 def as_context(episode: Episode) -> Context:
-    """Return an episode as an agent may see it: without its task."""
+    """Return an episode as an agent may see it, which is without its task."""
     return Context(
         observations=np.array(episode.observations[:-1]),
         actions=np.array(episode.actions),

@@ -1,4 +1,4 @@
-"""What goes wrong in an evaluation or with a run, as types."""
+"""Errors of evaluations, results and runs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from offlinemeta.envs.errors import OfflineMetaError
 
 
 class AgentError(OfflineMetaError, RuntimeError):
-    """An agent that breaks its contract: raises, answers with a wrong shape or NaN, or writes into its input."""
+    """An agent broke its contract: it raised, answered with a wrong shape or NaN, or wrote into its input."""
 
 
 class ResultError(OfflineMetaError, ValueError):
-    """A result file that is damaged, of another schema, or does not fit the others."""
+    """A result file is damaged, of another schema, or does not fit the others."""
 
 
 class RunError(OfflineMetaError, RuntimeError):
-    """A training run that cannot go on: another config, a damaged checkpoint, no space, no such device."""
+    """A training run cannot go on: another config, a damaged checkpoint, no space, no such device."""

@@ -1,26 +1,32 @@
-"""Protocols: which tasks, what context, how many episodes. ``AntDir/smac/online-10`` names a benchmark."""
+"""Protocols say which tasks are played, with what context, for how many episodes.
+
+A family, a quality of data and a protocol make a benchmark, named as ``AntDir/smac/online-10``.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from offlinemeta.datasets.spec import QUALITIES, get_spec
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import ArgumentError, UnknownNameError
 
 REPEATS = 3
-"""Independent runs of a protocol on each task; their returns are averaged."""
+"""How often a protocol is run on each task, independently; the returns are averaged."""
 
 OFFLINE_ROLLOUTS = 2
-"""Rollouts' worth of transitions in an offline context: as many as the study's two exploratory trajectories."""
+"""How many rollouts, or how many rollouts' worth of transitions, a logged context has: as many as the study's two
+exploratory trajectories."""
 
 PROTOCOLS = {
     "online-K": "K episodes on each test task, each adapted on those before it, collected by the agent itself",
     "offline-context": "one episode on each test task, adapted on logged transitions of it, as many as two episodes",
+    "offline-episodes": "one episode on each test task, adapted on two whole logged rollouts of it, in random order",
     "zero-shot": "one episode on each test task, without context",
     "ood": "online-10 on the tasks outside of the training distribution",
-    "train-*": "one of the first three on the training tasks: to choose by, since the test tasks are for results alone",
+    "train-*": "any of these but ood, on training tasks: to choose by, since test tasks are for results alone",
 }
 
 
@@ -29,23 +35,29 @@ class Protocol:
     """What is done with an agent on each held-out task.
 
     Attributes:
-        name: such as ``online-10``.
-        split: the tasks: ``test``, ``ood`` or ``train``.
-        episodes: on each task.
-        offline: whether the context is logged, in place of self-collected.
+        name: the protocol's name, such as ``online-10``.
+        split: which tasks are played: ``test``, ``ood`` or ``train``.
+        episodes: how many episodes are played on each task.
+        logged: what of the logged data is the context: ``segments`` of all rollouts, or whole ``rollouts``. Empty where
+            the agent collects its context by itself.
     """
 
     name: str
     split: str
     episodes: int
-    offline: bool = False
+    logged: Literal["", "segments", "rollouts"] = ""
+
+    @property
+    def offline(self) -> bool:
+        """Whether the context is logged, in place of self-collected."""
+        return bool(self.logged)
 
 
 def get_protocol(name: str) -> Protocol:
     """Return a protocol by name.
 
     Raises:
-        UnknownNameError: there is none.
+        UnknownNameError: there is no such protocol.
     """
     if name.startswith("train-") and name != "train-ood":
         return replace(get_protocol(name.removeprefix("train-")), name=name, split="train")
@@ -53,7 +65,8 @@ def get_protocol(name: str) -> Protocol:
         return Protocol(name, "test", int(online[1]))
     known = {
         "zero-shot": Protocol("zero-shot", "test", 1),
-        "offline-context": Protocol("offline-context", "test", 1, offline=True),
+        "offline-context": Protocol("offline-context", "test", 1, logged="segments"),
+        "offline-episodes": Protocol("offline-episodes", "test", 1, logged="rollouts"),
         "ood": Protocol("ood", "ood", 10),
     }
     if name not in known:
@@ -71,12 +84,12 @@ class Benchmark:
 
     @property
     def name(self) -> str:
-        """Such as ``AntDir/smac/online-10``."""
+        """The benchmark's name, such as ``AntDir/smac/online-10``."""
         return f"{self.family}/{self.quality}/{self.protocol.name}"
 
     @property
     def dataset(self) -> str:
-        """Of the tasks of the protocol, such as ``AntDir/smac-heldout``."""
+        """The dataset of the protocol's tasks, such as ``AntDir/smac-heldout``."""
         return f"{self.family}/{self.quality}" + ("" if self.protocol.split == "train" else "-heldout")
 
 
@@ -85,7 +98,7 @@ def get_benchmark(name: str) -> Benchmark:
 
     Raises:
         UnknownNameError: one of the three does not exist.
-        ArgumentError: not three of them, or the family has no such tasks.
+        ArgumentError: the name has not three parts, or the family has no such tasks.
     """
     parts = name.split("/")
     if len(parts) != 3:

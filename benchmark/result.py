@@ -1,4 +1,4 @@
-"""Results: what an evaluation found, with all that is needed to believe and to repeat it, as JSON."""
+"""Results of evaluations as JSON files, with all that is needed to believe and to repeat them."""
 
 from __future__ import annotations
 
@@ -11,32 +11,63 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from offlinemeta.benchmark import metrics as measures
 from offlinemeta.benchmark.errors import ResultError
 from offlinemeta.benchmark.protocol import Benchmark, get_benchmark
 from offlinemeta.datasets.references import read_references
 from offlinemeta.envs import get_family
+from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.envs.shapes import Array, Float
 from offlinemeta.files import write_text
 
 SCHEMA = 1
+
+MethodName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
+"""How a method is listed: it names files, and is shown in terminals, tables, pages and pictures."""
+
+
+def check_method(name: str) -> str:
+    """Return a method's name if it is one.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    try:
+        return TypeAdapter(MethodName).validate_python(name)
+    except ValidationError as error:
+        raise ArgumentError(
+            f"A method is named by 1 to 64 of the letters A to Z and a to z, digits and - _ . +, beginning with a "
+            f"letter or digit; not {name!r}. Give another name with --method."
+        ) from error
 
 
 class Provenance(BaseModel):
     """Where a result comes from.
 
     Attributes:
-        dataset: id and SHA-256 of the training data.
-        config: of the training run.
-        versions, commit, machine: what ran it. A commit with changes on top ends in ``+``.
-        wall_time: seconds of the run up to here, its evaluations included.
-        gradient_steps, env_steps: of training; env steps are interaction beyond the logged data.
-        started: UTC.
+        dataset: ``id`` and ``sha256`` of the training data.
+        config: fields of the training run's config.
+        versions: of the packages that can change a number.
+        commit: the checkout's commit; it ends in ``+`` if there were changes on top.
+        machine: processor, system and number of cores.
+        wall_time: seconds of the run until this result, evaluations included.
+        gradient_steps: of training.
+        env_steps: interaction in training, beyond the logged data.
+        started: time of the evaluation, in UTC.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,27 +84,29 @@ class Provenance(BaseModel):
 
 
 class Result(BaseModel):
-    """Returns of a method on a benchmark's held-out tasks.
+    """Returns of a method on the tasks of a benchmark.
 
     Attributes:
-        benchmark: such as ``AntDir/smac/online-10``.
-        method: how it is listed, such as ``smac``.
-        agent: ``module:Class``.
-        sees_task: it was told the task, so it is a reference and no competitor.
-        seeds: of the training runs.
-        repeats: independent evaluations on each task, averaged in ``returns``.
+        schema_version: of this format.
+        benchmark: the benchmark's name, such as ``AntDir/smac/online-10``.
+        method: how the method is listed, such as ``smac``.
+        agent: the class that was evaluated, as ``module:Class``.
+        sees_task: whether the agent was told the task; then it is a reference and no competitor.
+        seeds: the seed of each training run.
+        repeats: how often each task was played, independently; ``returns`` are means over them.
         returns: ``[seed, task, episode]``.
-        random, expert: reference return of each task.
-        metrics: further figures by name, one a seed.
-        provenance: one a seed.
+        random: return of random actions on each task.
+        expert: return of the expert that is told the task, on each task.
+        metrics: further figures by name, with one value for each seed.
+        provenance: where the results of each seed come from.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
     benchmark: str
-    method: str
-    agent: str
+    method: MethodName
+    agent: Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\p{C}\s]+:[^\p{C}\s]+$")]
     sees_task: bool = False
     seeds: list[int] = Field(min_length=1)
     repeats: int = Field(ge=1)
@@ -100,23 +133,40 @@ class Result(BaseModel):
         return self
 
     def array(self) -> Float[Array, "seed task episode"]:
-        """Returns as an array."""
+        """Return the returns as an array."""
         return np.array(self.returns)
 
+    def of_seeds(self, seeds: Sequence[int]) -> Result:
+        """Return the result of some of its seeds, in the order given."""
+        places = [self.seeds.index(seed) for seed in seeds]
+
+        def chosen(values: Sequence[Any]) -> list[Any]:
+            return [values[place] for place in places]
+
+        figures = {name: chosen(values) for name, values in self.metrics.items()}
+        return self.model_copy(
+            update={
+                "seeds": list(seeds),
+                "returns": chosen(self.returns),
+                "metrics": figures,
+                "provenance": chosen(self.provenance),
+            }
+        )
+
     def scores(self) -> Float[Array, "seed task episode"]:
-        """Normalised returns: 0 random, 100 the expert."""
+        """Return the normalised scores: 0 is random, 100 is the expert."""
         return measures.normalise(self.array(), np.array(self.random), np.array(self.expert))
 
     def final(self) -> measures.Interval:
-        """IQM of the normalised scores of the last episode."""
+        """Return the IQM of the normalised scores of the last episode."""
         return measures.bootstrap(self.scores()[..., -1])
 
     def auc(self) -> measures.Interval:
-        """IQM of the normalised scores, averaged over episodes."""
+        """Return the IQM of the normalised scores, averaged over episodes."""
         return measures.bootstrap(measures.auc(self.scores()))
 
     def curve(self, normalised: bool = False) -> list[measures.Interval]:
-        """Mean return (or normalised score) of each episode."""
+        """Return the mean return, or the mean normalised score, of each episode."""
         values = self.scores() if normalised else self.array()
         return [measures.bootstrap(values[..., k], measures.mean) for k in range(values.shape[2])]
 
@@ -132,7 +182,7 @@ def make_result(
     figures: Mapping[str, float] | None = None,
     provenance: Provenance | None = None,
 ) -> Result:
-    """Make the result of one seed."""
+    """Make the result of one seed; the package's own reference returns are entered."""
     references, split = read_references(benchmark.family), benchmark.protocol.split
     return Result(
         benchmark=benchmark.name,
@@ -150,7 +200,7 @@ def make_result(
 
 
 def about_here() -> dict[str, Any]:
-    """What every provenance says: versions, commit, machine, time."""
+    """Return what every provenance says: versions, commit, machine and time."""
     names = ("offlinemeta", "mujoco", "gymnasium", "numpy", "torch")
     versions = {}
     for name in names:
@@ -167,7 +217,7 @@ def about_here() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The checkout's commit, where this is one."""
+    """Return the checkout's commit; nothing where this is no checkout."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return ""
@@ -243,28 +293,28 @@ def join_results(results: Sequence[Result]) -> Result:
     seeds = [seed for result in results for seed in result.seeds]
     if len(set(seeds)) < len(seeds):
         raise ResultError(f"Results of {first.method} on {first.benchmark} repeat a seed: {seeds}.")
-    order = np.argsort(seeds, kind="stable").tolist()
-
-    def joined(lists: Sequence[Sequence[Any]]) -> list[Any]:
-        flat = [item for one in lists for item in one]
-        return [flat[i] for i in order]
-
     names = set.intersection(*(set(result.metrics) for result in results))
-    return first.model_copy(
+    joined = first.model_copy(
         update={
-            "seeds": joined([result.seeds for result in results]),
-            "returns": joined([result.returns for result in results]),
-            "metrics": {name: joined([result.metrics[name] for result in results]) for name in sorted(names)},
-            "provenance": joined([result.provenance for result in results]),
+            "seeds": seeds,
+            "returns": [returns for result in results for returns in result.returns],
+            "metrics": {name: [v for result in results for v in result.metrics[name]] for name in sorted(names)},
+            "provenance": [provenance for result in results for provenance in result.provenance],
         }
     )
+    return joined.of_seeds(sorted(seeds))
 
 
 def place(root: Path, result: Result) -> Path:
-    """Return where the result of one seed belongs below a folder of results."""
-    benchmark = get_benchmark(result.benchmark)
-    name = f"{benchmark.protocol.name}-s{result.seeds[0]}.json"
-    return root / result.method / f"{benchmark.family}-{benchmark.quality}" / name
+    """Return where a result of one seed lies below a folder: ``<method>/<family>-<quality>/<protocol>-s<seed>.json``.
+
+    Raises:
+        ArgumentError: the result is of several seeds.
+    """
+    if len(result.seeds) != 1:
+        raise ArgumentError(f"A result file is of one seed; this result of {result.method} is of {result.seeds}.")
+    family, quality, protocol = result.benchmark.split("/")
+    return root / result.method / f"{family}-{quality}" / f"{protocol}-s{result.seeds[0]}.json"
 
 
 def gather(folder: Path, root: Path) -> None:
@@ -275,7 +325,7 @@ def gather(folder: Path, root: Path) -> None:
 
 
 def write_result(result: Result, file: Path) -> None:
-    """Write one file, at once.
+    """Write one file, at once or not at all.
 
     Raises:
         FileError: there is no space or no permission; what was there is still there.

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from offlinemeta.benchmark.agent import Agent, Policy
-from offlinemeta.benchmark.context import Context, empty_context, join_contexts, logged_contexts
+from offlinemeta.benchmark.context import Context, empty_context, join_contexts, logged_contexts, logged_rollouts
 from offlinemeta.benchmark.errors import AgentError
-from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, REPEATS, Benchmark
+from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, REPEATS, Benchmark, Protocol
 from offlinemeta.datasets.collect import in_batches
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import Task, TaskVectorEnv, get_family
@@ -30,19 +30,19 @@ def evaluate(
     """Run a benchmark's protocol on all its tasks.
 
     Args:
-        agent: any; it is given contexts alone, never the task (but see :class:`~offlinemeta.benchmark.agent.Agent`).
+        agent: any agent; it is given contexts, never the task (but see :class:`~offlinemeta.benchmark.agent.Agent`).
         benchmark: which family and protocol.
-        seed: of the resets, and of which logged transitions are context.
-        repeats: on each task; their returns are averaged.
-        dataset: what was logged in these tasks, for ``offline-context``.
-        progress: is told how many env steps were made.
+        seed: decides the resets, and which logged transitions are context.
+        repeats: how often each task is played, independently; the returns are averaged.
+        dataset: what was logged in these tasks, for the protocols with logged context.
+        progress: is called with the number of env steps that were made.
 
     Returns:
         Mean return of each episode on each task.
 
     Raises:
         AgentError: the agent raised, answered with a wrong shape or NaN, or wrote into its input.
-        ArgumentError: ``offline-context`` without its dataset, or with that of another family.
+        ArgumentError: the protocol has logged context, and the dataset is missing or of other tasks.
     """
     family, protocol = get_family(benchmark.family), benchmark.protocol
     tasks = family.tasks[protocol.split]
@@ -54,8 +54,8 @@ def evaluate(
     for part, envs in in_batches(family, len(plan)):
         rng = np.random.default_rng([seed, part.start])
         contexts = [empty_context(family)] * envs.num_envs
-        if protocol.offline and dataset is not None:
-            contexts = logged_contexts(dataset, plan[part], [OFFLINE_ROLLOUTS * family.horizon] * envs.num_envs, rng)
+        if protocol.logged and dataset is not None:
+            contexts = _logged(protocol, dataset, plan[part], rng)
         for k in range(protocol.episodes):
             policy = adapt(agent, contexts, plan[part])
             seeds = rng.integers(2**31, size=envs.num_envs)
@@ -65,11 +65,17 @@ def evaluate(
     return returns.reshape(len(tasks), repeats, -1).mean(1)
 
 
+def _logged(protocol: Protocol, dataset: Dataset, tasks: Sequence[Task], rng: np.random.Generator) -> list[Context]:
+    if protocol.logged == "rollouts":
+        return logged_rollouts(dataset, tasks, OFFLINE_ROLLOUTS, rng)
+    return logged_contexts(dataset, tasks, [OFFLINE_ROLLOUTS * dataset.family.horizon] * len(tasks), rng)
+
+
 def adapt(agent: Agent, contexts: Sequence[Context], tasks: Sequence[Task]) -> Policy:
     """Call ``agent.adapt``; tell the tasks to an agent that asks for them.
 
     Raises:
-        AgentError: it raised, or what it returned cannot act.
+        AgentError: the agent raised an error, or what it returned cannot act.
     """
     try:
         if hasattr(agent, "tell"):
@@ -92,11 +98,11 @@ def run_episode(
     """Run one episode in N tasks at once, each to its end.
 
     Args:
-        envs: a batch of N without autoreset.
-        tasks: ``[N]``.
-        policy: of N tasks.
-        seeds: ``[N]`` of the resets.
-        progress: is told how many env steps were made.
+        envs: a batch of N environments without autoreset.
+        tasks: the task of each environment.
+        policy: acts in the N tasks.
+        seeds: ``[N]`` seeds of the resets.
+        progress: is called with the number of env steps that were made.
 
     Raises:
         AgentError: the policy raised, or its actions have a wrong shape, or are not finite.

@@ -1,1 +1,1 @@
-"""Submitted results and their table. Imports ``offlinemeta.benchmark`` only."""
+"""The results of all methods, and their tables, pictures and page. It imports no baseline."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from offlinemeta.benchmark import metrics
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
 from offlinemeta.benchmark.result import Result
 from offlinemeta.envs.shapes import Array, Float
-from offlinemeta.leaderboard.table import context_shift, data_of, logged, online
+from offlinemeta.leaderboard.table import STUDY, Row, by_data, context_shift, escape, figure, markdown, paired, settle
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 
@@ -34,93 +35,86 @@ class Claim:
     figures: str
 
 
-def check_claims(results: Sequence[Result]) -> list[Claim]:
+def check_claims(rows: Sequence[Row]) -> list[Claim]:
     """Check every claim that the results suffice for."""
-    claims = []
-    for data in dict.fromkeys(data_of(result) for result in results):
-        group = [result for result in results if data_of(result) == data]
-        methods = {m: [r for r in group if r.method == m] for m in dict.fromkeys(r.method for r in group)}
-        claims += [Claim(data, *claim) for claim in _claims(methods)]
-    return claims
+    return [Claim(data, *claim) for data, group in by_data(rows).items() for claim in _claims(group)]
 
 
-def _claims(methods: Mapping[str, Sequence[Result]]) -> list[tuple[str, str, str]]:
-    before, after = methods.get("smac-offline", ()), methods.get("smac", ())
+def _claims(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+    """Return text, verdict and figures of the claims on one family and dataset."""
+    online = {row.method: row.online for row in rows}
+    logged = {row.method: row.logged for row in rows}
+    start, end, bound = (STUDY["claims"][part] for part in ("start", "end", "bound"))
     found = []
-    shift = context_shift(logged(before), online(before))
+    shift = context_shift(logged.get(start), online.get(start))
     if shift is not None:
         found.append(_judge("1 after the offline phase, logged context beats self-collected context", shift))
-    halved = _halved(before, after)
-    if halved is not None and shift is not None and shift.low <= 0:
-        found.append(("2 self-supervision takes away more than half of that gap", OPEN, "no gap to begin with"))
+    text = "2 self-supervision takes away more than half of that gap"
+    halved = _halved(logged.get(start), online.get(start), logged.get(end), online.get(end))
+    if halved is not None and shift is not None and settle(shift.low) <= 0:
+        found.append((text, OPEN, "no gap to begin with"))
     elif halved is not None:
-        found.append(_judge("2 self-supervision takes away more than half of that gap", halved))
-    kl = _difference_of_metric(before, after, "kl_shift")
+        found.append(_judge(text, halved))
+    kl = _difference_of_metric(online.get(start), online.get(end), "kl_shift")
     if kl is not None:
         found.append(_judge("2 ... and the normalised KL shift falls", kl))
-    for other in ("smac-offline", "pearl", "bc"):
-        better = _difference(online(after), online(methods.get(other, ())))
+    for other in STUDY["claims"]["others"]:
+        better = _difference(online.get(end), online.get(other))
         if better is not None:
             found.append(_judge(f"3 SMAC ends above {other}", better))
-    text = "4 SMAC ends closer to the oracle than to its offline start"
-    closer = _closer(online(after), online(methods.get("oracle", ())), online(before))
-    gain = _difference(online(methods.get("oracle", ())), online(before))
-    if closer is not None and gain is not None and gain.low <= 0:
-        found.append((text, OPEN, "the oracle does not end above that start"))
+    text = f"4 SMAC ends closer to the {bound} than to its offline start"
+    closer = _closer(online.get(end), online.get(bound), online.get(start))
+    gain = _difference(online.get(bound), online.get(start))
+    if closer is not None and gain is not None and settle(gain.low) <= 0:
+        found.append((text, OPEN, f"the {bound} does not end above that start"))
     elif closer is not None:
         found.append(_judge(text, closer))
     return found
 
 
 def _judge(text: str, interval: metrics.Interval) -> tuple[str, str, str]:
-    verdict = HOLDS if interval.low > 0 else FAILS if interval.high <= 0 else OPEN
-    return text, verdict, f"{interval.value:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
-
-
-def _paired(*results: Result | None) -> list[Float[Array, "seed task episode"]] | None:
-    """Return arrays over the seeds that all results have; None where one is missing."""
-    present = [result for result in results if result is not None]
-    if len(present) < len(results):
-        return None
-    seeds = [seed for seed in present[0].seeds if all(seed in result.seeds for result in present)]
-    return [result.array()[[result.seeds.index(seed) for seed in seeds]] for result in present] if seeds else None
+    verdict = HOLDS if settle(interval.low) > 0 else FAILS if settle(interval.high) <= 0 else OPEN
+    return text, verdict, figure(interval)
 
 
 def _difference(one: Result | None, other: Result | None) -> metrics.Interval | None:
-    pair = _paired(one, other)
-    return None if pair is None else metrics.bootstrap(pair[0][..., -1] - pair[1][..., -1], metrics.mean)
+    pair = paired(one, other)
+    return None if pair is None else metrics.bootstrap(_last(pair[0]) - _last(pair[1]), metrics.mean)
 
 
-def _halved(before: Sequence[Result], after: Sequence[Result]) -> metrics.Interval | None:
-    """Half of the gap before, minus the gap after."""
-    found = _paired(logged(before), online(before), logged(after), online(after))
+def _halved(
+    given_before: Result | None, own_before: Result | None, given_after: Result | None, own_after: Result | None
+) -> metrics.Interval | None:
+    """Return half of the gap before, minus the gap after."""
+    found = paired(given_before, own_before, given_after, own_after)
     if found is None:
         return None
-    gaps = [found[i][..., 0] - found[i + 1][..., OFFLINE_ROLLOUTS] for i in (0, 2)]
+    gaps = [found[i].array()[..., 0] - found[i + 1].array()[..., OFFLINE_ROLLOUTS] for i in (0, 2)]
     return metrics.bootstrap(gaps[0] / 2 - gaps[1], metrics.mean)
 
 
-def _closer(after: Result | None, oracle: Result | None, before: Result | None) -> metrics.Interval | None:
-    """Distance to the offline start minus distance to the oracle, of mean returns."""
-    found = _paired(after, oracle, before)
-    if found is None:
+def _closer(after: Result | None, bound: Result | None, before: Result | None) -> metrics.Interval | None:
+    """Return the distance to the offline start minus the distance to the bound, of mean returns."""
+    found = paired(after, bound, before)
+    return None if found is None else metrics.bootstrap(np.stack([_last(one) for one in found], axis=-1), closeness)
+
+
+def closeness(last: Float[Array, "entry 3"], counts: Float[Array, "resample entry"]) -> Float[Array, " resample"]:
+    """Return how much nearer the means of the first column are to those of the second than to those of the third."""
+    own, best, start = (metrics.mean(returns, counts) for returns in last.T)
+    return np.abs(own - start) - np.abs(own - best)
+
+
+def _last(result: Result) -> Float[Array, "seed task"]:
+    return result.array()[..., -1]
+
+
+def _difference_of_metric(one: Result | None, other: Result | None, name: str) -> metrics.Interval | None:
+    pair = paired(one, other)
+    if pair is None or not all(name in result.metrics for result in pair) or len(pair[0].seeds) < 2:
         return None
-    last = np.stack([array[..., -1] for array in found], axis=-1)  # [seed, task, 3]
-
-    def statistic(rows: Array) -> float:
-        own, best, start = rows.reshape(-1, 3).mean(0)
-        return float(abs(own - start) - abs(own - best))
-
-    return metrics.bootstrap(last, statistic)
-
-
-def _difference_of_metric(before: Sequence[Result], after: Sequence[Result], name: str) -> metrics.Interval | None:
-    one, other = online(before), online(after)
-    if one is None or other is None or not (name in one.metrics and name in other.metrics):
-        return None
-    seeds = [seed for seed in one.seeds if seed in other.seeds]
-    values = [one.metrics[name][one.seeds.index(seed)] - other.metrics[name][other.seeds.index(seed)] for seed in seeds]
-    return metrics.bootstrap(np.array(values)[:, None], metrics.mean) if len(seeds) > 1 else None
+    before, after = (np.array(result.metrics[name]) for result in pair)
+    return metrics.bootstrap((before - after)[:, None], metrics.mean)
 
 
 NOTE = "A claim holds where the 95 % bootstrap interval of its figure, over seeds and tasks, is above 0."
@@ -128,7 +122,17 @@ NOTE = "A claim holds where the 95 % bootstrap interval of its figure, over seed
 
 def table(claims: Sequence[Claim]) -> Table:
     """Return the claims for a terminal."""
-    shown = Table("data", "claim of the SMAC study", "verdict", "by how much", caption=NOTE, caption_justify="left")
+    shown = Table(
+        "data", "claim of the SMAC study", "verdict", "by how much", caption=Text(NOTE), caption_justify="left"
+    )
     for claim in claims:
-        shown.add_row(claim.data, claim.text, claim.verdict, claim.figures)
+        shown.add_row(*map(Text, (claim.data, claim.text, claim.verdict, claim.figures)))
     return shown
+
+
+def report(claims: Sequence[Claim]) -> str:
+    """Return the claims as Markdown; nothing if there are none."""
+    if not claims:
+        return ""
+    lines = [[escape(claim.data), escape(claim.text), claim.verdict, claim.figures] for claim in claims]
+    return "\n" + markdown(("data", "claim", "verdict", "by how much"), lines) + f"\n{NOTE}\n"

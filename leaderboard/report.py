@@ -5,109 +5,105 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from offlinemeta.benchmark.metrics import Interval
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark
 from offlinemeta.benchmark.result import Result
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import MissingExtraError
+from offlinemeta.files import replacing, write_text
 from offlinemeta.leaderboard import claims
-from offlinemeta.leaderboard.table import COLUMNS, NOTE, cells, context_shift, data_of, logged, online, summarise
+from offlinemeta.leaderboard.table import STUDY, Row, by_data, grid, note
 
 # Okabe and Ito's palette: told apart by colour-blind readers
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-USUAL = ("pearl", "bc", "smac-offline", "smac", "oracle", "told")
-"""Methods of the package have the same colour in every picture."""
 MARKERS = "osD^vPXh"
 
 
 def colours(methods: Sequence[str]) -> dict[str, str]:
-    """Return the colour of each method."""
-    order = [*USUAL, *sorted(set(methods) - set(USUAL))]
+    """Return the colour of each method; the package's own have the same one in every picture."""
+    order = [*STUDY["methods"], *sorted(set(methods) - set(STUDY["methods"]))]
     return {method: COLOURS[order.index(method) % len(COLOURS)] for method in methods}
 
 
-def by_data(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Group results by family and quality, sorted."""
-    ordered = sorted(results, key=data_of)
-    return {data: list(group) for data, group in groupby(ordered, key=data_of)}
-
-
-def methods_of(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Group results by method, the usual ones first."""
-    names = dict.fromkeys([*USUAL, *(r.method for r in results)])
-    return {m: own for m in names if (own := [r for r in results if r.method == m])}
-
-
-def plot(results: Sequence[Result], files: Sequence[Path]) -> list[Path]:
+def plot(rows: Sequence[Row], files: Sequence[Path]) -> list[Path]:
     """Draw adaptation curves, a panel for each family and dataset, as PNG or PDF by the files' names.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
+        FileError: a file cannot be written.
     """
     try:
+        from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("plots", "Drawing a picture") from error
-    groups = by_data(results)
-    figure = Figure(figsize=(5.4 * len(groups), 4.8), layout="constrained")
-    every = by_method(results)
-    order = list(dict.fromkeys(result.method for result in every))
+    groups = by_data(rows)
+    order = list(dict.fromkeys(row.method for row in rows))
     colour = colours(order)
     marker = {method: MARKERS[place % len(MARKERS)] for place, method in enumerate(order)}
     lines: dict[str, Any] = {}
-    for axes, (data, group) in zip(np.atleast_1d(figure.subplots(1, len(groups))), groups.items(), strict=True):
-        methods = methods_of(group)
-        most = max(len(result.returns[0][0]) for result in group)
-        for place, (method, own) in enumerate(methods.items()):
-            curve, given = online(own), logged(own)
-            style = {"color": colour[method], "marker": marker[method], "label": method}
-            if curve is not None:
-                values = np.array(curve.curve())  # [K, 3]
-                episodes = np.arange(1, len(values) + 1)
-                (lines[method],) = axes.plot(episodes, values[:, 0], ms=4, lw=1.6, **style)
-                axes.fill_between(episodes, values[:, 1], values[:, 2], color=colour[method], alpha=0.15, lw=0)
-            if given is not None:
-                value = given.curve()[0]
-                spread = np.array([[value.value - value.low], [value.high - value.value]])
-                lines.setdefault(method, axes.errorbar(most + 0.8 + 0.35 * place, value.value, spread, ms=6, **style))
-        reference = online(group) or logged(group) or group[0]
-        for name, level in (("expert", reference.expert), ("random", reference.random)):
-            dashes = "--" if name == "expert" else ":"
-            lines[name] = axes.axhline(float(np.mean(level)), color="0.4", ls=dashes, lw=1, label=name)
-        axes.axvline(most + 0.5, color="0.8", lw=0.8)
-        axes.set_xticks([*range(1, most + 1), most + 1.5], [*map(str, range(1, most + 1)), "logged\ncontext"])
-        seeds = max(len(result.seeds) for result in group)
-        axes.set(title=f"{data}, {seeds} seed{'s' * (seeds > 1)}", xlabel="episode on a new task", ylabel="mean return")
-    figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=min(len(lines), 4 * len(groups)))
-    for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(file, dpi=130)
+    with rc_context({"text.parse_math": False}):  # a $ is a $
+        figure = Figure(figsize=(5.4 * len(groups), 4.8), layout="constrained")
+        for axes, (data, group) in zip(np.atleast_1d(figure.subplots(1, len(groups))), groups.items(), strict=True):
+            most = max(len(result.returns[0][0]) for row in group for result in row.results)
+            for place, row in enumerate(group):
+                style = {"color": colour[row.method], "marker": marker[row.method], "label": row.method}
+                if row.curve:
+                    values = np.array(row.curve)  # [K, 3]
+                    episodes = np.arange(1, len(values) + 1)
+                    (lines[row.method],) = axes.plot(episodes, values[:, 0], ms=4, lw=1.6, **style)
+                    axes.fill_between(episodes, values[:, 1], values[:, 2], color=style["color"], alpha=0.15, lw=0)
+                if row.offline is not None:
+                    value, low, high = row.offline
+                    bar = axes.errorbar(
+                        most + 0.8 + 0.35 * place, value, [[value - low], [high - value]], ms=6, **style
+                    )
+                    lines.setdefault(row.method, bar)
+            shown = [result for row in group for result in (row.online, row.logged) if result is not None]
+            reference = (shown or group[0].results)[0]
+            for name, level in (("expert", reference.expert), ("random", reference.random)):
+                dashes = "--" if name == "expert" else ":"
+                lines[name] = axes.axhline(float(np.mean(level)), color="0.4", ls=dashes, lw=1, label=name)
+            axes.axvline(most + 0.5, color="0.8", lw=0.8)
+            axes.set_xticks([*range(1, most + 1), most + 1.5], [*map(str, range(1, most + 1)), "logged\ncontext"])
+            seeds = max(row.seeds for row in group)
+            title = f"{data}, {seeds} seed{'s' * (seeds > 1)}"
+            axes.set(title=title, xlabel="episode on a new task", ylabel="mean return")
+        names = list(lines)  # given by hand: a label of a line that begins with _ would be left out
+        columns = min(len(lines), 4 * len(groups))
+        figure.legend(handles=list(lines.values()), labels=names, loc="outside lower center", ncols=columns)
+        for file in files:
+            with replacing(file) as draft:
+                figure.savefig(draft, dpi=130, format=file.suffix.removeprefix("."))
     return list(files)
 
 
 def page(
-    results: Sequence[Result],
+    rows: Sequence[Row],
     file: Path,
     films: Mapping[str, Path] | None = None,
     title: str = "",
     notes: Mapping[str, str] | None = None,
+    remarks: Sequence[str] = (),
 ) -> Path:
     """Write one self-contained HTML page: figures, interactive curves, shift, per-task views, films.
 
     Args:
-        results: of any methods, families and datasets.
-        file: the page.
-        films: by caption.
-        title: of the page.
-        notes: on a family and dataset, such as ``AntDir/smac``.
+        rows: of any methods, families and datasets.
+        file: where the page is written.
+        films: MP4 files by caption.
+        title: the page's title.
+        notes: what to say of a family and dataset, such as ``AntDir/smac``.
+        remarks: what to say below all tables.
 
     Raises:
         MissingExtraError: altair is not installed.
+        FileError: the file cannot be written.
     """
     try:
         import vl_convert
@@ -118,64 +114,59 @@ def page(
         {
             "data": data,
             "note": (notes or {}).get(data, ""),
-            "rows": [
-                {"method": row.method, "seeds": row.seeds, "cells": cells(row)} for row in summarise(by_method(group))
-            ],
+            "grid": grid(group),
             "charts": {
                 name: json.dumps(chart.to_dict()).replace("<", "\\u003c") for name, chart in charts(group).items()
             },
         }
-        for data, group in by_data(results).items()
+        for data, group in by_data(rows).items()
     ]
     environment = Environment(loader=PackageLoader("offlinemeta.leaderboard"), autoescape=True)
     html = environment.get_template("report.html.jinja").render(
         title=title or "Adaptation curves",
         sections=sections,
-        columns=COLUMNS,
-        note=NOTE,
-        claims=claims.check_claims(results),
+        note=note(rows),
+        remarks=remarks,
+        claims=claims.check_claims(rows),
         claims_note=claims.NOTE,
         films={name: base64.b64encode(film.read_bytes()).decode() for name, film in (films or {}).items()},
-        provenance=[(r.benchmark, r.method, r.seeds[i], p) for r in results for i, p in enumerate(r.provenance)],
+        provenance=[
+            (result.benchmark, result.method, seed, provenance)
+            for row in rows
+            for result in row.results
+            for seed, provenance in zip(result.seeds, result.provenance, strict=True)
+        ],
         bundle=vl_convert.javascript_bundle(),  # type: ignore[call-arg]  # its stub asks for more than it does
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(html, encoding="utf-8")
+    write_text(file, html)
     return file
 
 
-def by_method(results: Sequence[Result]) -> list[Result]:
-    """Sort results, the usual methods first."""
-    return [result for own in methods_of(results).values() for result in own]
-
-
-def charts(results: Sequence[Result]) -> dict[str, Any]:
+def charts(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the interactive charts of one family and dataset by title."""
     import altair as alt
 
-    methods = methods_of(results)
-    palette = colours(list(methods))
+    palette = colours([row.method for row in rows])
     scale = alt.Scale(domain=list(palette), range=list(palette.values()))
     bottom = alt.Legend(orient="bottom", columns=3, title=None)  # room for the curves on a phone
     colour = alt.Color("method:N", scale=scale, legend=bottom)
     legend = alt.selection_point(fields=["method"], bind="legend")
     opacity = alt.condition(legend, alt.value(1.0), alt.value(0.1))
 
-    def chart(rows: list[dict[str, Any]]) -> Any:
-        return alt.Chart(alt.Data(values=rows)).properties(width="container", height=320)
+    def chart(values: list[dict[str, Any]]) -> Any:
+        return alt.Chart(alt.Data(values=values)).properties(width="container", height=320)
 
     found: dict[str, Any] = {}
-    rows = [
-        {"method": m, "episode": k + 1, "return": round(v.value, 3), "low": round(v.low, 3), "high": round(v.high, 3)}
-        for m, own in methods.items()
-        if (curve := online(own)) is not None
-        for k, v in enumerate(curve.curve())
+    values = [
+        {"method": row.method, "episode": k + 1, **_rounded(interval)}
+        for row in rows
+        for k, interval in enumerate(row.curve)
     ]
-    if rows:
+    if values:
         x = alt.X("episode:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="episode on a new task")
         y = alt.Y("return:Q", scale=alt.Scale(zero=False), title="mean return")
         tips = ["method:N", "episode:Q", "return:Q", "low:Q", "high:Q"]
-        base = chart(rows)
+        base = chart(values)
         lines = base.mark_line(point=True).encode(x=x, y=y, color=colour, opacity=opacity, tooltip=tips)
         bands = base.mark_area(opacity=0.15).encode(
             x=x,
@@ -185,23 +176,20 @@ def charts(results: Sequence[Result]) -> dict[str, Any]:
             opacity=alt.condition(legend, alt.value(0.15), alt.value(0.0)),
         )
         found["Adaptation: return of each episode, adapted on those before it"] = (bands + lines).add_params(legend)
-    rows = []
-    for method, own in methods.items():
-        curve, given = online(own), logged(own)
-        if curve is None or given is None or context_shift(given, curve) is None:
-            continue
-        for context, value in (("logged", given.curve()[0]), ("its own", curve.curve()[OFFLINE_ROLLOUTS])):
-            rows.append(
-                {"method": method, "context": context, "return": value.value, "low": value.low, "high": value.high}
-            )
-    if rows:
-        y = alt.Y("method:N", title=None, sort=list(methods))
+    values = [
+        {"method": row.method, "context": context, **_rounded(interval)}
+        for row in rows
+        if row.shift is not None and row.offline is not None
+        for context, interval in (("logged", row.offline), ("its own", row.curve[OFFLINE_ROLLOUTS]))
+    ]
+    if values:
+        y = alt.Y("method:N", title=None, sort=list(palette))
         shape = alt.Shape(
             "context:N",
             legend=alt.Legend(orient="bottom", title="context"),
             scale=alt.Scale(domain=["logged", "its own"]),
         )
-        base = chart(rows).properties(height=40 * len(methods) + 20)
+        base = chart(values).properties(height=40 * len(palette) + 20)
         points = base.mark_point(size=110, filled=True).encode(
             x=alt.X("return:Q", scale=alt.Scale(zero=False), title="mean return after two episodes' worth of context"),
             y=y,
@@ -211,16 +199,16 @@ def charts(results: Sequence[Result]) -> dict[str, Any]:
         )
         bars = base.mark_rule().encode(x="low:Q", x2="high:Q", y=y, color=colour)
         found["Context shift: the same size of context, logged or its own"] = bars + points
-    rows = [
-        {"method": m, "task": t, "parameter": p, "return": round(float(value), 2)}
-        for m, own in methods.items()
-        if (curve := online(own)) is not None
-        for t, (p, value) in enumerate(zip(_parameters(curve), curve.array().mean(0)[:, -1], strict=True))
+    values = [
+        {"method": row.method, "task": t, "parameter": p, "return": round(float(value), 2)}
+        for row in rows
+        if row.online is not None
+        for t, (p, value) in enumerate(zip(_parameters(row.online), row.online.array().mean(0)[:, -1], strict=True))
     ]
-    if rows:
-        name = _parameter_name(results[0])
+    if values:
+        name = _parameter_name(rows[0].results[0])
         found["Last episode on each held-out task"] = (
-            chart(rows)
+            chart(values)
             .mark_point(size=60, filled=True)
             .encode(
                 x=alt.X("parameter:Q", title=name, scale=alt.Scale(zero=False)),
@@ -232,6 +220,11 @@ def charts(results: Sequence[Result]) -> dict[str, Any]:
             .add_params(legend)
         )
     return found
+
+
+def _rounded(interval: Interval) -> dict[str, float]:
+    """Return what a chart shows of an interval."""
+    return {"return": round(interval.value, 3), "low": round(interval.low, 3), "high": round(interval.high, 3)}
 
 
 def _parameters(result: Result) -> list[float]:

@@ -2,126 +2,207 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from offlinemeta.benchmark import metrics
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark
 from offlinemeta.benchmark.result import Result
 
+STUDY: Mapping[str, Any] = json.loads((Path(__file__).parent / "study.json").read_text(encoding="utf-8"))
+"""``methods`` of the package, in the order in which they are shown; ``claims``: which of them plays which part."""
+
 
 @dataclass(frozen=True)
 class Row:
-    """A method on a dataset; what was not evaluated is None.
+    """A method on a dataset: its results and their statistics, each computed once. What was not evaluated is None.
 
     Attributes:
         data: family and quality, such as ``AntDir/smac``.
         method: its name.
-        protocol: the one with the most episodes among the online ones.
-        seeds: how many.
+        results: all that there are, whatever their protocol.
+        online: the result with the most episodes among the online ones on test tasks.
+        logged: the result with logged context.
         score: IQM of the normalised score of the last online episode.
-        last: mean return of the last online episode.
+        curve: mean return of each online episode; empty without an online result.
         auc: IQM of the normalised score averaged over the online episodes.
         offline: mean return with logged context.
-        shift: mean return with logged context minus with self-collected context, of the same size.
+        episodes: mean return with whole logged rollouts as context.
+        shift: mean return with logged context minus with self-collected context of the same size.
         kl_shift: the normalised shift in z, mean over seeds.
     """
 
     data: str
     method: str
-    protocol: str
-    seeds: int
+    results: tuple[Result, ...]
+    online: Result | None
+    logged: Result | None
     score: metrics.Interval | None
-    last: metrics.Interval | None
+    curve: tuple[metrics.Interval, ...]
     auc: metrics.Interval | None
     offline: metrics.Interval | None
+    episodes: metrics.Interval | None
     shift: metrics.Interval | None
     kl_shift: float | None
 
+    @property
+    def last(self) -> metrics.Interval | None:
+        """Mean return of the last online episode."""
+        return self.curve[-1] if self.curve else None
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds."""
+        return len((self.online or self.results[0]).seeds)
+
+    @property
+    def label(self) -> str:
+        """The method's name, with a remark if it is told the task."""
+        return f"{self.method} (told the task)" if self.results[0].sees_task else self.method
+
 
 def summarise(results: Sequence[Result]) -> list[Row]:
-    """Return the rows by family and dataset; within one, in the order of the results."""
-    keys = sorted(dict.fromkeys((data_of(result), result.method) for result in results), key=lambda key: key[0])
-    return [_row(*key, [r for r in results if (data_of(r), r.method) == key]) for key in keys]
+    """Return the rows, sorted by data; within one, the package's methods first, in the order of :data:`STUDY`."""
+    usual = {method: place for place, method in enumerate(STUDY["methods"])}
+
+    def place(result: Result) -> tuple[str, int, str]:
+        return data_of(result), usual.get(result.method, len(usual)), result.method
+
+    return [_row(data, method, tuple(own)) for (data, _, method), own in groupby(sorted(results, key=place), key=place)]
+
+
+def by_data(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Group rows by family and quality, in their order."""
+    return {data: [row for row in rows if row.data == data] for data in dict.fromkeys(row.data for row in rows)}
 
 
 def data_of(result: Result) -> str:
-    """Family and quality of a result."""
+    """Return the family and quality of a result."""
     benchmark = get_benchmark(result.benchmark)
     return f"{benchmark.family}/{benchmark.quality}"
 
 
-def online(results: Sequence[Result]) -> Result | None:
-    """Return the longest online result on test tasks."""
-    found = [r for r in results if get_benchmark(r.benchmark).protocol.name.startswith("online")]
-    return max(found, key=lambda r: len(r.returns[0][0]), default=None)
-
-
-def logged(results: Sequence[Result]) -> Result | None:
-    """Return the result with logged context."""
-    return next((r for r in results if get_benchmark(r.benchmark).protocol.name == "offline-context"), None)
+def paired(*results: Result | None) -> list[Result] | None:
+    """Return results of the seeds that all of them have, in one order; None if one is missing or no seed is shared."""
+    present = [result for result in results if result is not None]
+    if len(present) < len(results):
+        return None
+    seeds = [seed for seed in present[0].seeds if all(seed in result.seeds for result in present)]
+    return [result.of_seeds(seeds) for result in present] if seeds else None
 
 
 def context_shift(given: Result | None, own: Result | None) -> metrics.Interval | None:
     """Return with logged context minus with self-collected context of the same size, over the seeds that have both."""
-    if given is None or own is None or len(own.returns[0][0]) <= OFFLINE_ROLLOUTS:
+    pair = paired(given, own)
+    if pair is None or len(pair[1].returns[0][0]) <= OFFLINE_ROLLOUTS:
         return None
-    seeds = [seed for seed in own.seeds if seed in given.seeds]
-    if not seeds:
-        return None
-    offline = given.array()[[given.seeds.index(seed) for seed in seeds], :, 0]
-    collected = own.array()[[own.seeds.index(seed) for seed in seeds], :, OFFLINE_ROLLOUTS]
-    return metrics.bootstrap(metrics.shift(offline, collected), metrics.mean)
+    offline, collected = (result.array() for result in pair)
+    return metrics.bootstrap(metrics.shift(offline[..., 0], collected[..., OFFLINE_ROLLOUTS]), metrics.mean)
 
 
-def _row(data: str, method: str, results: Sequence[Result]) -> Row:
-    own, given = online(results), logged(results)
+def _row(data: str, method: str, results: tuple[Result, ...]) -> Row:
+    by_protocol = {get_benchmark(result.benchmark).protocol.name: result for result in results}
+    online = [result for name, result in by_protocol.items() if name.startswith("online-")]
+    own = max(online, key=lambda result: len(result.returns[0][0]), default=None)
+    given, rollouts = by_protocol.get("offline-context"), by_protocol.get("offline-episodes")
     kl = own.metrics.get("kl_shift") if own is not None else None
     return Row(
         data=data,
-        method=f"{method} (told the task)" if results[0].sees_task else method,
-        protocol=get_benchmark(own.benchmark).protocol.name if own is not None else "",
-        seeds=len((own or results[0]).seeds),
+        method=method,
+        results=results,
+        online=own,
+        logged=given,
         score=own.final() if own is not None else None,
-        last=own.curve()[-1] if own is not None else None,
+        curve=tuple(own.curve()) if own is not None else (),
         auc=own.auc() if own is not None else None,
         offline=given.curve()[0] if given is not None else None,
+        episodes=rollouts.curve()[0] if rollouts is not None else None,
         shift=context_shift(given, own),
         kl_shift=sum(kl) / len(kl) if kl else None,
     )
 
 
-COLUMNS = ("last return", "score", "auc", "logged context", "shift", "KL shift")
-NOTE = (
-    "last return: mean of the last online episode. score, auc: IQM, 0 random, 100 expert. logged context: mean return "
-    f"after {OFFLINE_ROLLOUTS} episodes' worth of logged transitions; shift: that minus the return after as many of "
-    "the agent's own (fewer where it falls). In brackets 95 % bootstrap intervals, over seeds and tasks."
-)
+MEANING = {
+    "last return": "mean return of the last online episode",
+    "score": "IQM of its normalised scores, 0 random, 100 expert",
+    "auc": "the same, of the mean over all online episodes",
+    "logged context": f"mean return after {OFFLINE_ROLLOUTS} episodes' worth of logged transitions",
+    "logged episodes": f"mean return after {OFFLINE_ROLLOUTS} whole logged rollouts in random order",
+    "shift": "return with logged context minus that after as many of the agent's own steps (fewer where it falls)",
+    "KL shift": "how far own contexts lie from logged ones in z: 0 not at all, 1 as far as those of another task",
+}
+"""Columns with figures, and what they mean; a table leaves out those that are empty in all its rows."""
+INTERVALS = "In brackets: 95 % bootstrap intervals that resample whole seeds, and tasks."
 
 
-def cells(row: Row) -> list[str]:
-    """Return the figures of a row as text, in the order of :data:`COLUMNS`."""
-    kl = "" if row.kl_shift is None else f"{row.kl_shift:.2g}"
-    values = (row.last, row.score, row.auc, row.offline, row.shift)
-    return [
-        *("" if value is None else f"{value.value:.3g} [{value.low:.3g}, {value.high:.3g}]" for value in values),
-        kl,
+def settle(value: float) -> float:
+    """Round away what differs between processors: a sum may end in other bits, and a text or a verdict must not."""
+    return float(f"{round(value, 9):.10g}") + 0.0  # no -0
+
+
+def figure(value: float | metrics.Interval | None, digits: int = 3) -> str:
+    """Return a figure as text, with its interval in brackets where it has one; nothing if there is none."""
+    if value is None:
+        return ""
+    if isinstance(value, metrics.Interval):
+        return "{} [{}, {}]".format(*(figure(part, digits) for part in value))
+    return f"{settle(value):.{digits}g}"
+
+
+def cells(row: Row) -> dict[str, str]:
+    """Return the figures of a row as text, by the names in :data:`MEANING`."""
+    values = (row.last, row.score, row.auc, row.offline, row.episodes, row.shift)
+    return dict(zip(MEANING, [*map(figure, values), figure(row.kl_shift, 2)], strict=True))
+
+
+def grid(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the lines of a table of these rows; methods and figures, without empty columns."""
+    every = [cells(row) for row in rows]
+    columns = [name for name in MEANING if any(line[name] for line in every)]
+    lines = [
+        [row.data, row.label, str(row.seeds), *(line[name] for name in columns)]
+        for row, line in zip(rows, every, strict=True)
     ]
+    return ["data", "method", "seeds", *columns], lines
 
 
-def table(results: Sequence[Result]) -> Table:
+def note(rows: Sequence[Row]) -> str:
+    """Return what the columns of a table of these rows mean."""
+    head, _ = grid(rows)
+    return "; ".join(f"{name}: {MEANING[name]}" for name in head if name in MEANING) + f". {INTERVALS}"
+
+
+def table(rows: Sequence[Row]) -> Table:
     """Return the rows for a terminal."""
-    shown = Table("data", "method", "seeds", *COLUMNS, caption=NOTE, caption_justify="left")
+    head, lines = grid(rows)
+    shown = Table(*head, caption=Text(note(rows)), caption_justify="left")
     for column in shown.columns:
         column.no_wrap = True
-    for row in summarise(results):
-        shown.add_row(row.data, row.method, str(row.seeds), *cells(row))
+    for line in lines:
+        shown.add_row(*map(Text, line))
     return shown
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> str:
-    """Return a table for a text."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{note}\n"
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table for a text. Cells that hold text from outside are escaped (:func:`escape`) by the caller."""
+    return "".join("| " + " | ".join(line) + " |\n" for line in (head, ["---"] * len(head), *rows))
+
+
+def report(rows: Sequence[Row], remarks: Sequence[str] = ()) -> str:
+    """Return the rows as Markdown, with what there is to say of them."""
+    head, lines = grid(rows)
+    escaped = [[escape(data), escape(label), *rest] for data, label, *rest in lines]
+    return markdown(head, escaped) + "".join(f"\n{note}\n" for note in (note(rows), *map(escape, remarks)))
+
+
+def escape(text: str) -> str:
+    """Return text from outside as Markdown that shows it as it is, in one line."""
+    return re.sub(r"([\\`*_{}\[\]()<>#!|~&$])", r"\\\1", " ".join(text.split()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 
 from offlinemeta.envs import FAMILIES
 
+COMMAND = (sys.executable, "-m", "offlinemeta")
+
 
 def offlinemeta(*args: str | Path, code: int = 0) -> str:
-    command = [sys.executable, "-m", "offlinemeta", *map(str, args)]
+    command = [*COMMAND, *map(str, args)]
     done = subprocess.run(command, capture_output=True, text=True, env=None, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -123,3 +126,71 @@ def test_references_are_listed() -> None:
     assert float(rows["SparsePointRobot"][1]) == pytest.approx(0, abs=0.1)
     assert float(rows["SparsePointRobot"][2]) == pytest.approx(13.1, abs=0.2)
     assert float(rows["CheetahVel"][1]) < -300 < -20 < float(rows["CheetahVel"][2])
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1"])
+@pytest.mark.parametrize(
+    ("arguments", "code", "shown"),
+    [
+        (["envs", "AntDir"], 0, "angle [rad]"),
+        (["envs", "HopperParam"], 0, r"height \N{LESS-THAN OR EQUAL TO} 0.7 m"),
+        (["envs", "--help"], 0, "--film"),
+        (["behaviour"], 0, "CheetahVel"),
+        (["datasets"], 0, "AntDir/replay"),
+        (["datasets", "references"], 0, "SparsePointRobot"),
+        (["envs", "AntDr\u03b8"], 2, "does not exist"),
+        (["report", "no\u03b8where.json"], 2, "cannot be read"),
+    ],
+)
+def test_output_that_is_not_utf8_lacks_letters_and_nothing_else(
+    arguments: list[str], code: int, shown: str, encoding: str, here: Path
+) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, env=environment, check=False)
+    said = done.stdout.decode(encoding) + done.stderr.decode(encoding)
+    assert done.returncode == code, said
+    assert shown in said
+    assert "Traceback" not in said
+
+
+EVALUATE = ("evaluate", "PointRobot/smac/online-2", "--agent", "random", "--repeats", "1")
+
+
+@pytest.mark.parametrize("name", ["[/x] bad", "a|b", "<b>", "$x$", "..", "-a", "\u202eevil", "x" * 65, "sm\u0430c", ""])
+def test_a_bad_name_is_refused_before_the_evaluation(name: str, tmp_path: Path) -> None:
+    said = offlinemeta(*EVALUATE, "--out", tmp_path / "r.json", f"--method={name}", code=2)
+    assert "Error: A method is named by 1 to 64 of the letters" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_out_that_cannot_be_written_is_refused_before_the_evaluation(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = offlinemeta(*EVALUATE, "--out", tmp_path / "file" / "r.json", code=2)
+    assert "Nothing can be written in" in said
+    assert "mean return" not in said
+    assert "is a folder" in offlinemeta(*EVALUATE, "--out", tmp_path, code=2)
+    offlinemeta(*EVALUATE, "--out", tmp_path / "[/x]" / "r.json")
+    said = offlinemeta("report", tmp_path / "[/x]", "--out", tmp_path / "file", code=2)
+    assert "Nothing can be written in" in said
+    assert "last return" not in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_result_is_written_before_it_is_shown(tmp_path: Path) -> None:
+    command = [*COMMAND, *EVALUATE, "--out", tmp_path / "r.json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.DEVNULL, check=False)
+    assert done.returncode != 0
+    assert '"method":"random"' in (tmp_path / "r.json").read_text()
+
+
+def test_names_from_outside_are_shown_as_they_are(tmp_path: Path) -> None:
+    name = tmp_path / "[/x] [red]bad"
+    said = offlinemeta(*EVALUATE, "--method", "a_b.c+d-1", "--out", name / "r.json")
+    assert f"written: {name / 'r.json'}" in said
+    said = offlinemeta("report", name, "--out", name / "report")
+    assert f"written: {name / 'report' / 'report.md'}" in said
+    assert "a_b.c+d-1" in said
+    assert r"| a\_b.c+d-1 |" in (name / "report" / "report.md").read_text()
+    assert f"{name / 'none.json'} cannot be read" in offlinemeta("report", name / "none.json", code=2)
+    assert r"no\x1b[2Jne" in offlinemeta("report", tmp_path / "no\x1b[2Jne", code=2)

@@ -14,8 +14,8 @@ import pytest
 
 from offlinemeta import datasets
 from offlinemeta.benchmark import result as results
-from offlinemeta.benchmark.agent import Act, ExpertAgent, RandomAgent, load_agent
-from offlinemeta.benchmark.context import Context, logged_contexts
+from offlinemeta.benchmark.agent import ExpertAgent, FunctionPolicy, RandomAgent, load_agent
+from offlinemeta.benchmark.context import Context, logged_contexts, logged_rollouts
 from offlinemeta.benchmark.errors import AgentError, ResultError
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark, get_protocol
 from offlinemeta.benchmark.runner import evaluate
@@ -40,10 +40,10 @@ class Counting:
     def __init__(self) -> None:
         self.shown: list[list[Context]] = []
 
-    def adapt(self, contexts: Sequence[Context]) -> Act:
+    def adapt(self, contexts: Sequence[Context]) -> FunctionPolicy:
         self.shown.append(list(contexts))
         level = np.array([len(context.lengths) / 4 for context in contexts])
-        return Act(lambda observations: np.repeat(level[:, None], 2, axis=1))
+        return FunctionPolicy(lambda observations: np.repeat(level[:, None], 2, axis=1))
 
 
 @pytest.mark.usefixtures("paid_by_action")
@@ -110,9 +110,9 @@ def test_a_walker_that_falls_has_a_short_episode() -> None:
         def __init__(self) -> None:
             self.shown: list[Context] = []
 
-        def adapt(self, contexts: Sequence[Context]) -> Act:
+        def adapt(self, contexts: Sequence[Context]) -> FunctionPolicy:
             self.shown = list(contexts)
-            return Act(lambda observations: np.ones((len(observations), 3)))
+            return FunctionPolicy(lambda observations: np.ones((len(observations), 3)))
 
     agent = Still()
     returns = evaluate(agent, get_benchmark("HopperParam/smac/online-2"), repeats=1)
@@ -185,9 +185,9 @@ def test_tasks_that_pay_alike_look_alike() -> None:
     """Whatever an agent could tell tasks apart by, but for reward and dynamics, would show here."""
 
     class Still:
-        def adapt(self, contexts: Sequence[Context]) -> Act:
+        def adapt(self, contexts: Sequence[Context]) -> FunctionPolicy:
             self.contexts = list(contexts)
-            return Act(lambda observations: np.zeros((len(observations), 2)))
+            return FunctionPolicy(lambda observations: np.zeros((len(observations), 2)))
 
     first, other = Still(), Still()
     evaluate(first, get_benchmark("PointRobot/smac/online-2"), repeats=1)
@@ -209,6 +209,56 @@ def test_logged_contexts_have_the_size_of_own_ones_and_cover_all_behaviours(here
         assert [row[0].tobytes() in rollout for row, rollout in zip(pieces, rollouts, strict=True)] == [True] * 6
 
 
+@pytest.mark.parametrize("name", ["PointRobot/smac-heldout", "HopperParam/smac-heldout"])
+def test_logged_rollouts_are_whole_in_random_order_and_seeded(name: str, here: Path) -> None:
+    heldout = datasets.load(name)
+    horizon, tasks = heldout.family.horizon, list(heldout.tasks[:10])
+    draws = [logged_rollouts(heldout, tasks, OFFLINE_ROLLOUTS, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    starts = []
+    for task, context, again in zip(tasks, *draws[:2], strict=True):
+        assert len(context) == OFFLINE_ROLLOUTS * horizon
+        steps = np.concatenate([episode.observations[:-1] for episode in heldout.by_task()[task]])
+        lengths = np.array([len(episode) for episode in heldout.by_task()[task]])
+        found = []
+        for rollout in np.split(context.observations, OFFLINE_ROLLOUTS):
+            (place,) = (r for r in range(6) if np.array_equal(steps[r * horizon : (r + 1) * horizon], rollout))
+            found.append(place)
+        rollout_of = (np.cumsum(lengths) - 1) // horizon
+        assert context.lengths.tolist() == [n for r in found for n in lengths[rollout_of == r].tolist()]
+        assert len(set(found)) == OFFLINE_ROLLOUTS
+        for field, values in vars(context).items():
+            np.testing.assert_array_equal(getattr(again, field), values)
+        starts.append(found)
+        ends = np.cumsum(context.lengths) - 1
+        inner = np.setdiff1d(np.arange(len(context)), ends)
+        np.testing.assert_array_equal(context.next_observations[inner], context.observations[inner + 1])
+        assert not context.terminations[inner].any()
+    assert any(one != sorted(one) for one in starts), "always in order of collection"
+    assert any(one == sorted(one) for one in starts), "always in reverse"
+    assert len({r for one in starts for r in one}) == 6, "some rollouts are never drawn"
+    assert any(not np.array_equal(a.rewards, b.rewards) for a, b in zip(draws[0], draws[2], strict=True))
+    several = any(len(context.lengths) > OFFLINE_ROLLOUTS for context in draws[0])
+    assert several == (name == "HopperParam/smac-heldout"), "where an episode terminates, a rollout has several"
+    with pytest.raises(ArgumentError, match=r"has 6 rollouts of .* the context is of 7"):
+        logged_rollouts(heldout, tasks, 7, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("prefix", "data"), [("", "smac-heldout"), ("train-", "smac")])
+def test_offline_episodes_show_whole_rollouts_to_the_agent(prefix: str, data: str, here: Path) -> None:
+    agent, benchmark = Counting(), get_benchmark(f"PointRobot/smac/{prefix}offline-episodes")
+    assert benchmark.dataset == f"PointRobot/{data}"
+    dataset = datasets.load(benchmark.dataset)
+    returns = evaluate(agent, benchmark, repeats=2, dataset=dataset)
+    assert returns.shape == (80 if prefix else 20, 1)
+    (contexts,) = agent.shown
+    tasks, by_task = get_family("PointRobot").tasks["train" if prefix else "test"], dataset.by_task()
+    for i, context in enumerate(contexts):
+        assert context.lengths.tolist() == [HORIZON] * OFFLINE_ROLLOUTS
+        rollouts = {episode.rewards.tobytes() for episode in by_task[tasks[i // 2]]}
+        assert all(rewards.tobytes() in rollouts for rewards in np.split(context.rewards, OFFLINE_ROLLOUTS))
+    assert (contexts[0].rewards != contexts[1].rewards).any(), "each repeat draws its own"
+
+
 def test_offline_context_needs_the_heldout_data_of_the_family(here: Path) -> None:
     benchmark = get_benchmark("PointRobot/smac/offline-context")
     agent = RandomAgent(get_family("PointRobot"))
@@ -223,13 +273,13 @@ def test_offline_context_needs_the_heldout_data_of_the_family(here: Path) -> Non
 # --- agents that break the contract
 
 
-def act(function: Callable[[np.ndarray], Any]) -> Callable[[Any], Act]:
-    return lambda contexts: Act(function)
+def act(function: Callable[[np.ndarray], Any]) -> Callable[[Any], FunctionPolicy]:
+    return lambda contexts: FunctionPolicy(function)
 
 
-def write_context(contexts: Sequence[Context]) -> Act:
+def write_context(contexts: Sequence[Context]) -> FunctionPolicy:
     contexts[0].rewards[:] = 0
-    return Act(lambda observations: np.zeros((len(observations), 2)))
+    return FunctionPolicy(lambda observations: np.zeros((len(observations), 2)))
 
 
 def write_observations(observations: np.ndarray) -> np.ndarray:
@@ -243,7 +293,7 @@ def nan_in_row_3(observations: np.ndarray) -> np.ndarray:
     return actions
 
 
-def crash(contexts: Sequence[Context]) -> Act:
+def crash(contexts: Sequence[Context]) -> FunctionPolicy:
     raise ZeroDivisionError("in the middle")
 
 
@@ -315,7 +365,10 @@ def test_protocols() -> None:
     assert get_protocol("online-10").episodes == 10
     assert get_protocol("zero-shot").episodes == 1
     assert get_protocol("ood").split == "ood"
-    assert get_protocol("offline-context").offline
+    assert get_protocol("offline-context").logged == "segments"
+    assert get_protocol("offline-episodes").logged == "rollouts"
+    assert get_protocol("train-offline-episodes").split == "train"
+    assert not get_protocol("online-10").offline
     assert get_protocol("train-online-3").split == "train"
     assert get_benchmark("PointRobot/smac/train-offline-context").dataset == "PointRobot/smac"
     assert get_benchmark("PointRobot/smac/ood").dataset == "PointRobot/smac-heldout"
@@ -325,7 +378,7 @@ def test_results_on_training_tasks_are_no_results_of_the_benchmark() -> None:
     for split, tasks in (("train-", 80), ("", 20)):
         benchmark = get_benchmark(f"PointRobot/smac/{split}online-3")
         result = results.make_result(benchmark, "mine", "m:C", np.zeros((tasks, 3)), 3, 0)
-        assert (table.online([result]) is None) == bool(split)
+        assert (table.summarise([result])[0].online is None) == bool(split)
 
 
 # --- results

@@ -20,6 +20,26 @@ MAY_IMPORT = {
 }
 
 LEAVES = {"console", "files"}
+MAY_SHARE = {("told", "smac")}
+"""Papers that may import another: told is SMAC's offline learner, which sees the task."""
+
+
+def imports(file: Path) -> list[str]:
+    """Names of what a file imports, such as ``offlinemeta.envs.get_family``."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+    return found
+
+
+def modules(file: Path, package: str) -> set[str]:
+    """First parts, below a package, of what a file imports of it: ``smac`` for ``offlinemeta.baselines.smac.SMAC``."""
+    names = [name.removeprefix(f"{package}.") for name in imports(file) if name.startswith(f"{package}.")]
+    return {name.partition(".")[0] for name in names}
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
@@ -27,18 +47,38 @@ def test_imports_run_one_way(folder: str) -> None:
     files = list((ROOT / folder).rglob("*.py"))
     assert files
     for file in files:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            names = [f"{node.module}.{alias.name}" for alias in node.names] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            for name in names:
-                assert isinstance(node, ast.Import) or node.level == 0, f"{file}: imports are absolute"
-                top, _, inner = name.partition(".")
-                assert top not in MAY_IMPORT, f"{file} imports {name}: say offlinemeta.{name}"
-                if top == "torch":
-                    assert folder == "baselines", f"{file} imports torch"
-                if top == "offlinemeta" and inner and inner != "__version__":
-                    allowed = [a for a in MAY_IMPORT[folder] | LEAVES if inner == a or inner.startswith(f"{a}.")]
-                    assert allowed, f"{file} imports {name}"
+        for name in imports(file):
+            top, _, inner = name.partition(".")
+            assert top not in MAY_IMPORT, f"{file} imports {name}: say offlinemeta.{name}"
+            if top == "torch":
+                assert folder == "baselines", f"{file} imports torch"
+            if top == "offlinemeta" and inner and inner != "__version__":
+                allowed = [a for a in MAY_IMPORT[folder] | LEAVES if inner == a or inner.startswith(f"{a}.")]
+                assert allowed, f"{file} imports {name}"
+
+
+def test_papers_stand_alone() -> None:
+    """No paper knows another, parts know no paper, and training finds papers through the registry alone."""
+    home = ROOT / "baselines"
+    shared = {"__init__", "registry"}
+    papers = {file.stem: file for file in home.glob("*.py") if file.stem not in shared}
+    assert {"pearl", "bc", "smac"} <= set(papers)
+    for paper, file in papers.items():
+        others = modules(file, "offlinemeta.baselines") - {"parts"}
+        assert all((paper, other) in MAY_SHARE for other in others), f"{file} imports {sorted(others)}"
+    for file in (home / "parts").rglob("*.py"):
+        assert modules(file, "offlinemeta.baselines") <= {"parts"}, file
+    for file in (home / "training").rglob("*.py"):
+        assert modules(file, "offlinemeta.baselines") <= {"parts", "training", "registry"}, file
+
+
+def test_nothing_imports_the_command_line_but_its_entry() -> None:
+    package = ROOT / "src" / "offlinemeta"
+    files = [file for folder in MAY_IMPORT for file in (ROOT / folder).rglob("*.py")]
+    files += [file for file in package.glob("*.py") if file.name != "__main__.py"]
+    assert package / "console.py" in files
+    for file in files:
+        assert "cli" not in modules(file, "offlinemeta"), file
 
 
 def run(code: str, cwd: Path) -> str:
@@ -53,6 +93,20 @@ def test_importing_is_cheap(tmp_path: Path) -> None:
     loaded = run("import sys, json, offlinemeta; print(json.dumps(sorted(sys.modules)))", tmp_path)
     heavy = {"torch", "mujoco", "metaworld", "matplotlib", "h5py", "minari", "pydantic", "typer", "rich", "jaxtyping"}
     assert not heavy & set(json.loads(loaded))
+
+
+def test_results_are_read_and_summed_up_without_heavy_packages(tmp_path: Path) -> None:
+    """Whoever checks results or builds a table of them needs no physics, no data and no torch."""
+    code = "import sys; from pathlib import Path; from offlinemeta.benchmark.result import read_results; "
+    code += "from offlinemeta.leaderboard import claims, method, report, table; "
+    code += (
+        f"folders = [Path({str(ROOT / 'leaderboard' / 'results')!r})]; rows = table.summarise(read_results(folders)); "
+    )
+    code += "claims.check_claims(rows); method.find_methods(folders); table.report(rows); "
+    code += "print(len(rows), {'minari', 'h5py', 'mujoco', 'torch', 'matplotlib', 'metaworld'} & set(sys.modules))"
+    rows, _, loaded = run(code, tmp_path).partition(" ")
+    assert int(rows) > 0
+    assert loaded == "set()"
 
 
 def test_a_spec_needs_no_import_of_ours(tmp_path: Path) -> None:

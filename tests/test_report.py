@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
+from rich.console import Console
 
 from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.benchmark.result import Result, join_results, make_result
+from offlinemeta.leaderboard import table
 from offlinemeta.leaderboard.claims import FAILS, HOLDS, OPEN, check_claims
 from offlinemeta.leaderboard.report import COLOURS, colours, page, plot
 from offlinemeta.leaderboard.table import summarise
@@ -36,10 +40,11 @@ def results(levels: dict[str, tuple[float, float]] = LEVELS, seeds: int = 3, noi
 
 def test_rows_say_what_the_results_do() -> None:
     rows = {row.method: row for row in summarise(results())}
-    assert list(rows) == list(LEVELS)
+    assert list(rows) == ["pearl", "smac-offline", "smac", "oracle"]
     before = rows["smac-offline"]
     assert before.seeds == 3
-    assert before.protocol == "online-4"
+    assert before.online is not None
+    assert before.online.benchmark == "PointRobot/smac/online-4"
     assert before.last is not None
     assert before.offline is not None
     assert before.shift is not None
@@ -51,14 +56,14 @@ def test_rows_say_what_the_results_do() -> None:
 
 
 def test_claims_hold_where_they_do() -> None:
-    verdicts = {claim.text[:30]: claim.verdict for claim in check_claims(results())}
+    verdicts = {claim.text[:30]: claim.verdict for claim in check_claims(summarise(results()))}
     assert list(verdicts.values()) == [HOLDS] * 6
     assert len(verdicts) == 6
 
 
 def test_claims_fail_where_they_do_and_are_open_in_between() -> None:
     worse = {**LEVELS, "smac": (-12.0, -4.0), "oracle": (-2.0, -2.0), "pearl": (-11.0, -11.0)}
-    verdicts = [claim.verdict for claim in check_claims(results(worse, noise=0.5))]
+    verdicts = [claim.verdict for claim in check_claims(summarise(results(worse, noise=0.5)))]
     # the shift is there; it has grown; KL falls; SMAC against its start, and against PEARL; far from the oracle
     assert verdicts == [HOLDS, FAILS, HOLDS, OPEN, FAILS, FAILS]
 
@@ -66,7 +71,9 @@ def test_claims_fail_where_they_do_and_are_open_in_between() -> None:
 def test_claims_are_open_where_there_is_no_gap_and_nothing_to_gain() -> None:
     none = {"smac-offline": (-8.0, -10.0), "smac": (-9.0, -15.0), "oracle": (-9.5, -9.5)}
     figures = {
-        claim.text[0]: (claim.verdict, claim.figures) for claim in check_claims(results(none)) if "KL" not in claim.text
+        claim.text[0]: (claim.verdict, claim.figures)
+        for claim in check_claims(summarise(results(none)))
+        if "KL" not in claim.text
     }
     assert figures["1"][0] == FAILS
     assert figures["2"] == (OPEN, "no gap to begin with")
@@ -75,16 +82,36 @@ def test_claims_are_open_where_there_is_no_gap_and_nothing_to_gain() -> None:
 
 def test_who_is_told_the_task_is_marked_so() -> None:
     told = results()[0].model_copy(update={"sees_task": True, "method": "told"})
-    assert [row.method for row in summarise([told])] == ["told (told the task)"]
+    assert [row.label for row in summarise([told])] == ["told (told the task)"]
 
 
-def test_a_name_cannot_break_out_of_the_page(tmp_path: Path) -> None:
-    evil = results()[0].model_copy(update={"method": "</script><script>alert(1)</script>"})
-    assert "<script>alert" not in page([evil], tmp_path / "report.html").read_text()
+@pytest.mark.parametrize("name", ["</script><script>alert(1)</script>", "[/x] [red]a[/red]", "_a|b|`c`", r"$\frac$"])
+def test_a_name_is_shown_as_it_is_even_if_it_got_past_the_door(name: str, tmp_path: Path) -> None:
+    rows = summarise([result.model_copy(update={"method": name}) for result in results() if result.method == "pearl"])
+    console = Console(width=250, file=io.StringIO())
+    console.print(table.table(rows))
+    assert name in console.file.getvalue()  # type: ignore[attr-defined]
+    lines = table.report(rows, [name]).splitlines()
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines[:3]] == [10, 10, 10]
+    assert not re.findall(r"(?<!\\)[<`_$]", lines[2] + lines[-1])
+    plot(rows, [tmp_path / "a.png"])
+    html = page(rows, tmp_path / "report.html", notes={rows[0].data: name}, remarks=[name]).read_text()
+    assert "<script>alert" not in html
+
+
+@pytest.mark.parametrize("name", ["smac", "a", "MACAW-2.1_x+y", "9", "x" * 64])
+def test_a_method_has_a_plain_name(name: str) -> None:
+    assert results({name: (0.0, 0.0)}, seeds=1)[0].method == name
+
+
+@pytest.mark.parametrize("name", ["", "-a", ".a", "..", "a b", "a/b", "a\n", "\u0430", "x" * 65, "a|b", "<b>", "[b]"])
+def test_a_result_of_another_name_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="method"):
+        results({name: (0.0, 0.0)}, seeds=1)
 
 
 def test_claims_need_their_results() -> None:
-    assert check_claims([result for result in results() if result.method == "pearl"]) == []
+    assert check_claims(summarise([result for result in results() if result.method == "pearl"])) == []
 
 
 def test_usual_methods_keep_their_colours() -> None:
@@ -94,7 +121,7 @@ def test_usual_methods_keep_their_colours() -> None:
 
 
 def test_a_picture_and_a_page_are_drawn(tmp_path: Path) -> None:
-    found = results()
+    found = summarise(results())
     film = tmp_path / "film.mp4"
     film.write_bytes(b"not a film, but bytes")
     png, pdf = plot(found, [tmp_path / "a.png", tmp_path / "a.pdf"])

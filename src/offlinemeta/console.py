@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -30,15 +32,32 @@ def end_with_parent() -> None:
         threading.Thread(target=wait, daemon=True).start()
 
 
+def tolerate_any_encoding() -> None:
+    """Let standard output and error show a letter that their encoding lacks by its name, in place of an exception.
+
+    Tables are drawn in ASCII by rich where the encoding is none of Unicode's; other text may hold any letter.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            unicode = (stream.encoding or "").lower().startswith("utf")
+            if stream.errors == "strict" or (stream.errors == "surrogateescape" and not unicode):
+                stream.reconfigure(errors="namereplace")
+
+
+def printable(text: str) -> str:
+    """Return text in which control characters, which could rewrite a terminal, are replaced by their escapes."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print a sentence as it is: no markup, no line breaks."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    """Print a sentence as it is: no markup, no line breaks, no control characters."""
+    console.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
 def bar(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
     """Show progress: gives a function that begins a line and returns what advances it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
 
         def track(what: str, total: int) -> Callable[[int], None]:

@@ -73,6 +73,17 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
+def check_replaceable(file: Path) -> None:
+    """Make sure that a file can be written or replaced, before hours are spent on what goes into it.
+
+    Raises:
+        FileError: its folder cannot be made or written in, or there is a folder in its place.
+    """
+    check_writable(file.parent)
+    if file.is_dir():
+        raise FileError(f"{file} is a folder. Name a file, such as {file / 'result.json'}.")
+
+
 def write_text(file: Path, text: str) -> None:
     """Write a text file as UTF-8, at once or not at all.
 

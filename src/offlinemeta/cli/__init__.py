@@ -10,10 +10,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 import offlinemeta
 from offlinemeta.cli import datasets, families, results, training
+from offlinemeta.console import printable, tolerate_any_encoding
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,8 +52,10 @@ def main() -> None:
     from offlinemeta.envs.errors import OfflineMetaError
 
     end_with_parent()
+    tolerate_any_encoding()
     try:
         app()
     except OfflineMetaError as error:
-        Console(stderr=True).print("[bold red]Error:[/bold red]", escape(str(error)), highlight=False, soft_wrap=True)
+        message = Text.assemble(("Error:", "bold red"), " ", printable(str(error)))
+        Console(stderr=True).print(message, soft_wrap=True)
         sys.exit(2)

@@ -17,7 +17,7 @@ from offlinemeta.baselines.training.grid import Cell, run_grid
 from offlinemeta.baselines.training.run import file_name
 from offlinemeta.benchmark.agent import Agent, Policy
 from offlinemeta.benchmark.context import Context, empty_context, join_contexts
-from offlinemeta.benchmark.result import Result, read_results
+from offlinemeta.benchmark.result import read_results
 from offlinemeta.benchmark.runner import run_episode
 from offlinemeta.cli.show import film_episode
 from offlinemeta.console import say
@@ -27,7 +27,7 @@ from offlinemeta.envs import TaskFamily, TaskVectorEnv, get_family
 from offlinemeta.envs.errors import MissingExtraError, RenderError
 from offlinemeta.files import check_writable
 from offlinemeta.leaderboard import table
-from offlinemeta.leaderboard.report import by_method, page, plot
+from offlinemeta.leaderboard.report import page, plot
 
 FAMILY, QUALITY = "CheetahVel", "smac"
 METHODS = ("smac", "pearl")
@@ -49,18 +49,18 @@ def run(out: Path, seed: int, preset: str, console: Console) -> None:
     check_writable(out)
     cells = [Cell(get_spec(f"{FAMILY}/{QUALITY}"), method, seed, preset, out / "demo") for method in METHODS]
     run_grid(cells, len(cells), console)
-    results = by_method(read_results([cell.folder / "results" for cell in cells]))
-    Console(width=max(console.width, 180)).print(table.table(results))
+    rows = table.summarise(read_results([cell.folder / "results" for cell in cells]))
+    Console(width=max(console.width, 180)).print(table.table(rows))
     written: list[Path] = []
     films: dict[str, Path] = {}
     try:
         films = film(cells, out, console)
-        written += plot(results, [out / "adaptation.png"])
+        written += plot(rows, [out / "adaptation.png"])
         notes = {f"{FAMILY}/{QUALITY}": f"Trained and evaluated by this demo, preset {preset}, seed {seed}."}
-        written.append(page(results, out / "report.html", films, "Adaptation to held-out tasks", notes))
+        written.append(page(rows, out / "report.html", films, "Adaptation to held-out tasks", notes))
     except (MissingExtraError, RenderError) as error:
         say(console, f"Not all was drawn: {error}", style="yellow")
-    say(console, verdict(results))
+    say(console, verdict(rows))
     for path in [*written, *films.values()]:
         say(console, f"written: {path}")
     say(console, f"The whole took {(time.monotonic() - started) / 60:.1f} minutes.")
@@ -94,9 +94,9 @@ def explored(agent: Agent, family: TaskFamily, index: int) -> Policy:
     return agent.adapt(contexts)
 
 
-def verdict(results: list[Result]) -> str:
+def verdict(rows: list[table.Row]) -> str:
     """Say what the figures say, whatever it is."""
-    last = {row.method: row.last for row in table.summarise(results) if row.last is not None}
+    last = {row.method: row.last for row in rows if row.last is not None}
     smac, before, pearl = (last[name].value for name in ("smac", "smac-offline", "pearl"))
     better = smac > before and smac > pearl
     claim = "above both" if better else "NOT above both: this run does not show the effect"

@@ -29,38 +29,46 @@ def evaluate(
             help="module:Class, called as Class(family, checkpoint); or random, expert, or checkpoint: a file of ours."
         ),
     ] = "checkpoint",
-    checkpoint: Annotated[Path | None, typer.Option(help="Given to the agent.")] = None,
-    method: Annotated[str | None, typer.Option(help="How to list it; by default, the agent's name.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the evaluation.")] = 0,
-    repeats: Annotated[int, typer.Option(min=1, help="Of each task, averaged.")] = 3,
-    out: Annotated[Path | None, typer.Option(help="Write the result as JSON.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="File that is given to the agent.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Name under which the result is listed; by default, the agent's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the evaluation.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each task is played; returns are averaged.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="File for the result, as JSON.")] = None,
 ) -> None:
-    """Evaluate any agent by a benchmark's protocol: online-K, offline-context, zero-shot, ood, train-*."""
+    """Evaluate any agent by a benchmark's protocol, such as online-10, offline-context or zero-shot."""
     from offlinemeta.benchmark.agent import BUILTIN, load_agent
     from offlinemeta.benchmark.protocol import get_benchmark
-    from offlinemeta.benchmark.result import Provenance, about_here, make_result, write_result
+    from offlinemeta.benchmark.result import Provenance, about_here, check_method, make_result, write_result
     from offlinemeta.benchmark.runner import evaluate as run
     from offlinemeta.console import bar, say
     from offlinemeta.datasets.loading import load
     from offlinemeta.envs import get_family
+    from offlinemeta.files import check_replaceable
     from offlinemeta.leaderboard import table
 
     chosen = get_benchmark(benchmark)
     family = get_family(chosen.family)
+    if method is not None:
+        check_method(method)
+    if out is not None:
+        check_replaceable(out)
     loaded: Any = load_agent(agent, family, checkpoint)
-    logged = load(chosen.dataset, console=console) if chosen.protocol.offline else None
-    steps = len(family.tasks[chosen.protocol.split]) * repeats * chosen.protocol.episodes * family.horizon
-    with bar(console) as track:
-        returns = run(loaded, chosen, seed, repeats, logged, track(chosen.name, steps))
     about: dict[str, Any] = {}
     if agent == "checkpoint" and checkpoint is not None:
         from offlinemeta.baselines.training.checkpoint import describe
 
         about = describe(checkpoint)  # what our own files say of their training
+    listed = check_method(method or about.get("method") or agent.rpartition(":")[2])
+    logged = load(chosen.dataset, console=console) if chosen.protocol.offline else None
+    steps = len(family.tasks[chosen.protocol.split]) * repeats * chosen.protocol.episodes * family.horizon
+    with bar(Console(stderr=True)) as track:
+        returns = run(loaded, chosen, seed, repeats, logged, track(chosen.name, steps))
     dataset = {"id": about["dataset"], "sha256": about["sha256"]} if about else {}
     result = make_result(
         chosen,
-        method or about.get("method") or agent.rpartition(":")[2],
+        listed,
         BUILTIN.get(agent, agent),
         returns,
         repeats,
@@ -68,11 +76,12 @@ def evaluate(
         sees_task=hasattr(loaded, "tell"),
         provenance=Provenance(dataset=dataset, config=about.get("config", {}), **about_here()),
     )
+    if out is not None:  # before it is shown: whatever goes wrong with a terminal must not lose it
+        write_result(result, out)
     curve = ", ".join(f"{value:.1f}" for value in returns.mean(0))
     say(console, f"{chosen.name}: mean return of each episode {curve}")
-    Console(width=max(console.width, 180)).print(table.table([result]))
+    Console(width=max(console.width, 180)).print(table.table(table.summarise([result])))
     if out is not None:
-        write_result(result, out)
         say(console, f"written: {out}")
 
 
@@ -84,22 +93,22 @@ def report(
     """Draw results: tables (report.md), adaptation.png, and report.html, one page that needs no network."""
     from offlinemeta.benchmark.result import read_results
     from offlinemeta.console import say
-    from offlinemeta.files import write_text
+    from offlinemeta.files import check_writable, write_text
     from offlinemeta.leaderboard import claims, table
-    from offlinemeta.leaderboard.report import by_method, page, plot
+    from offlinemeta.leaderboard.method import find_methods, remarks
+    from offlinemeta.leaderboard.report import page, plot
 
-    read = by_method(read_results(results))
+    rows = table.summarise(read_results(results))
+    said = remarks(list(find_methods(results).values()))
+    check_writable(out)
     wide = Console(width=max(console.width, 180))
-    wide.print(table.table(read))
-    found = claims.check_claims(read)
+    wide.print(table.table(rows))
+    for remark in said:
+        say(console, remark)
+    found = claims.check_claims(rows)
     if found:
         wide.print(claims.table(found))
     pictures = [out / "adaptation.png", *([out / "adaptation.pdf"] if pdf else [])]
-    rows = [[row.data, row.method, str(row.seeds), *table.cells(row)] for row in table.summarise(read)]
-    text = table.markdown(("data", "method", "seeds", *table.COLUMNS), rows, table.NOTE)
-    if found:
-        judged = [[claim.data, claim.text, claim.verdict, claim.figures] for claim in found]
-        text += "\n" + table.markdown(("data", "claim", "verdict", "by how much"), judged, claims.NOTE)
-    write_text(out / "report.md", text)
-    for file in [*plot(read, pictures), page(read, out / "report.html"), out / "report.md"]:
+    write_text(out / "report.md", table.report(rows, said) + claims.report(found))
+    for file in [*plot(rows, pictures), page(rows, out / "report.html", remarks=said), out / "report.md"]:
         say(console, f"written: {file}")

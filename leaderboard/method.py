@@ -1,0 +1,126 @@
+"""What is said of a method beside its results: ``results/<method>/method.yaml``, read strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from offlinemeta.benchmark.errors import ResultError
+from offlinemeta.benchmark.result import MethodName
+
+FILE = "method.yaml"
+LARGEST = 16_384
+"""Bytes of a file; a larger one is refused unread."""
+
+Line = Annotated[str, StringConstraints(min_length=1, max_length=600, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]*$")]
+"""One line of plain text, without control characters and marks of direction."""
+
+
+class Tuning(BaseModel):
+    """What was spent on choosing the method's settings. None where it was not recorded.
+
+    Attributes:
+        trials: how many trainings were looked at, at least.
+        rollouts: how many online rollouts were made to choose between them.
+        note: on which tasks, and what else there is to know.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    trials: Annotated[int, Field(ge=0)] | None
+    rollouts: Annotated[int, Field(ge=0)] | None
+    note: Line
+
+
+class Method(BaseModel):
+    """A method that is listed. Steps, versions, commit and machine of each run are in its results.
+
+    Attributes:
+        name: how it is listed; the name of its folder.
+        title: what it is.
+        authors: who wrote this implementation.
+        paper: the publication that describes the method.
+        code: where the implementation is, a link or a path in this repository.
+        information: what the method is given beyond the logged data.
+        tuning: what was spent on choosing its settings.
+        hardware: what it was trained on, and how long one training took.
+        note: what a reader of the table has to know.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: MethodName
+    title: Line
+    authors: Annotated[list[Line], Field(min_length=1, max_length=50)]
+    paper: Line
+    code: Line
+    information: Line
+    tuning: Tuning
+    hardware: Line
+    note: Line | None = None
+
+
+def read_method(file: Path) -> Method:
+    """Read a ``method.yaml``.
+
+    Raises:
+        ResultError: the file is missing, too large, no plain YAML, or against the schema.
+    """
+    try:
+        if file.stat().st_size > LARGEST:
+            raise ResultError(f"{file} has more than {LARGEST:,} bytes. Shorten it.")
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_Plain)  # a safe loader
+    except OSError as error:
+        raise ResultError(f"{file} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ResultError(f"{file} is no plain YAML: {' '.join(str(error).split())}.") from error
+    try:
+        method = Method.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise ResultError(f"{file} is no valid description of a method: {where}: {first['msg']}.") from error
+    if method.name != file.parent.name:
+        raise ResultError(f"{file} is of {method.name!r}, but lies in the folder of {file.parent.name!r}. Rename one.")
+    return method
+
+
+def find_methods(paths: Sequence[Path]) -> dict[str, Method]:
+    """Return the descriptions that lie in or above result files or folders, by name; there may be none.
+
+    Raises:
+        ResultError: one of them is damaged.
+    """
+    found: dict[Path, None] = {}
+    for path in (path.resolve() for path in paths):
+        above = [folder / FILE for folder in (path, *path.parents[:2])]
+        found |= dict.fromkeys([file for file in above if file.exists()] + sorted(path.rglob(FILE)))
+    return {method.name: method for method in map(read_method, found)}
+
+
+def remarks(methods: Sequence[Method]) -> list[str]:
+    """Return what a reader of a table of these methods has to know, each note once."""
+    notes: dict[str, list[str]] = {}
+    for method in methods:
+        if method.note is not None:
+            notes.setdefault(method.note, []).append(method.name)
+    return [f"{', '.join(names)}: {note}" for note, names in notes.items()]
+
+
+class _Plain(yaml.SafeLoader):  # type: ignore[misc]  # it has no types
+    """YAML without aliases, which may grow without bound, and without repeated keys, which hide one another."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if repeated := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.YAMLError(f"the key {repeated[0]!r} is there twice")
+        return super().construct_mapping(node, deep)
