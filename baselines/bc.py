@@ -82,9 +82,9 @@ class MetaBC:
         self.config, self.family, self.generator = config, family, generator
         (o, a), z = widths(family), config.latent
         self.normaliser = Normaliser(family, generator.device)
-        self.encoder = Encoder(family, z, config.encoder_hidden, config.next_observations)
-        self.decoder = Dense((o + a + z, *config.decoder_hidden, 1))
-        self.actor = Actor(o + z, a, config.hidden)
+        self.encoder = Encoder(family, z, config.encoder_hidden, config.next_observations, generator)
+        self.decoder = Dense((o + a + z, *config.decoder_hidden, 1), generator)
+        self.actor = Actor(o + z, a, config.hidden, generator)
         self.nets = modules_of(self)
         self.optimisers = {"adam": adam(self.nets.values(), config.lr)}
         self.data: TaskBuffer | None = None
@@ -139,9 +139,9 @@ class MetaBC:
     def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:
         """Explore with z ~ N(0, I) and sampled actions, then act by the mean with z ~ q(z|c)."""
         c = self.config
-        z, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer, self._draws_z)
+        z, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer, self._rng)
         return LatentPolicy(self.actor, self.normaliser, z, exploring, self._rng)
 
     def seed(self, seed: int) -> None:
         """Seed the randomness of :meth:`adapt` and of its policies."""
-        self._draws_z, self._rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
+        self._rng = np.random.default_rng(seed)

@@ -95,10 +95,10 @@ class PEARL:
         self.config, self.family, self.generator = config, family, generator
         (o, a), z = widths(family), config.latent
         self.normaliser = Normaliser(family, generator.device)
-        self.encoder = Encoder(family, z, config.encoder_hidden, config.next_observations)
-        self.actor = Actor(o + z, a, config.hidden)
-        self.critics = Dense((o + a + z, *config.hidden, 1), n=2)
-        self.value = Dense((o + z, *config.hidden, 1))
+        self.encoder = Encoder(family, z, config.encoder_hidden, config.next_observations, generator)
+        self.actor = Actor(o + z, a, config.hidden, generator)
+        self.critics = Dense((o + a + z, *config.hidden, 1), generator, n=2)
+        self.value = Dense((o + z, *config.hidden, 1), generator)
         self.value_target = target_of(self.value)
         self.nets = modules_of(self)
         self.optimisers = {"adam": adam(self.nets.values(), config.lr)}
@@ -166,9 +166,9 @@ class PEARL:
     def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:
         """Explore with z ~ N(0, I) and sampled actions, then act by the mean with z ~ q(z|c) (Algorithm 2)."""
         c = self.config
-        z, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer, self._draws_z)
+        z, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer, self._rng)
         return LatentPolicy(self.actor, self.normaliser, z, exploring, self._rng)
 
     def seed(self, seed: int) -> None:
         """Seed the randomness of :meth:`adapt` and of its policies."""
-        self._draws_z, self._rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
+        self._rng = np.random.default_rng(seed)

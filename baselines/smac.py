@@ -154,11 +154,11 @@ class SMAC:
         self.config, self.family, self.generator = config, family, generator
         (o, a), z = widths(family), config.latent
         self.normaliser = Normaliser(family, generator.device)
-        self.encoder = Encoder(family, z, config.encoder_hidden, config.next_observations)
+        self.encoder = Encoder(family, z, config.encoder_hidden, config.next_observations, generator)
         self.labeller = target_of(self.encoder)  # the encoder as it was at the end of the offline phase
-        self.decoder = Dense((o + a + z, *config.decoder_hidden, 1))
-        self.actor = Actor(o + z, a, config.hidden)
-        self.critics = Dense((o + a + z, *config.hidden, 1), n=2, layer_norm=config.layer_norm)
+        self.decoder = Dense((o + a + z, *config.decoder_hidden, 1), generator)
+        self.actor = Actor(o + z, a, config.hidden, generator)
+        self.critics = Dense((o + a + z, *config.hidden, 1), generator, n=2, layer_norm=config.layer_norm)
         self.targets = target_of(self.critics)
         self.nets = modules_of(self)
         self.optimisers = {"adam": adam(self.nets.values(), config.lr)}
@@ -290,9 +290,9 @@ class SMAC:
     def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:
         """Explore with z ~ N(0, I) and sampled actions, then act by the mean with z ~ q(z|c)."""
         c = self.config
-        z, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer, self._draws_z)
+        z, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer, self._rng)
         return LatentPolicy(self.actor, self.normaliser, z, exploring, self._rng)
 
     def seed(self, seed: int) -> None:
         """Seed the randomness of :meth:`adapt` and of its policies."""
-        self._draws_z, self._rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
+        self._rng = np.random.default_rng(seed)

@@ -82,8 +82,8 @@ class Told:
         self.config, self.family, self.generator = config, family, generator
         (o, a), z = widths(family), len(family.encode(family.params(family.tasks["train"][:1]))[0])
         self.normaliser = Normaliser(family, generator.device)
-        self.actor = Actor(o + z, a, config.hidden)
-        self.critics = Dense((o + a + z, *config.hidden, 1), n=2, layer_norm=config.layer_norm)
+        self.actor = Actor(o + z, a, config.hidden, generator)
+        self.critics = Dense((o + a + z, *config.hidden, 1), generator, n=2, layer_norm=config.layer_norm)
         self.targets = target_of(self.critics)
         self.nets = modules_of(self)
         self.optimisers = {"adam": adam(self.nets.values(), config.lr)}

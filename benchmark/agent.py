@@ -52,7 +52,8 @@ class Agent(Protocol):
     """Adapts to N tasks at once.
 
     An agent that is meant to see the task also has ``tell(tasks)``, which is called before ``adapt``; its results are
-    marked with ``sees_task``.
+    marked with ``sees_task``. An agent with randomness of its own also has ``seed(seed)``, which is called once before
+    an evaluation, with the evaluation's seed.
     """
 
     def adapt(self, contexts: Sequence[Context]) -> Policy:
@@ -80,8 +81,12 @@ class FunctionPolicy:
 class RandomAgent:
     """Acts uniformly at random; its returns are the 0 of normalised scores."""
 
-    def __init__(self, family: TaskFamily, checkpoint: Path | None = None, seed: int = 0) -> None:
+    def __init__(self, family: TaskFamily, checkpoint: Path | None = None) -> None:
         self._size = family.action_space.shape[0]
+        self.seed(0)
+
+    def seed(self, seed: int) -> None:
+        """Seed the actions."""
         self._rng = np.random.default_rng(seed)
 
     def adapt(self, contexts: Sequence[Context]) -> Policy:

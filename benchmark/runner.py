@@ -32,7 +32,8 @@ def evaluate(
     Args:
         agent: any agent; it is given contexts, never the task (but see :class:`~offlinemeta.benchmark.agent.Agent`).
         benchmark: which family and protocol.
-        seed: decides the resets, and which logged transitions are context.
+        seed: decides the resets, which logged transitions are context, and the agent's own randomness where it has
+            ``seed(seed)``.
         repeats: how often each task is played, independently; the returns are averaged.
         dataset: what was logged in these tasks, for the protocols with logged context.
         progress: is called with the number of env steps that were made.
@@ -50,6 +51,7 @@ def evaluate(
     if protocol.offline and (dataset is None or not set(tasks) <= set(dataset.tasks)):
         found, needed = "none" if dataset is None else dataset.spec.id, benchmark.dataset
         raise ArgumentError(f"{benchmark.name} needs what was logged in its tasks, {needed}; it was given {found}.")
+    seed_agent(agent, seed)
     returns = np.empty((len(plan), protocol.episodes))
     for part, envs in in_batches(family, len(plan)):
         rng = np.random.default_rng([seed, part.start])
@@ -69,6 +71,19 @@ def _logged(protocol: Protocol, dataset: Dataset, tasks: Sequence[Task], rng: np
     if protocol.logged == "rollouts":
         return logged_rollouts(dataset, tasks, OFFLINE_ROLLOUTS, rng)
     return logged_contexts(dataset, tasks, [OFFLINE_ROLLOUTS * dataset.family.horizon] * len(tasks), rng)
+
+
+def seed_agent(agent: Agent, seed: int) -> None:
+    """Call ``agent.seed`` where the agent has it.
+
+    Raises:
+        AgentError: it raised.
+    """
+    try:
+        if hasattr(agent, "seed"):
+            agent.seed(seed)
+    except Exception as error:
+        raise AgentError(_blame(agent, "seed", error)) from error
 
 
 def adapt(agent: Agent, contexts: Sequence[Context], tasks: Sequence[Task]) -> Policy:

@@ -22,6 +22,8 @@ from offlinemeta.baselines.registry import METHODS, learner_class, make_config
 from offlinemeta.baselines.training import diagnostics
 from offlinemeta.benchmark.agent import RandomAgent
 from offlinemeta.benchmark.context import Context, as_context, empty_context, join_contexts
+from offlinemeta.benchmark.protocol import get_benchmark
+from offlinemeta.benchmark.runner import evaluate
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import ArgumentError, UnknownNameError
@@ -41,10 +43,13 @@ def hopper() -> Dataset:
 
 def make(method: str, seed: int = 0, dataset: Dataset | None = None, **changes: Any) -> Any:
     config, dataset = replace(make_config(method, "smoke"), **changes), dataset or point()
-    torch.manual_seed(seed)
     learner = learner_class(method)(config, dataset.family, torch.Generator().manual_seed(seed))
     learner.load(dataset)
     return learner
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def normaliser(dataset: Dataset, fitted: bool = False) -> Normaliser:
@@ -79,7 +84,7 @@ def test_what_is_masked_is_no_factor() -> None:
 
 def test_the_encoder_ignores_the_order_of_a_context() -> None:
     family, order = get_family("PointRobot"), torch.randperm(10)
-    net = Encoder(family, 2, (8,), next_observations=True)
+    net = Encoder(family, 2, (8,), True, generator())
     rows = [torch.randn(3, 10, 2), torch.randn(3, 10, 2), torch.randn(3, 10), torch.randn(3, 10, 2), torch.zeros(3, 10)]
     for one, other in zip(net(Batch(*rows)), net(Batch(*(x[:, order] for x in rows))), strict=True):
         torch.testing.assert_close(one, other)
@@ -145,16 +150,16 @@ def test_polyak() -> None:
 
 
 def test_two_critics_at_once_are_two_critics() -> None:
-    both, x = networks.Dense((3, 8, 8, 1), n=2), torch.randn(4, 5, 3)
+    both, x = networks.Dense((3, 8, 8, 1), generator(), n=2), torch.randn(4, 5, 3)
     for i in range(2):
-        one = networks.Dense((3, 8, 8, 1))
+        one = networks.Dense((3, 8, 8, 1), generator())
         for mine, theirs in zip(one.parameters(), both.parameters(), strict=True):
             mine.data.copy_(theirs.data[i : i + 1])
         torch.testing.assert_close(one(x), both(x)[i])
 
 
 def test_layer_norm_normalises_what_goes_into_a_relu() -> None:
-    net, x = networks.Dense((3, 8, 8, 1), layer_norm=True), torch.randn(5, 3)
+    net, x = networks.Dense((3, 8, 8, 1), generator(), layer_norm=True), torch.randn(5, 3)
     h = x
     for w, b in list(zip(net.weights, net.biases, strict=True))[:-1]:
         h = h @ w[0] + b[0]
@@ -503,6 +508,39 @@ def test_contexts_are_of_one_rollout_or_of_one_visit_or_of_everything(phase: str
 
 
 # --- learners as a whole
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_networks_are_drawn_from_the_runs_generator(method: str) -> None:
+    torch.manual_seed(0)
+    first = make(method)
+    torch.manual_seed(1)
+    state, drawn = torch.get_rng_state(), make(method)
+    assert torch.equal(torch.get_rng_state(), state), "global randomness is left alone"
+    other = make(method, seed=1)
+    for name, net in first.nets.items():
+        assert all(torch.equal(a, b) for a, b in zip(weights(net), weights(drawn.nets[name]), strict=True))
+    assert not torch.equal(weights(first.actor)[0], weights(other.actor)[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_evaluation_seeds_the_agent_and_leaves_the_training_alone(method: str) -> None:
+    """The same seed gives the same returns whatever happened before; another one, another exploration."""
+    learner, benchmark = make(method), get_benchmark("PointRobot/smac/online-3")
+    state = learner.generator.get_state()
+    first, again, other = (evaluate(learner, benchmark, seed, repeats=1) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert torch.equal(learner.generator.get_state(), state)
+    if method != "told":
+        contexts, seen = [empty_context(learner.family)] * 2, np.zeros((2, 2), dtype=np.float32)
+
+        def act(seed: int) -> np.ndarray:
+            learner.seed(seed)
+            return learner.adapt(contexts).act(seen)
+
+        assert (act(5) == act(5)).all()
+        assert (act(5) != act(6)).all()
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -26,13 +26,21 @@ class Encoder(nn.Module):
         latent: size of z.
         hidden: widths of the hidden layers.
         next_observations: whether s' is read, which families with varying dynamics need.
+        generator: draws the initial weights; the encoder lives on its device.
     """
 
-    def __init__(self, family: TaskFamily, latent: int, hidden: Sequence[int], next_observations: bool) -> None:
+    def __init__(
+        self,
+        family: TaskFamily,
+        latent: int,
+        hidden: Sequence[int],
+        next_observations: bool,
+        generator: torch.Generator,
+    ) -> None:
         super().__init__()
         o, a = widths(family)
         self.next_observations = next_observations
-        self.net = Dense((o + a + 1 + o * next_observations, *hidden, 2 * latent))
+        self.net = Dense((o + a + 1 + o * next_observations, *hidden, 2 * latent), generator)
 
     def forward(self, context: Batch, mask: Tensor | None = None) -> Gaussian:
         """Encode contexts.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from offlinemeta.baselines.parts.networks import Actor, Normaliser
-from offlinemeta.baselines.parts.posterior import Gaussian, sample
+from offlinemeta.baselines.parts.posterior import Gaussian
 from offlinemeta.benchmark.context import Context
 from offlinemeta.datasets.collect import in_batches, roll_out
 from offlinemeta.datasets.dataset import Episode
@@ -48,7 +48,7 @@ def explore_then_infer(
     episodes: int,
     latent: int,
     infer: Callable[[Sequence[Context]], Gaussian],
-    generator: torch.Generator,
+    rng: np.random.Generator,
 ) -> tuple[Tensor, Bool[Array, " N"]]:
     """Draw a z for each of N tasks as PEARL does at meta-test (Rakelly et al., 2019, Algorithm 2).
 
@@ -57,18 +57,18 @@ def explore_then_infer(
         episodes: how many episodes of a task are explored with z ~ N(0, I), before z ~ q(z|c).
         latent: size of z.
         infer: q(z|c) of tasks by their contexts.
-        generator: draws z, on the CPU.
+        rng: draws z.
 
     Returns:
         z ``[N, Z]``, and which tasks are explored ``[N]``.
     """
     exploring = np.array([len(context.lengths) < episodes for context in contexts], dtype=bool)
-    z = torch.randn(len(contexts), latent, generator=generator)
+    z = rng.standard_normal((len(contexts), latent), dtype=np.float32)
     known = np.flatnonzero(~exploring).tolist()
     if known:
-        posterior = infer([contexts[i] for i in known])
-        z[known] = sample(Gaussian(*(moment.cpu() for moment in posterior)), generator)
-    return z, exploring
+        mean, variance = (moment.cpu().numpy() for moment in infer([contexts[i] for i in known]))
+        z[known] = mean + np.sqrt(variance) * z[known]
+    return torch.as_tensor(z), exploring
 
 
 def explore(

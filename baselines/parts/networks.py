@@ -64,22 +64,29 @@ class Dense(nn.Module):
 
     Args:
         sizes: in, hidden..., out.
+        generator: draws the initial weights; the network lives on its device.
         n: how many; with None, a plain one without the first axis.
         last: last layers start in U(-last, last).
         layer_norm: normalise what goes into every ReLU, without gain and bias (Ba et al., 2016).
     """
 
     def __init__(
-        self, sizes: Sequence[int], n: int | None = None, last: float = LAST, layer_norm: bool = False
+        self,
+        sizes: Sequence[int],
+        generator: torch.Generator,
+        n: int | None = None,
+        last: float = LAST,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         self.n, self.layer_norm = n, layer_norm
-        count = 1 if n is None else n
+        count, device = 1 if n is None else n, generator.device
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             bound = last if i == len(sizes) - 2 else 1 / math.sqrt(fan_in)
-            self.weights.append(nn.Parameter(torch.empty(count, fan_in, fan_out).uniform_(-bound, bound)))
-            self.biases.append(nn.Parameter(torch.zeros(count, 1, fan_out)))
+            weights = torch.empty(count, fan_in, fan_out, device=device).uniform_(-bound, bound, generator=generator)
+            self.weights.append(nn.Parameter(weights))
+            self.biases.append(nn.Parameter(torch.zeros(count, 1, fan_out, device=device)))
 
     def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
         """Evaluate; ``frozen`` lets gradients reach the input alone."""
@@ -129,9 +136,9 @@ class Normal(NamedTuple):
 class Actor(nn.Module):
     """A tanh-Gaussian policy: a = tanh(u), u ~ N(mean(x), std(x)²)."""
 
-    def __init__(self, inputs: int, actions: int, hidden: Sequence[int]) -> None:
+    def __init__(self, inputs: int, actions: int, hidden: Sequence[int], generator: torch.Generator) -> None:
         super().__init__()
-        self.net = Dense((inputs, *hidden, 2 * actions), last=1e-3)
+        self.net = Dense((inputs, *hidden, 2 * actions), generator, last=1e-3)
 
     def forward(self, x: Tensor) -> Normal:
         """Return the distribution of u."""

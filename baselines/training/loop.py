@@ -63,9 +63,7 @@ def train(run: Run, resume: bool = False, branch: Path | None = None, console: C
         check_folder(run, resume)
         dataset, heldout = (load(name, console=console) for name in (run.spec, run.spec.heldout_sibling))
         generator = torch.Generator(device=run.device).manual_seed(run.seed)
-        with torch.random.fork_rng():
-            torch.manual_seed(run.seed)
-            learner = learner_class(run.method)(run.config, get_family(run.spec.family), generator)
+        learner: Learner = learner_class(run.method)(run.config, get_family(run.spec.family), generator)
         learner.load(dataset)
         about = {**run.about(), "sha256": dataset.hash}
         seconds = restore(run, learner, about, branch)
@@ -170,7 +168,6 @@ class Trainer:
             benchmark = self.benchmark(protocol)
             dataset = self.dataset if benchmark.protocol.split == "train" else self.heldout
             with self.console.status(f"evaluating {name} on {benchmark.name}"):
-                learner.seed(run.seed)
                 returns = evaluate(learner, benchmark, run.seed, run.repeats, dataset)
                 online = protocol.startswith("online")
                 figures = diagnostics.measure(learner, self.dataset, self.heldout, run.seed) if online else {}
