@@ -16,6 +16,7 @@ from helpers import by_family
 from offlinemeta.datasets.scripted import walk_to_goal
 from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, TaskVectorEnv, env_id
 from offlinemeta.envs.errors import NotRelabelableError
+from offlinemeta.envs.freeze import agree
 
 T = 12  # steps of a short rollout
 
@@ -251,7 +252,7 @@ def test_splits_equal_their_formulas_and_are_disjoint(family: TaskFamily) -> Non
     drawn = family.draw_tasks()
     for split in SPLITS:
         frozen = family.params(family.tasks[split])
-        assert np.array_equal(frozen, drawn[split])
+        assert agree(frozen, drawn[split])  # not to the bit: a power's last one depends on the processor
         assert [task.index for task in family.tasks[split]] == list(range(len(frozen)))
     sets = [{task.params for task in family.tasks[split]} for split in SPLITS]
     if family.name == "CheetahDir":  # by definition there are two tasks, for training and for testing
