@@ -24,7 +24,7 @@ from offlinemeta.envs.shapes import Array, Float, Float32
 Act = Callable[[Float32[Array, "N O"], Float[Array, "N P"], np.random.Generator | None], Float[Array, "N A"]]
 """Observations and task parameters to actions: sampled, or without a generator those of the mean."""
 
-BATCH, ML1_BATCH = 500, 10
+BATCH, BATCH_IN_PROCESSES = 500, 10
 """Rollouts at once; part of what a dataset is, since a batch shares one random generator."""
 
 
@@ -39,11 +39,6 @@ class Behaviour:
 
     name: str
     act: Act
-
-
-def is_meta_world(family: TaskFamily) -> bool:
-    """Tell whether it is one of Meta-World's, which run in processes."""
-    return family.name.startswith("ML1-")
 
 
 def uniform(family: TaskFamily) -> Behaviour:
@@ -158,7 +153,7 @@ def roll_out(
 
 def in_batches(family: TaskFamily, count: int, num_threads: int | None = None) -> Iterator[tuple[slice, TaskVectorEnv]]:
     """Cut ``count`` rollouts into batches, and give each its environments."""
-    size = ML1_BATCH if is_meta_world(family) else BATCH
+    size = BATCH_IN_PROCESSES if family.in_processes else BATCH
     envs: TaskVectorEnv | None = None
     try:
         for first in range(0, count, size):

@@ -18,13 +18,11 @@ from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.errors import DamagedDatasetError, DatasetError, DatasetMissingError, RemoteError
 from offlinemeta.datasets.references import read_references
 from offlinemeta.datasets.spec import DatasetSpec, get_spec
+from offlinemeta.envs import get_family
 from offlinemeta.files import update_json
 
 MANIFEST = Path(__file__).parent / "manifest.json"
 """Facts of datasets built by the project, by id; the SHA-256 of their content among them."""
-
-STEPS_PER_SECOND = {"Cheetah": 4e4, "Walker": 15e3, "Hopper": 2e4, "Ant": 7e3, "Humanoid": 5e3, "ML1": 2e3, "": 3e5}
-"""Of collection on two cores, to say how long a build takes."""
 
 
 def load(
@@ -148,7 +146,7 @@ def _build(spec: DatasetSpec, console: Console) -> Dataset:
 
 def duration(spec: DatasetSpec) -> str:
     """Say how long a build takes on two cores."""
-    seconds = 2 + spec.steps / next(rate for kind, rate in STEPS_PER_SECOND.items() if spec.family.startswith(kind))
+    seconds = 2 + spec.steps / get_family(spec.family).steps_per_second
     return f"about {seconds / 60:.0f} min" if seconds > 90 else f"about {seconds:.0f} s"
 
 

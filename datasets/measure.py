@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from offlinemeta.datasets.collect import Behaviour, behaviours, evaluate, is_meta_world, provenance, uniform
+from offlinemeta.datasets.collect import Behaviour, behaviours, evaluate, provenance, uniform
 from offlinemeta.datasets.dataset import Episode
 from offlinemeta.envs import SPLITS, Task, TaskFamily, get_family
 
@@ -19,14 +19,14 @@ LEAST_SAMPLED = 100
 
 
 def sample_of(family: TaskFamily, split: str) -> tuple[list[Task], int]:
-    """Return the tasks and the episodes on each for means over a split; Meta-World, a hundred times slower, has few."""
+    """Return the tasks and the episodes on each for means over a split; of slow families there are few."""
     tasks = list(family.tasks[split])
-    return (tasks[::5], 1) if is_meta_world(family) else (tasks, max(2, LEAST_SAMPLED // len(tasks)))
+    return (tasks[::5], 1) if family.in_processes else (tasks, max(2, LEAST_SAMPLED // len(tasks)))
 
 
 def expert_episodes(family: TaskFamily, episodes: int) -> int:
-    """A task of Meta-World always begins alike, so that one episode of a deterministic policy is as good as many."""
-    return 1 if is_meta_world(family) else episodes
+    """Where a task always begins alike, one episode of a deterministic policy is as good as many."""
+    return 1 if family.fixed_start else episodes
 
 
 def measure(name: str, progress: Callable[[int], None], episodes: int = EPISODES, seed: int = 0) -> dict[str, Any]:

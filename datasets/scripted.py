@@ -78,25 +78,20 @@ def with_noise(
     return (1 - noise) * action + noise * rng.uniform(-1, 1, action.shape)
 
 
-SCRIPTED: Mapping[str, Scripted] = {
-    "PointRobot": walk_to_goal,
-    "SparsePointRobot": walk_to_goal,
-    "CheetahVel": gallop,
-    **{
-        f"ML1-{name}": partial(manipulate, name)
-        for name in (
-            "reach", "push", "pick-place", "drawer-open", "drawer-close", "button-press", "door-open", "window-open",
-            "peg-insert-side", "coffee-button",
-        )
-    },
+MANIPULATED = {
+    f"ML1-{name}": partial(manipulate, name)
+    for name in (
+        "reach", "push", "pick-place", "drawer-open", "drawer-close", "button-press", "door-open", "window-open",
+        "peg-insert-side", "coffee-button",
+    )
 }  # fmt: skip
+WALKED = {"PointRobot": walk_to_goal, "SparsePointRobot": walk_to_goal}
+
+SCRIPTED: Mapping[str, Scripted] = {**WALKED, "CheetahVel": gallop, **MANIPULATED}
 """The families that have a script."""
 
 NOISE: Mapping[str, tuple[float, ...]] = {
-    name: (1.0, 0.8, 0.6, 0.4, 0.2, 0.05)
-    if name.startswith("ML1-")
-    else (1.0, 0.894, 0.789, 0.683, 0.578, 0.472, 0.367, 0.261, 0.156, 0.05)
-    for name in SCRIPTED
-    if name != "CheetahVel"
+    **dict.fromkeys(WALKED, (1.0, 0.894, 0.789, 0.683, 0.578, 0.472, 0.367, 0.261, 0.156, 0.05)),
+    **dict.fromkeys(MANIPULATED, (1.0, 0.8, 0.6, 0.4, 0.2, 0.05)),
 }
 """Families whose behaviour policies mix their script with noise: its share in each, from random to expert."""

@@ -8,7 +8,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.utils import EzPickle
 
 from offlinemeta.envs.checks import (
     check_actions,
@@ -20,13 +19,13 @@ from offlinemeta.envs.checks import (
 )
 from offlinemeta.envs.errors import ArgumentError, ClosedError, ResetNeededError
 from offlinemeta.envs.family import TaskFamily
-from offlinemeta.envs.registry import get_family
+from offlinemeta.envs.registry import get_family, picklable
 from offlinemeta.envs.render import RENDER_MODES, Renderer
 from offlinemeta.envs.shapes import Array, Float32, UInt8
 from offlinemeta.envs.task import Task, TaskLike
 
 
-class TaskEnv(gymnasium.Env[Array, Array], EzPickle):
+class TaskEnv(gymnasium.Env[Array, Array]):
     """An environment whose MDP is one task of a family.
 
     The task is never in the observation. ``reset(options={"task": k})`` switches to task ``k`` of the split; a plain
@@ -38,6 +37,9 @@ class TaskEnv(gymnasium.Env[Array, Array], EzPickle):
 
     and ``success`` for Meta-World. Actions beyond [-1, 1] are clipped. The episode is truncated at the family's horizon
     at the latest; ``max_episode_steps`` of ``gym.make`` can only shorten it.
+
+    A copy (``copy.deepcopy``, ``pickle``) keeps the present task, the random generator and the spec. The running
+    episode is not copied: call ``reset`` before the copy's first ``step``.
 
     Args:
         family: name of a family, or a :class:`TaskFamily`.
@@ -63,19 +65,30 @@ class TaskEnv(gymnasium.Env[Array, Array], EzPickle):
         width: int = 480,
         height: int = 480,
     ) -> None:
-        EzPickle.__init__(self, family, split, task, render_mode, width, height)  # a copy begins anew
         self.family = get_family(family)
         self.observation_space = copy.deepcopy(self.family.observation_space)  # a space has a sampling seed of its own
         self.action_space = copy.deepcopy(self.family.action_space)
         self.render_mode = check_render_mode(render_mode)
         self.metadata = {**self.metadata, "render_fps": frames_per_second(self.family)}
-        size = check_count("width", width), check_count("height", height)
-        self._renderer = Renderer(render_mode, *size) if render_mode is not None else None
+        self._size = check_count("width", width), check_count("height", height)
         self._task = self.family.task(task, split)
+        self._open()
+
+    def _open(self) -> None:
+        """Build what a copy cannot take over: the simulator and the renderer. No episode is running."""
+        self._renderer = Renderer(self.render_mode, *self._size) if self.render_mode is not None else None
         self._simulator = self.family.simulator(num_envs=1, num_threads=1)
         self._steps, self._closed = 0, False
         self._over: str | None = "Call reset() before the first step()."
         self._set(self._task)
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name: value for name, value in vars(self).items() if name not in ("_renderer", "_simulator")}
+        return kept | {"family": picklable(self.family)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, family=get_family(state["family"]))
+        self._open()
 
     @property
     def spec(self) -> EnvSpec | None:

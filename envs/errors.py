@@ -50,6 +50,10 @@ class ClosedError(OfflineMetaError, gymnasium.error.ClosedEnvironmentError):
         super().__init__("The environment is closed. Make it anew.")
 
 
+class NoSubEnvironmentError(OfflineMetaError, AttributeError):
+    """Something asked of a single environment of a batch, which is one simulator and has no single environments."""
+
+
 class NotRelabelableError(OfflineMetaError, TypeError):
     """The reward is not a function of recorded features (Meta-World), so it cannot be computed for another task."""
 

@@ -92,6 +92,16 @@ class TaskFamily(ABC):
     """The entries of the reward features."""
     info_names: tuple[str, ...] = ()
     """Further entries of the step's info, a number each."""
+    steps_per_second: float = 1e4
+    """Env steps a second, roughly, at which a dataset is collected on two cores; says how long a build takes."""
+    extra: str | None = None
+    """The optional dependency that the family needs, as in ``pip install 'offlinemeta[extra]'``."""
+    fixed_start: bool = False
+    """Whether every reset to a task gives the same state."""
+    in_processes: bool = False
+    """Whether a batch is simulated by processes in place of threads, which takes a hundred times as long."""
+    suite: str | None = None
+    """Name of the collection of families that this is one of, such as ``"ML1"``; lists show one on a line."""
     observation_space: spaces.Box
     action_space: spaces.Box
 

@@ -49,6 +49,11 @@ def get_family(name: str | TaskFamily) -> TaskFamily:
     return FAMILIES[name]
 
 
+def picklable(family: TaskFamily) -> str | TaskFamily:
+    """Return a registered family's name, by which a copy finds the same object again; another family as it is."""
+    return family.name if FAMILIES.get(family.name) is family else family
+
+
 def env_id(family: TaskFamily) -> str:
     """Return the Gymnasium id, such as ``OfflineMeta/AntDir-v0``."""
     return f"{NAMESPACE}/{family.name}-v{VERSION}"

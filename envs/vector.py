@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.utils import EzPickle, seeding
+from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
@@ -25,9 +25,9 @@ from offlinemeta.envs.checks import (
     say_that_nothing_renders,
 )
 from offlinemeta.envs.env import frames_per_second
-from offlinemeta.envs.errors import ArgumentError, ClosedError, ResetNeededError, TaskError
+from offlinemeta.envs.errors import ArgumentError, ClosedError, NoSubEnvironmentError, ResetNeededError, TaskError
 from offlinemeta.envs.family import TaskFamily, Transition
-from offlinemeta.envs.registry import get_family
+from offlinemeta.envs.registry import env_id, get_family, picklable
 from offlinemeta.envs.render import RENDER_MODES, Renderer
 from offlinemeta.envs.shapes import Array, Bool, Float, Float32, UInt8
 from offlinemeta.envs.task import Task, TaskLike, check_split
@@ -35,12 +35,15 @@ from offlinemeta.envs.task import Task, TaskLike, check_split
 Tasks = TaskLike | Sequence[TaskLike] | Array
 
 
-class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array], EzPickle):
+class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
     """N environments of a family, stepped at once; trajectories are those of N single ones of the same seeds.
 
     Infos are arrays with a mask each, as in Gymnasium: ``task`` ``[N]``, ``features`` ``[N, F]``, ``diverged`` ``[N]``.
     In the default autoreset mode, SAME_STEP, the observation after an episode's end is the first of the next episode,
     and the last one is in ``info["final_obs"]``, its info in ``info["final_info"]``. An automatic reset keeps the task.
+
+    A copy (``copy.deepcopy``, ``pickle``) keeps the present tasks, the random generators and the spec. Running episodes
+    are not copied: call ``reset`` before the copy's first ``step``.
 
     Args:
         family: name of a family, or a :class:`TaskFamily`.
@@ -72,8 +75,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array], EzPickle):
         height: int = 480,
         num_threads: int | None = None,
     ) -> None:
-        made_of = (family, num_envs, split, task, max_episode_steps, autoreset_mode, render_mode, width, height)
-        EzPickle.__init__(self, *made_of, num_threads)  # a copy begins anew
+        self.closed = True  # there is nothing to close until all arguments are known to be good
         self.family = get_family(family)
         self.num_envs = check_count("num_envs", num_envs)
         self._horizon = check_horizon(max_episode_steps, self.family.name, self.family.horizon)
@@ -95,20 +97,34 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array], EzPickle):
 
         self._split = check_split(split)
         tasks = self._as_tasks(np.arange(num_envs) % max(1, len(self.family.tasks[split])) if task is None else task)
-        threads = check_count("num_threads", num_threads) if num_threads is not None else available_cores()
-        self._simulator = self.family.simulator(num_envs, min(threads, num_envs))
-        size = check_count("width", width), check_count("height", height)
-        self._renderer = Renderer("rgb_array", *size) if render_mode is not None else None
+        self._num_threads = check_count("num_threads", num_threads) if num_threads is not None else None
+        self._size = check_count("width", width), check_count("height", height)
 
         self._tasks: list[Task] = list(tasks)
         self._params = self.family.params(tasks)
         self._indices = np.zeros(num_envs, dtype=np.int64)
         self._rngs = [np.random.default_rng(seed) for seed in np.random.SeedSequence().spawn(num_envs)]
-        self._steps = np.zeros(num_envs, dtype=np.int64)
-        self._over = np.zeros(num_envs, dtype=bool)  # the episode has ended
-        self._stale = np.ones(num_envs, dtype=bool)  # never reset, or the task has changed
         self._all = np.ones(num_envs, dtype=bool)
-        self._set(tasks, self._all)
+        self._open()
+
+    def _open(self) -> None:
+        """Build what a copy cannot take over: the simulator and the renderer. No episode is running."""
+        self._renderer = Renderer("rgb_array", *self._size) if self.render_mode is not None else None
+        threads = self._num_threads if self._num_threads is not None else available_cores()
+        self._simulator = self.family.simulator(self.num_envs, min(threads, self.num_envs))
+        self.closed = False
+        self._steps = np.zeros(self.num_envs, dtype=np.int64)
+        self._over = np.zeros(self.num_envs, dtype=bool)  # the episode has ended
+        self._stale = np.ones(self.num_envs, dtype=bool)  # never reset, or the task has changed
+        self._set(self._tasks, self._all)
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name: value for name, value in vars(self).items() if name not in ("_renderer", "_simulator")}
+        return kept | {"family": picklable(self.family)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, family=get_family(state["family"]), closed=True)
+        self._open()
 
     # --- tasks
 
@@ -135,6 +151,50 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array], EzPickle):
     def sample_tasks(self, n: int | None = None, rng: np.random.Generator | int | None = None) -> list[Task]:
         """Draw ``n`` tasks of the split (by default one for each env), uniformly with replacement."""
         return self.family.sample_tasks(self.num_envs if n is None else n, self._split, rng)
+
+    # --- one environment of the batch, as Gymnasium's own vector environments offer it
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Call ``get_task()`` or ``set_task(task)`` of each environment; an attribute is returned as by ``get_attr``.
+
+        Raises:
+            NoSubEnvironmentError: another method; the batch is one simulator, and has no single environments.
+            TaskError: the family has no such task.
+        """
+        if name == "get_task":
+            return tuple(self.get_tasks(*args, **kwargs))
+        if name == "set_task":
+            self.set_tasks(*args, **kwargs)
+            return (None,) * self.num_envs
+        return self.get_attr(name)
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """Return an attribute of each environment: one of its spaces, ``family``, ``render_mode`` or ``np_random``.
+
+        Raises:
+            NoSubEnvironmentError: another attribute.
+        """
+        known = {
+            "action_space": (self.single_action_space,) * self.num_envs,
+            "family": (self.family,) * self.num_envs,
+            "np_random": tuple(self._rngs),
+            "observation_space": (self.single_observation_space,) * self.num_envs,
+            "render_mode": (self.render_mode,) * self.num_envs,
+        }
+        if name not in known:
+            raise self._no_single(f"has a {name!r} (call knows get_task, set_task; get_attr {', '.join(known)})")
+        return known[name]
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Raise NoSubEnvironmentError: environments of a batch have no attributes of their own to set."""
+        raise self._no_single(f"can be given a {name!r}")
+
+    def _no_single(self, what: str) -> NoSubEnvironmentError:
+        return NoSubEnvironmentError(
+            f"A batch is one simulator; none of its {self.num_envs} environments {what}. Choose tasks with set_tasks() "
+            f"or reset(options={{'task': ...}}), or make environments that are objects: "
+            f"gymnasium.make_vec({env_id(self.family)!r}, num_envs={self.num_envs}, vectorization_mode='sync')"
+        )
 
     def _as_tasks(self, tasks: Any) -> list[Task]:
         if isinstance(tasks, (int, np.integer, Task)):
@@ -164,7 +224,8 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array], EzPickle):
         """Begin an episode in all environments, or in those of a mask.
 
         Args:
-            seed: env i is seeded with ``seed + i``; or a sequence with a seed for each.
+            seed: env i is seeded with ``seed + i``; or a sequence with a seed for each. ``np_random``, from which the
+                batch itself draws nothing, is seeded with the first.
             options: ``task``: tasks as in :meth:`set_tasks`; ``reset_mask``: bool ``[N]``, which environments to reset.
 
         Raises:
@@ -178,7 +239,8 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array], EzPickle):
         mask = check_mask(options.get("reset_mask"), self.num_envs)
         seeds = check_seeds(seed, self.num_envs)
         tasks = self._as_tasks(options["task"]) if options.get("task") is not None else None
-        if tasks is not None:  # nothing has changed until all is known to be good
+        super().reset(seed=seeds[0])  # nothing has changed until all is known to be good
+        if tasks is not None:
             self._set(tasks, mask)
         for i in np.flatnonzero(mask).tolist():
             if seeds[i] is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -16,6 +16,11 @@ from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.envs.family import TaskFamily
 from offlinemeta.envs.shapes import Array, Float32
 from offlinemeta.envs.vector import TaskVectorEnv
+
+if TYPE_CHECKING:
+    _VectorWrapper = VectorWrapper[Any, Any, Any, Any, Any]
+else:  # no generic class before Gymnasium 1.4
+    _VectorWrapper = VectorWrapper
 
 
 class TaskObservation(gymnasium.ObservationWrapper[Array, Array, Array], gymnasium.utils.RecordConstructorArgs):
@@ -37,7 +42,7 @@ class TaskObservation(gymnasium.ObservationWrapper[Array, Array, Array], gymnasi
         return np.concatenate([observation, family.encode(np.array(self._task_env.get_task().params))])
 
 
-class VectorTaskObservation(VectorWrapper[Any, Any, Any, Any, Any]):
+class VectorTaskObservation(_VectorWrapper):
     """The same for a batch; ``final_obs`` too gets its task.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,23 @@ def by_family(*names: str) -> pytest.MarkDecorator:
 
     params = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names or FAMILIES]
     return pytest.mark.parametrize("family", params, indirect=True, scope="module")
+
+
+def pickled(one: Any) -> Any:
+    """Return what a pickle of it holds."""
+    return pickle.loads(pickle.dumps(one))
+
+
+def run_two(name: str) -> list[Any]:
+    """Step a batch of two a few times; where the process may have no children, too."""
+    import numpy as np
+
+    from offlinemeta.envs import TaskVectorEnv
+
+    envs = TaskVectorEnv(name, num_envs=2, num_threads=2)
+    seen = [envs.reset(seed=0)[0], *(envs.step(np.full(envs.action_space.shape, 0.1 * t))[0] for t in range(5))]
+    envs.close()
+    return seen
 
 
 def echo(num_envs: int) -> Any:

@@ -29,9 +29,10 @@ def test_help_shows_commands_and_examples() -> None:
 
 def test_listing_names_every_family() -> None:
     short, full = offlinemeta("envs"), offlinemeta("envs", "--all")
-    for name in FAMILIES:
+    for name, family in FAMILIES.items():
         assert name in full
-        assert (name in short) != name.startswith("ML1-")
+        assert (name in short) == (family.suite is None)
+    assert "ML1-<task>: 50 families (extra: metaworld)" in short
     assert "80/20/10" in short
 
 

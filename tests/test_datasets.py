@@ -52,7 +52,7 @@ def build(spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch) -> Dataset:
 
 def of_one_ml1(spec: DatasetSpec) -> bool:
     """All of one Meta-World task, and one of each other: they share all code but the script."""
-    return not spec.family.startswith("ML1-") or spec.family == "ML1-reach" or spec.name == "smac-v0"
+    return get_family(spec.family).suite is None or spec.family == "ML1-reach" or spec.name == "smac-v0"
 
 
 CONTRACT = [
@@ -185,7 +185,7 @@ def test_the_same_spec_gives_the_same_bytes(
     first = build(spec, monkeypatch)
     shares = spec.shares(read_references(spec.family).normalised)
     assert collect(spec, shares, num_threads=1).hash == first.hash
-    if not name.startswith("ML1-"):  # nor does the process matter
+    if not get_family(spec.family).in_processes:  # nor does the process matter
         code = (
             "import sys; sys.path.insert(0, sys.argv[1]); from test_datasets import Tiny; "
             "from offlinemeta.datasets.collect import collect; "

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,9 +84,14 @@ def test_nothing_imports_the_command_line_but_its_entry() -> None:
         assert "cli" not in modules(file, "offlinemeta"), file
 
 
-def run(code: str, cwd: Path) -> str:
+def run(code: str, cwd: Path, **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], cwd=cwd, capture_output=True, text=True, check=False
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -136,11 +144,62 @@ def test_a_foreign_package_named_datasets_is_not_shadowed(tmp_path: Path) -> Non
     assert "ModuleNotFoundError: No module named 'datasets' (this project's is offlinemeta.datasets)" in done.stderr
 
 
-def test_freezing_writes_what_is_frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def frozen_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for frozen task lists."""
     from offlinemeta.envs import freeze
-    from offlinemeta.envs.task import TASK_FILES
 
     monkeypatch.setattr(freeze, "TASK_FILES", tmp_path)
-    for name in ("AntDir", "WalkerParam", "ML1-reach"):
-        freeze.freeze(name)
-        assert (tmp_path / f"{name}.json").read_bytes() == (TASK_FILES / f"{name}.json").read_bytes()
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["AntDir", "WalkerParam", "ML1-reach"])
+def test_freezing_writes_what_is_frozen(name: str, frozen_here: Path) -> None:
+    from offlinemeta.envs import SPLITS, get_family
+    from offlinemeta.envs.freeze import agree, freeze
+    from offlinemeta.envs.task import TASK_FILES, read_tasks
+
+    family, written, shipped = get_family(name), frozen_here / f"{name}.json", TASK_FILES / f"{name}.json"
+    freeze(name)
+    again = read_tasks(written, name, family.param_names)
+    for split in SPLITS:
+        assert agree(family.params(again[split]), family.params(family.tasks[split]))
+    for kept in (shipped.read_text(), nudged(shipped.read_text(), 1e-15)):  # the file is the truth, not this processor
+        written.write_text(kept)
+        freeze(name)
+        assert written.read_text() == kept
+    for lost in (nudged(shipped.read_text(), 1e-9), "{"):
+        written.write_text(lost)
+        freeze(name)
+        assert agree(family.params(read_tasks(written, name, family.param_names)["train"]), drawn_tasks(name))
+
+
+def nudged(text: str, by: float) -> str:
+    """Move the first number of the first training task."""
+    content = json.loads(text)
+    first = content["train"][0][0]
+    assert first + by != first
+    return text.replace(repr(first), repr(first + by), 1)
+
+
+def drawn_tasks(name: str) -> Any:
+    from offlinemeta.envs import get_family
+
+    return get_family(name).draw_tasks()["train"]
+
+
+def test_freezing_on_a_lesser_processor_changes_nothing(frozen_here: Path) -> None:
+    """NumPy without the instructions that this machine has beyond the least: powers differ in their last bits."""
+    import numpy as np
+
+    from offlinemeta.envs.task import TASK_FILES
+
+    shutil.copy(TASK_FILES / "WalkerParam.json", frozen_here)
+    code = f"""if True:
+        from pathlib import Path
+        from offlinemeta.envs import freeze
+        freeze.TASK_FILES = Path({str(frozen_here)!r})
+        freeze.freeze("WalkerParam")"""
+    without = " ".join(np.show_config(mode="dicts")["SIMD Extensions"].get("found", []))
+    run(code, frozen_here, NPY_DISABLE_CPU_FEATURES=without)
+    assert (frozen_here / "WalkerParam.json").read_bytes() == (TASK_FILES / "WalkerParam.json").read_bytes()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import gc
 import os
-import pickle
 import random
 import signal
 import threading
@@ -18,6 +17,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 import pytest
+from helpers import pickled
 
 from offlinemeta.envs import TaskEnv, TaskVectorEnv, get_family
 from offlinemeta.envs.errors import ClosedError
@@ -276,7 +276,7 @@ def test_a_forked_child_can_step_the_batch_it_inherits() -> None:
 def test_copies_begin_anew() -> None:
     env = TaskEnv("AntDir", split="test", task=3)
     envs = TaskVectorEnv("HopperParam", num_envs=3, task=[1, 2, 3])
-    for twin in (copy.deepcopy(env), pickle.loads(pickle.dumps(env))):
+    for twin in (copy.deepcopy(env), pickled(env)):
         assert twin.get_task() == env.get_task()
         assert np.array_equal(twin.reset(seed=0)[0], env.reset(seed=0)[0])
         assert np.array_equal(twin.step(np.ones(8))[0], env.step(np.ones(8))[0])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import multiprocessing
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
-from helpers import echo
+from helpers import echo, pickled, run_two
 
 from offlinemeta.envs import TaskVectorEnv, get_family
-from offlinemeta.envs.errors import ClosedError, OfflineMetaError
+from offlinemeta.envs.errors import ClosedError, NoSubEnvironmentError, OfflineMetaError, ResetNeededError
 from offlinemeta.envs.pool import ProcessPool, WorkerError
 
 
@@ -147,6 +149,75 @@ def test_actions_beyond_the_box_are_clipped() -> None:
     envs.close()
 
 
+@pytest.mark.parametrize("name", ["HopperParam", "PointRobot", "ML1-reach"])
+def test_a_copy_of_a_batch_plays_the_present_tasks_and_begins_anew(name: str) -> None:
+    family = get_family(name)
+    mixed = [family.tasks[split][2] for split in ("test", "train", "test")]
+    choices = (
+        lambda envs: envs.set_tasks(mixed),
+        lambda envs: (envs.reset(seed=0, options={"task": mixed}), envs.step(np.zeros(envs.action_space.shape))),
+    )
+    for choose in choices[family.in_processes :]:  # a process takes seconds to start
+        envs = gym.make_vec(f"OfflineMeta/{name}-v0", num_envs=3, max_episode_steps=5, autoreset_mode="NextStep")
+        choose(envs)
+        for copied in (copy.deepcopy, pickled):
+            twin = copied(envs)
+            assert twin.get_tasks() == envs.get_tasks() == mixed
+            assert twin.family is envs.family
+            assert (twin.spec, twin.metadata) == (envs.spec, envs.metadata)
+            zeros = np.zeros(envs.action_space.shape)
+            with pytest.raises(ResetNeededError):
+                twin.step(zeros)
+            for seed in (None, 3):  # the generators go on where the originals' stood
+                original = envs if seed is not None else copy.deepcopy(envs)
+                assert np.array_equal(twin.reset(seed=seed)[0], original.reset(seed=seed)[0])
+                for _ in range(7):  # over the end of an episode
+                    for ours, theirs in zip(twin.step(zeros), original.step(zeros), strict=True):
+                        assert equal(ours, theirs)
+                if original is not envs:
+                    original.close()
+            twin.close()
+        envs.close()
+
+
+def test_a_reset_seeds_the_generator_of_a_batch() -> None:
+    envs = gym.make_vec("OfflineMeta/PointRobot-v0", num_envs=3)
+    draws = []
+    for seed in (7, 7, [7, 1, 2], 8):
+        envs.reset(seed=seed)
+        draws.append(envs.np_random.random())
+        assert envs.np_random_seed == (8 if seed == 8 else 7)
+    assert draws[0] == draws[1] == draws[2] != draws[3]
+    envs.reset()
+    assert envs.np_random.random() != envs.np_random.random()
+    envs.close()
+
+
+def test_what_gymnasium_asks_of_single_envs_is_answered_or_refused_with_a_remedy() -> None:
+    family = get_family("CheetahVel")
+    ours, theirs = (
+        gym.make_vec("OfflineMeta/CheetahVel-v0", num_envs=3, **mode)
+        for mode in ({"task": 0}, {"vectorization_mode": "sync"})
+    )
+    for envs in (ours, theirs):
+        envs.reset(seed=4)
+        assert envs.call("set_task", 5) == (None,) * 3
+        assert envs.call("get_task") == (family.tasks["train"][5],) * 3
+    drawn, expected = ([rng.random() for rng in envs.get_attr("np_random")] for envs in (ours, theirs))
+    assert drawn == expected
+    for name in ("action_space", "observation_space", "render_mode", "family"):
+        assert ours.get_attr(name) == theirs.get_attr(name) == ours.call(name) == theirs.call(name)
+    for ask in (
+        lambda: ours.call("toggle_terminate_on_success", True),
+        lambda: ours.get_attr("model"),
+        lambda: ours.set_attr("render_mode", "human"),
+    ):
+        with pytest.raises(NoSubEnvironmentError, match=r"set_tasks\(\) or .*vectorization_mode='sync'"):
+            ask()
+    ours.close()
+    theirs.close()
+
+
 @pytest.mark.gl
 def test_a_batch_renders_each_env() -> None:
     envs = gym.make_vec("OfflineMeta/PointRobot-v0", num_envs=2, render_mode="rgb_array", width=64, height=64)
@@ -191,6 +262,14 @@ def test_an_interrupted_exchange_with_processes_is_never_taken_for_a_step(monkey
     envs.close()
     with pytest.raises(ClosedError):
         envs._simulator.observe()
+
+
+def test_meta_world_batches_run_in_daemonic_processes() -> None:
+    """These may have no children of their own: workers of a multiprocessing.Pool, or of a data loader."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        inside = pool.apply(run_two, ("ML1-reach",))
+    for there, here in zip(inside, run_two("ML1-reach"), strict=True):
+        assert np.array_equal(there, here)
 
 
 def test_many_requests_ahead_do_not_block_the_pool() -> None:

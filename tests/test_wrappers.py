@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
+from helpers import pickled
 
 from offlinemeta.envs import FAMILIES, MetaEpisode, TaskObservation, VectorTaskObservation, env_id
 from offlinemeta.envs.errors import ArgumentError
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if not name.startswith("ML1-")] + ["ML1-reach"])
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.suite is None] + ["ML1-reach"])
 def test_task_observation_appends_the_present_task(name: str) -> None:
     family = FAMILIES[name]
     env = TaskObservation(gym.make(env_id(family)))
@@ -98,6 +101,20 @@ def test_wrappers_refuse_foreign_environments() -> None:
         MetaEpisode(gym.make("OfflineMeta/PointRobot-v0"), k=0)
     with pytest.raises(ArgumentError, match=r"gym\.make"):
         MetaEpisode(gym.make("CartPole-v1"))
+
+
+def test_copies_of_wrapped_environments_play_the_present_task() -> None:
+    env = MetaEpisode(TaskObservation(gym.make("OfflineMeta/PointRobot-v0", task=3)), k=2)
+    env.reset(seed=0, options={"task": 5, "split": "test"})
+    envs = VectorTaskObservation(gym.make_vec("OfflineMeta/PointRobot-v0", num_envs=3))
+    envs.reset(seed=0, options={"task": [5, 6, 7]})
+    for one in (env, envs):
+        ones = np.ones(one.action_space.shape)
+        for twin in (copy.deepcopy(one), pickled(one)):
+            assert np.array_equal(twin.reset(seed=1)[0], one.reset(seed=1)[0])
+            assert np.array_equal(twin.step(ones)[0], one.step(ones)[0])
+            twin.close()
+        one.close()
 
 
 def test_wrappers_nest_in_any_order() -> None:

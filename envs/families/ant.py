@@ -32,6 +32,7 @@ class Ant(MujocoFamily):
         iterations=100,
     )
     varies = "reward"
+    steps_per_second = 7e3
     action_space = box(-1, 1, 8)
     reset_noise = 0.1
     reset_velocity = "normal"

@@ -34,6 +34,7 @@ class Cheetah(MujocoFamily):
         iterations=100,
     )
     varies = "reward"
+    steps_per_second = 4e4
     feature_names = ("velocity_x [m/s]", "‖action‖²")
     observation_space = box(-STATE_LIMIT, STATE_LIMIT, 20)
     action_space = box(-1, 1, 6)

@@ -28,6 +28,7 @@ class HumanoidDir(MujocoFamily):
     name = "HumanoidDir"
     summary = "a humanoid walks in a hidden direction"
     varies = "reward"
+    steps_per_second = 5e3
     terminates = "torso height outside [1, 2] m"
     physics = Physics(
         asset="humanoid.xml",

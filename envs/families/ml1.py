@@ -8,6 +8,7 @@ observations, and no going through ``gym.make("Meta-World/...")``, whose ML1-tra
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 from collections.abc import Mapping
 from functools import cached_property, partial
@@ -45,12 +46,17 @@ class ML1(TaskFamily):
     dt = 0.0125
     feature_names = ()
     info_names = ("success",)
+    steps_per_second = 2e3
+    fixed_start = True
+    in_processes = True
+    suite = "ML1"
+    extra = "metaworld"
     observation_space = box(-LIMIT, LIMIT, 39)
     action_space = box(-1, 1, 4)
 
     def __init__(self, task_name: str) -> None:
         self.task_name = task_name
-        self.name = f"ML1-{task_name}"
+        self.name = f"{self.suite}-{task_name}"
         self.summary = f"a robot arm: Meta-World's {task_name}, with a hidden goal"
 
     @cached_property
@@ -80,12 +86,15 @@ class ML1(TaskFamily):
     def simulator(self, num_envs: int, num_threads: int) -> Simulator:
         """One Meta-World env in this process, several in a pool of processes.
 
+        A daemonic process (a worker of ``multiprocessing.Pool`` or of a data loader) may have no children, so there
+        several run in this process, one after the other.
+
         Raises:
             MissingExtraError: metaworld is not installed.
         """
         _metaworld()
-        if num_envs == 1:
-            return MetaWorldSimulator(self, 1)
+        if num_envs == 1 or multiprocessing.current_process().daemon:
+            return MetaWorldSimulator(self, num_envs)
         from offlinemeta.envs.pool import ProcessPool
 
         make = partial(MetaWorldSimulator, self)

@@ -46,6 +46,7 @@ class PointRobot(TaskFamily):
     varies = "reward"
     horizon = 20
     dt = 1.0
+    steps_per_second = 3e5
     param_names = ("goal_x [m]", "goal_y [m]")
     feature_names = ("x [m]", "y [m]")
     observation_space = box(-3, 3, 2)
@@ -84,6 +85,7 @@ class SparsePointRobot(PointRobot):
 
     name = "SparsePointRobot"
     summary = "a point searches a half circle for a hidden goal, paid only near it"
+    fixed_start = True
 
     RADIUS = 0.2
     """Where the reward begins [m]."""

@@ -106,6 +106,7 @@ class WalkerParam(RandomParams):
 
     name = "WalkerParam"
     summary = "a walker runs with hidden masses, inertias, damping and friction"
+    steps_per_second = 1.5e4
     terminates = "height outside (0.8, 2) m or angle outside (-1, 1) rad"
     physics = Physics(
         asset="walker2d_v5.xml",
@@ -131,6 +132,7 @@ class HopperParam(RandomParams):
 
     name = "HopperParam"
     summary = "a hopper runs with hidden masses, inertias, damping and friction"
+    steps_per_second = 2e4
     terminates = "height ≤ 0.7 m, angle outside (-0.2, 0.2) rad, or another state beyond ±100"
     physics = Physics(
         asset="hopper.xml",

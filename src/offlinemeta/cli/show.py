@@ -30,20 +30,23 @@ MAX_FPS = 40
 
 
 def family_list(every: bool) -> RenderableType:
-    """A table of all families; those of Meta-World in one line unless ``every``."""
+    """A table of all families; those of a suite, such as Meta-World's, in one line unless ``every``."""
     table = Table(
         "family", "obs/act", "horizon", "dt \\[s]", "train/test/ood", "varies", box=box.SIMPLE_HEAD, pad_edge=False
     )
     for column in table.columns:
         column.no_wrap = True
-    manipulation = [family for family in FAMILIES.values() if family.name.startswith("ML1-")]
+    suites: dict[str, list[TaskFamily]] = {}
     for family in FAMILIES.values():
-        if every or family not in manipulation:
+        if family.suite is None or every:
             table.add_row(family.name, *_facts(family))
+        else:
+            suites.setdefault(family.suite, []).append(family)
     notes = ['Make one with gymnasium.make("OfflineMeta/<family>-v0", split="train", task=0).']
-    if not every:
-        table.add_row("ML1-<task>", *_facts(manipulation[0]))
-        notes.insert(0, f"ML1-<task>: {len(manipulation)} Meta-World tasks (extra: metaworld); list them with --all.")
+    for suite, families in suites.items():
+        table.add_row(f"{suite}-<task>", *_facts(families[0]))
+        extra = f" (extra: {families[0].extra})" if families[0].extra else ""
+        notes.insert(0, f"{suite}-<task>: {len(families)} families{extra}; list them with --all.")
     return Group(table, Text("\n".join(notes), style="dim"))
 
 
