@@ -30,8 +30,9 @@ def load(
 ) -> Dataset:
     """Return a dataset: the local one, else that of ``MINARI_REMOTE``, else one built from the behaviour policies.
 
-    The first load of a dataset writes a flat copy, from which later ones map their arrays into memory. Its hash is
-    checked each time.
+    The first load of a dataset writes a flat copy, where it may, from which later ones map their arrays into memory.
+    The hash of what is returned has been checked. Reading a dataset that is there needs no lock and no permission to
+    write.
 
     >>> from offlinemeta import datasets
     >>> dataset = datasets.load("PointRobot/smac")
@@ -51,41 +52,29 @@ def load(
         DatasetError: no space, no permission.
     """
     spec, console = get_spec(name), console or Console(stderr=True)
-    found = _read_flat(spec)
-    if found is not None:
-        return found
-    try:
-        with storage.locked(
-            spec, wait=lambda: say(console, f"Waiting for another process that has {spec.id} in hand.")
-        ):
-            if not storage.is_local(spec):
-                _obtain(spec, rebuild, offline, console)
+    while True:
+        if not storage.is_local(spec):
+            with storage.locked(spec, lambda: say(console, f"Waiting for another process that makes {spec.id}.")):
+                if not storage.is_local(spec):
+                    _obtain(spec, rebuild, offline, console)
+        seen = storage.identity(spec)
+        try:
             return _read(spec, console)
-    except DatasetError:
-        if storage.is_local(spec) and not os.access(storage.root(), os.W_OK):
-            return storage.read(storage.place(spec), spec)  # somebody else's folder, for reading only
-        raise
-
-
-def _read_flat(spec: DatasetSpec) -> Dataset | None:
-    """Return the flat copy without holding the lock; None where anything is amiss or in motion."""
-    if not storage.is_local(spec):
-        return None
-    try:
-        return storage.read_flat(spec, storage.read_header(storage.place(spec), spec))
-    except DatasetError:
-        return None
+        except DatasetError:
+            if seen is not None and storage.identity(spec) == seen:
+                raise  # else somebody was replacing it meanwhile
 
 
 def _read(spec: DatasetSpec, console: Console) -> Dataset:
-    """Read Minari's files, write the flat copy, and return that."""
-    with console.status(f"reading {spec.id}, once; later loads take a moment"):
-        entry = storage.read_header(storage.place(spec), spec)
-        dataset = storage.read_flat(spec, entry)
-        if dataset is None:
-            dataset = storage.read(storage.place(spec), spec)
-            storage.write_flat(dataset)
-    return storage.read_flat(spec, entry) or dataset
+    """Return the flat copy; where there is none, read Minari's files, and write the flat copy if that is possible."""
+    entry = storage.read_header(storage.place(spec), spec)
+    dataset = storage.read_flat(spec, entry)
+    if dataset is None:
+        with console.status(f"reading {spec.id}, once; later loads take a moment"):
+            read = storage.read(storage.place(spec), spec)
+            storage.write_flat(read)
+        dataset = storage.read_flat(spec, entry) or read
+    return dataset
 
 
 def _obtain(spec: DatasetSpec, rebuild: bool, offline: bool, console: Console) -> None:
@@ -122,15 +111,16 @@ def build(name: str | DatasetSpec, force: bool = False, console: Console | None 
         DatasetError: no space, no permission.
     """
     spec, console = get_spec(name), console or Console(stderr=True)
-    with storage.locked(spec):
-        if storage.is_local(spec) and not force:
-            say(console, f"{spec.id} is there already, in {storage.place(spec)}.")
-            return _read(spec, console)
-        return _build(spec, console)
+    if force or not storage.is_local(spec):
+        with storage.locked(spec):
+            if force or not storage.is_local(spec):  # the one that a killed build took away may be back
+                return _build(spec, console)
+    say(console, f"{spec.id} is there already, in {storage.place(spec)}.")
+    return load(spec, rebuild=False, offline=True, console=console)
 
 
 def _build(spec: DatasetSpec, console: Console) -> Dataset:
-    storage.check_space(spec)
+    storage.check_place(spec)
     shares = spec.shares(read_references(spec.family).normalised)
     how = f"{spec.steps:,} steps by the behaviour policies that ship, {duration(spec)} on two cores"
     say(console, f"Building {spec.id}: {how}.")

@@ -66,7 +66,7 @@ def fetch(spec: DatasetSpec, address: str, known: Mapping[str, Any] | None, cons
         DamagedDatasetError: what came is not what the manifest or its own metadata say.
         OtherVersionError: what came was written for another version of the family.
     """
-    storage.check_space(spec)
+    storage.check_place(spec)
     if remote_hash(spec, address) is None:
         raise RemoteError(f"{address} does not have {spec.id}. Build it with: offlinemeta datasets build {spec.id}")
     with storage.draft(spec) as folder, console.status(f"downloading {spec.id} from {address}"):

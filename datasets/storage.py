@@ -3,13 +3,18 @@
 Below Minari's root, ``OfflineMeta/<family>/<name>/data`` is what Minari knows. What is ours is in the hidden folder
 ``.offlinemeta``, which Minari passes over: drafts (moved into place when complete), locks, and the flat copies, each
 named by the hash of its content and checked against it at every load.
+
+Who writes holds a lock (:func:`locked`). Who reads needs neither the lock nor permission to write: a dataset appears
+and is replaced at once, and what is read is checked against its hash.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import importlib.metadata
+import io
 import json
 import os
 import shutil
@@ -31,18 +36,16 @@ from offlinemeta.datasets.spec import QUALITIES, DatasetSpec
 from offlinemeta.envs import Task, env_id, get_family
 from offlinemeta.envs.registry import NAMESPACE
 from offlinemeta.envs.shapes import Array
+from offlinemeta.files import FileError, check_writable, denied, write_text
 
 KEY = "offlinemeta"
-"""Of our entry in Minari's metadata."""
-
-PREVIOUS = "previous"
-"""Name of a dataset in the draft of what replaces it."""
+"""The entry of Minari's metadata that is ours."""
 
 LICENSE = "CC-BY-4.0"
 ENTRY_POINT = "offlinemeta.envs:TaskEnv"
 OURS = ".offlinemeta"
 BYTES_PER_EPISODE = 2_500
-"""That HDF5 needs beside the numbers, roughly."""
+"""What HDF5 needs for an episode beside the numbers, roughly."""
 
 
 # --- places
@@ -68,8 +71,27 @@ def place(spec: DatasetSpec) -> Path:
 
 
 def is_local(spec: DatasetSpec) -> bool:
-    """Tell whether a dataset is on this machine."""
-    return (place(spec) / "data").exists()
+    """Tell whether a dataset is on this machine.
+
+    Raises:
+        DatasetError: a folder on the way may not be searched.
+    """
+    return identity(spec) is not None
+
+
+def identity(spec: DatasetSpec) -> tuple[int, ...] | None:
+    """Return what tells the files in a dataset's place from those that replace them; None where there are none.
+
+    Raises:
+        DatasetError: a folder on the way may not be searched.
+    """
+    try:
+        status = (place(spec) / "data").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise unreadable(place(spec), error) from error
+    return status.st_dev, status.st_ino, status.st_ctime_ns
 
 
 def ours(name: str) -> Path:
@@ -91,10 +113,12 @@ def telling(what: str) -> Iterator[None]:
         yield
     except DatasetError:
         raise
-    except OSError as error:
+    except (OSError, FileError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        remedy = "Get permission" if isinstance(cause, OSError) and denied(cause) else "Free some space"
         raise DatasetError(
-            f"{what}: {error}. Nothing was changed. Datasets are kept below {get_root_name()}; free some space, get "
-            f"permission, or name another folder with MINARI_DATASETS_PATH."
+            f"{what}: {str(error).rstrip('.')}. Nothing was changed. Datasets are kept below {get_root_name()}. "
+            f"{remedy}, or name another folder with MINARI_DATASETS_PATH."
         ) from error
 
 
@@ -105,7 +129,7 @@ def get_root_name() -> str:
 
 @contextlib.contextmanager
 def locked(spec: DatasetSpec, wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold a dataset alone; the system releases the lock of a killed process.
+    """Be the only one who writes a dataset; the system releases the lock of a killed process.
 
     If it was killed between taking the old dataset away and putting the new one in place, the old one returns.
 
@@ -124,16 +148,17 @@ def locked(spec: DatasetSpec, wait: Callable[[], None] | None = None) -> Iterato
             lock.acquire(timeout=0)
         except Timeout as error:
             if wait is None:
-                busy = (
-                    f"{spec.id} is being built, downloaded or read for the first time by another process. Wait for it."
-                )
-                raise BusyError(busy) from error
+                raise BusyError(
+                    f"{spec.id} is being built or downloaded by another process. Wait for it to end."
+                ) from error
             wait()
             lock.acquire()
+        except NotImplementedError as error:  # what older versions of filelock raise
+            raise OSError(errno.ENOSYS, "the file system has no locks") from error
     try:
-        previous = ours("drafts") / slug(spec) / PREVIOUS
-        if previous.exists() and not place(spec).exists():
-            previous.rename(place(spec))
+        target = place(spec).resolve()
+        if previous_of(target).exists() and not target.exists():
+            previous_of(target).rename(target)
         yield
     finally:
         lock.release()
@@ -141,7 +166,7 @@ def locked(spec: DatasetSpec, wait: Callable[[], None] | None = None) -> Iterato
 
 @contextlib.contextmanager
 def draft(spec: DatasetSpec) -> Iterator[Path]:
-    """Give a folder for work in progress on the disk of the datasets, to who holds the lock of ``spec``.
+    """Give a folder for work in progress to who holds the lock of ``spec``.
 
     What is left in it vanishes, and so does what a killed process left.
     """
@@ -163,18 +188,30 @@ def slug(spec: DatasetSpec) -> str:
 # --- Minari's format
 
 
-def check_space(spec: DatasetSpec) -> None:
-    """Make sure that a dataset and its flat copy will fit.
+def check_place(spec: DatasetSpec) -> None:
+    """Make sure that a dataset and its flat copy can be written, before hours are spent on what goes there.
 
     Raises:
-        DatasetError: it will not.
+        DatasetError: there is no permission, or no space; links to other disks are followed.
     """
-    needed, free = 2 * estimate(spec), shutil.disk_usage(root()).free
-    if free < needed:
-        raise DatasetError(
-            f"{spec.id} needs about {needed / 1e6:,.0f} MB with its flat copy, but {root()} has {free / 1e6:,.0f} MB "
-            f"free. Free some space, or name another folder with MINARI_DATASETS_PATH."
-        )
+    target = place(spec).resolve()
+    for folder in (target, target / "data"):
+        if folder.exists() and not os.access(folder, os.W_OK):
+            raise DatasetError(
+                f"{folder} may not be replaced: permission denied. Ask its owner, or name another folder of datasets "
+                f"with MINARI_DATASETS_PATH."
+            )
+    with telling(f"{spec.id} cannot be written"):
+        above, flat = next(folder for folder in target.parents if folder.exists()), ours("flat")
+        check_writable(above)
+        together = above.stat().st_dev == flat.stat().st_dev
+        for folder, copies in ((above, 2 if together else 1), (flat, 1)):
+            size, free = copies * estimate(spec), shutil.disk_usage(folder).free
+            if free < size:
+                raise DatasetError(
+                    f"{spec.id} needs about {size / 1e6:,.0f} MB{' with its flat copy' * (copies > 1)}, but {folder} "
+                    f"has {free / 1e6:,.0f} MB free. Free some space, or name another folder with MINARI_DATASETS_PATH."
+                )
 
 
 def estimate(spec: DatasetSpec) -> int:
@@ -185,10 +222,10 @@ def estimate(spec: DatasetSpec) -> int:
 
 
 def write(dataset: Dataset, folder: Path, progress: Callable[[int], None] = lambda episodes: None) -> None:
-    """Write a dataset as Minari's HDF5 into ``folder/data``.
+    """Write a dataset as Minari's HDF5 into ``folder/data``, and read it back: what this returns from can be loaded.
 
     Raises:
-        DatasetError: the disk is full, or not to be written to.
+        DatasetError: the disk is full or may not be written to, or the files do not hold what was written.
     """
     spec, family = dataset.spec, dataset.family
     env = gymnasium.spec(env_id(family))
@@ -205,17 +242,29 @@ def write(dataset: Dataset, folder: Path, progress: Callable[[int], None] = lamb
         (folder / "data" / "main_data.hdf5").write_bytes(_hdf5(dataset, progress))
         steps, size = len(dataset.rewards), float(storage.get_size())
         storage.update_metadata({"total_steps": steps, "total_episodes": len(dataset), "dataset_size": size})
+    try:
+        read(folder, spec)
+    except DatasetError as error:
+        reason = getattr(error, "reason", error)
+        raise DatasetError(
+            f"{spec.id} was written, but cannot be read back ({reason}). Nothing was changed. The disk of {folder} or "
+            f"this HDF5 (h5py {h5py.__version__}, HDF5 {h5py.version.hdf5_version}) is at fault: name another folder "
+            f"with MINARI_DATASETS_PATH, or install another version of h5py."
+        ) from error
 
 
-def _hdf5(dataset: Dataset, progress: Callable[[int], None]) -> bytes:
-    """Return the content of the HDF5 file, made in memory: the library crashes the process where a disk is full."""
-    memory = {"driver": "core", "backing_store": False, "block_size": 2**24}
-    with h5py.File("unnamed", "w", libver=("v110", "v110"), **memory) as file:
+def _hdf5(dataset: Dataset, progress: Callable[[int], None]) -> memoryview:
+    """Return the content of the HDF5 file, made in memory: the library crashes the process where a disk is full.
+
+    It is taken when the file is closed. An image of an open one (``get_file_image``) has a wrong checksum in HDF5 1.14:
+    the library clears the mark that the file is open for writing, and leaves the checksum over the mark as it was.
+    """
+    memory = io.BytesIO()
+    with h5py.File(memory, "w", libver=("v110", "v110")) as file:
         for index, episode in enumerate(dataset):
             _write_episode(file.create_group(f"episode_{index}"), index, episode)
             progress(1)
-        file.flush()
-        return bytes(file.id.get_file_image())
+    return memory.getbuffer()
 
 
 def _write_episode(group: h5py.Group, index: int, episode: Episode) -> None:
@@ -232,7 +281,7 @@ def _write_episode(group: h5py.Group, index: int, episode: Episode) -> None:
 
 
 def _attributes(index: int, seed: int, length: int, task: Task) -> dict[str, Any]:
-    """What Minari keeps of an episode beside the arrays."""
+    """Return what Minari keeps of an episode beside the arrays."""
     options = {"options/task": task.index, "options/split": task.split}
     return {"id": index, "seed": seed, "total_steps": length, **options}
 
@@ -273,6 +322,7 @@ def read_header(folder: Path, spec: DatasetSpec) -> dict[str, Any]:
 
     Raises:
         DamagedDatasetError: it is missing, unreadable, or another dataset's.
+        DatasetError: it may not be read.
         OtherVersionError: it was written by another version of the family, or in another format.
     """
     try:
@@ -286,6 +336,8 @@ def read_header(folder: Path, spec: DatasetSpec) -> dict[str, Any]:
         if not isinstance(entry["sha256"], str):
             raise TypeError("its hash is missing")
         present = header(spec, entry["behaviours"])
+    except PermissionError as error:
+        raise unreadable(folder, error) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged(folder, error) from error
     for name in ("format", "env", "rollouts", "tasks"):
@@ -309,16 +361,28 @@ def damaged(folder: Path, why: object) -> DamagedDatasetError:
     )
 
 
+def unreadable(folder: Path, error: OSError) -> DatasetError:
+    """Return the error for files that may not be read."""
+    why = os.strerror(error.errno or errno.EACCES)
+    return DatasetError(
+        f"{folder} may not be read: {why}. Ask its owner for permission, or name another folder of datasets with "
+        f"MINARI_DATASETS_PATH."
+    )
+
+
 def read(folder: Path, spec: DatasetSpec) -> Dataset:
     """Read Minari's HDF5 into arrays, and check them against the hash in the metadata.
 
     Raises:
         DamagedDatasetError: files are truncated or altered.
+        DatasetError: they may not be read.
         OtherVersionError: they were written for another version of the family.
     """
     entry = read_header(folder, spec)
     try:
         dataset = from_arrays(spec, entry["behaviours"], _read_arrays(folder, spec, entry), provenance_of(entry))
+    except PermissionError as error:
+        raise unreadable(folder, error) from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError) as error:
         raise damaged(folder, error) from error
     if dataset.hash != entry["sha256"]:
@@ -340,7 +404,7 @@ def _read_arrays(folder: Path, spec: DatasetSpec, entry: dict[str, Any]) -> dict
         "seed": np.array(entry["episodes_seed"], dtype=np.int64),
     }
     count, steps = len(lengths), int(lengths.sum())
-    with h5py.File(folder / "data" / "main_data.hdf5", "r") as file:
+    with h5py.File(folder / "data" / "main_data.hdf5", "r", locking=False) as file:  # nothing writes where this reads
         if len(file) != count:
             raise ValueError(f"{len(file)} episodes, where the metadata have {count}")
         first = file["episode_0"]
@@ -375,36 +439,63 @@ def _read_arrays(folder: Path, spec: DatasetSpec, entry: dict[str, Any]) -> dict
 
 
 def install(folder: Path, spec: DatasetSpec) -> None:
-    """Move a complete dataset from a draft into its place, at once; an older one gives way."""
-    target = place(spec)
+    """Move a complete dataset from a draft into its place, at once; an older one gives way.
+
+    Raises:
+        DatasetError: no space, no permission; the older one is still there.
+    """
     with telling(f"{spec.id} cannot be moved into place"):
         make_namespace(NAMESPACE, "Offline meta-reinforcement learning")
         make_namespace(f"{NAMESPACE}/{spec.family}", get_family(spec.family).summary)
-        replace_folder(folder, target)
+        replace_folder(folder, place(spec).resolve())
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Rename a folder of a draft to ``target``; what is there goes with the draft, or stays if that fails."""
-    previous = new.parent / PREVIOUS
-    if target.exists():
-        target.rename(previous)
+    """Put a folder in the place of another, at once for who reads; if that fails, the old one stays.
+
+    Args:
+        new: a folder of a draft, on any disk: where it cannot be renamed, it is copied.
+        target: its place, no link. For a moment there is nothing.
+    """
+    beside, previous = target.with_name(f".{target.name}.new"), previous_of(target)
+    for left in (beside, previous) if target.exists() else (beside,):  # by a killed process
+        shutil.rmtree(left, ignore_errors=True)
     try:
-        new.rename(target)
-    except OSError:
-        if previous.exists():
-            previous.rename(target)
-        raise
+        move(new, beside)
+        if target.exists():
+            move(target, previous)
+        try:
+            beside.rename(target)
+        except OSError:
+            if previous.exists():
+                previous.rename(target)
+            raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a folder; copy it where that is impossible: to another disk, or out of a container's image."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copytree(source, target)
+        shutil.rmtree(source)
+
+
+def previous_of(target: Path) -> Path:
+    """Return where a folder waits while another takes its place; Minari passes over it."""
+    return target.with_name(f".{target.name}.previous")
 
 
 def make_namespace(name: str, description: str) -> None:
     """Make a folder of datasets known to Minari, which needs it to list and to publish them."""
-    folder = root() / name
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "namespace_metadata.json"
+    path = root() / name / "namespace_metadata.json"
     if not path.exists():
-        new = folder / f".{os.getpid()}.draft"
-        new.write_text(json.dumps({"description": description}), encoding="utf-8")
-        new.replace(path)
+        write_text(path, json.dumps({"description": description}))
 
 
 # --- the flat copy
@@ -416,13 +507,14 @@ def flat_folder(spec: DatasetSpec, digest: str) -> Path:
 
 
 def read_flat(spec: DatasetSpec, entry: dict[str, Any]) -> Dataset | None:
-    """Return a dataset from its flat copy, memory-mapped; None where there is none, or a damaged one."""
+    """Return a dataset from its flat copy; None where there is none, or a damaged one.
+
+    The arrays are mapped into memory, copy on write: who writes to them changes neither the file nor what others see.
+    """
     folder = flat_folder(spec, entry["sha256"])
-    if not folder.is_dir():
-        return None
     try:
         arrays = {
-            path.stem.replace("+", "/"): np.load(path, mmap_mode="r", allow_pickle=False)
+            path.stem.replace("+", "/"): np.load(path, mmap_mode="c", allow_pickle=False)
             for path in sorted(folder.glob("*.npy"))
         }
         dataset = from_arrays(spec, entry["behaviours"], arrays, provenance_of(entry))
@@ -432,18 +524,18 @@ def read_flat(spec: DatasetSpec, entry: dict[str, Any]) -> Dataset | None:
 
 
 def write_flat(dataset: Dataset) -> None:
-    """Write the flat copy, for who holds the lock; a damaged one gives way, and so do those of older contents.
+    """Write the flat copy; a damaged one gives way, and so do those of older contents.
 
-    A disk without space for it, or that may not be written to, is no error: loading stays slow.
+    Where it cannot be written (no space, no permission, no lock, somebody else at it), loading stays slow.
     """
-    target = flat_folder(dataset.spec, dataset.hash)
-    with contextlib.suppress(OSError, DatasetError), draft(dataset.spec) as folder:
+    spec, target = dataset.spec, flat_folder(dataset.spec, dataset.hash)
+    with contextlib.suppress(OSError, DatasetError), locked(spec), draft(spec) as folder:
         new = folder / "flat"
         new.mkdir()
         for name, array in dataset.arrays().items():
             np.save(new / f"{name.replace('/', '+')}.npy", np.ascontiguousarray(array), allow_pickle=False)
         ours("flat")
         replace_folder(new, target)
-        for other in target.parent.glob(f"{slug(dataset.spec)}-*"):
+        for other in target.parent.glob(f"{slug(spec)}-*"):
             if other != target:
                 shutil.rmtree(other, ignore_errors=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -16,6 +18,7 @@ import pytest
 
 from offlinemeta import datasets
 from offlinemeta.datasets import storage
+from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.errors import (
     BusyError,
     DamagedDatasetError,
@@ -23,7 +26,7 @@ from offlinemeta.datasets.errors import (
     DatasetMissingError,
     OtherVersionError,
 )
-from offlinemeta.datasets.spec import get_spec
+from offlinemeta.datasets.spec import DatasetSpec, get_spec
 
 SPEC = get_spec("PointRobot/smac")
 
@@ -136,11 +139,14 @@ def test_what_minari_shows_is_checked_too(built: Path, here: Path) -> None:
         datasets.load(SPEC)
 
 
-def test_a_rename_that_fails_keeps_the_old_one(built: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["new", ".smac-v0.new"])
+def test_a_rename_that_fails_keeps_the_old_one(
+    step: str, built: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, rename = built.read_bytes(), Path.rename
 
     def failing(self: Path, target: Path) -> Path:
-        if self.name == "new":
+        if self.name == step:
             raise OSError(28, "No space left on device")
         return rename(self, target)
 
@@ -149,16 +155,84 @@ def test_a_rename_that_fails_keeps_the_old_one(built: Path, here: Path, monkeypa
         with pytest.raises(DatasetError, match=r"No space left on device\. Nothing was changed"):
             datasets.build(SPEC, force=True)
     assert built.read_bytes() == before
+    assert [path.name for path in (here / SPEC.id).parent.iterdir() if path.is_dir()] == ["smac-v0"]
 
 
 def test_a_kill_between_the_renames_keeps_the_old_one(built: Path, here: Path) -> None:
-    """What such a kill leaves: nothing in place, the old one in the draft."""
-    before = built.read_bytes()
-    left = here / ".offlinemeta" / "drafts" / storage.slug(SPEC)
-    left.mkdir()
-    (here / SPEC.id).rename(left / "previous")
+    """What such a kill leaves: nothing in place, the old one and the new one hidden beside it."""
+    before, place = built.read_bytes(), here / SPEC.id
+    place.rename(place.with_name(".smac-v0.previous"))
+    place.with_name(".smac-v0.new").mkdir()
     assert len(datasets.load(SPEC, rebuild=False)) == 480
     assert built.read_bytes() == before
+    datasets.build(SPEC, force=True)
+    assert [path.name for path in place.parent.iterdir() if path.is_dir()] == ["smac-v0"]
+
+
+def test_what_cannot_be_read_back_is_not_installed(built: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk, or an HDF5, that does not keep what is written."""
+    before, write_bytes = built.read_bytes(), Path.write_bytes
+
+    def badly(path: Path, content: bytes) -> int:
+        damaged = bytearray(content)
+        damaged[24] ^= 1  # in the superblock, over which HDF5 keeps a checksum
+        return write_bytes(path, damaged)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", badly)
+        with pytest.raises(DatasetError, match=r"was written, but cannot be read back \(.*\)\. Nothing was changed"):
+            datasets.build(SPEC, force=True)
+    assert built.read_bytes() == before
+    assert not list((here / ".offlinemeta" / "drafts").iterdir())
+
+
+OTHER_DISK = Path("/dev/shm")
+
+
+@pytest.mark.parametrize("linked", ["OfflineMeta", "OfflineMeta/PointRobot", SPEC.id, ".offlinemeta"])
+def test_a_folder_that_is_linked_to_another_disk(linked: str, here: Path) -> None:
+    import shutil
+    import tempfile
+
+    import minari
+
+    here.mkdir()
+    if not os.access(OTHER_DISK, os.W_OK) or OTHER_DISK.stat().st_dev == here.stat().st_dev:
+        pytest.skip(f"{OTHER_DISK} is no second file system here")
+    far = Path(tempfile.mkdtemp(dir=OTHER_DISK))
+    try:
+        link = here / linked
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(far / "data" if linked == SPEC.id else far)
+        expected = datasets.build(SPEC).hash
+        for _ in range(2):
+            assert datasets.load(SPEC, rebuild=False).hash == expected
+        datasets.build(SPEC, force=True)
+        assert list(minari.list_local_datasets()) == [SPEC.id]
+        assert link.is_symlink()
+        files = {path.stat().st_dev for path in far.rglob("*") if path.is_file()}
+        assert files == {OTHER_DISK.stat().st_dev}
+        hidden = [path for path in (far / "data").parent.iterdir() if path.name.endswith((".new", ".previous"))]
+        assert not hidden
+    finally:
+        shutil.rmtree(far)
+
+
+def test_a_folder_that_cannot_be_renamed_is_copied(built: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes with a container's image is on another layer: to rename a folder of it is refused."""
+    rename = Path.rename
+
+    def refusing(self: Path, target: Path) -> Path:
+        if self.name == "smac-v0":
+            raise OSError(18, "Invalid cross-device link")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refusing)
+    before = built.stat().st_ino
+    datasets.build(SPEC, force=True)
+    assert built.stat().st_ino != before
+    assert len(datasets.load(SPEC, rebuild=False)) == 480
+    assert [path.name for path in (here / SPEC.id).parent.iterdir() if path.is_dir()] == ["smac-v0"]
 
 
 def test_flat_copies_of_older_contents_go(built: Path, here: Path) -> None:
@@ -171,18 +245,149 @@ def test_flat_copies_of_older_contents_go(built: Path, here: Path) -> None:
     assert neighbour.exists()
 
 
-def test_a_folder_for_reading_only(built: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody else's datasets: no lock and no flat copy can be written there."""
+@pytest.fixture
+def shared(built: Path, here: Path) -> Iterator[Path]:
+    """The dataset in a folder that everybody may read, and nobody else may write."""
+    import shutil
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp())  # pytest's own is for its user alone
     forget_flat(here)
+    shutil.copytree(here, folder, dirs_exist_ok=True)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    yield folder
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_dir():
+            path.chmod(0o755)
+    shutil.rmtree(folder)
 
-    def refuse(name: str) -> Path:
-        raise DatasetError("read-only file system")
 
-    monkeypatch.setattr(storage, "ours", refuse)
-    monkeypatch.setattr("os.access", lambda path, mode: False)
-    assert len(datasets.load(SPEC)) == 480
-    with pytest.raises(DatasetError, match="read-only"):
-        datasets.load("PointRobot/replay")
+def as_another(code: str, folder: Path) -> str:
+    """Run code as a user who owns nothing; without root, as oneself. Modules are loaded before: they may be root's."""
+    change = "os.setgroups([]); os.setgid(65534); os.setuid(65534)" if os.geteuid() == 0 else "pass"
+    prelude = (
+        "import os\n"
+        "from offlinemeta import datasets\n"
+        f"datasets.load({SPEC.id!r}, rebuild=False)\n"
+        f"{change}\n"
+        f"os.environ['MINARI_DATASETS_PATH'] = {str(folder)!r}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", prelude + code], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_another_user_reads_what_is_there(shared: Path, here: Path) -> None:
+    """Without a lock and without a flat copy, which cannot be written there; with one, if its owner has written it."""
+    expected = datasets.load(SPEC).hash
+    said = as_another(f"print(datasets.load({SPEC.id!r}).hash)", shared)
+    assert said.strip() == expected
+    said = as_another(f"datasets.build({SPEC.id!r}, force=True)", shared)
+    assert "DatasetError" in said
+    assert "ermission denied" in said
+    assert "Get permission" in said
+    assert "Building" not in said  # it is noticed before the work
+    (shared / SPEC.id / "data" / "main_data.hdf5").chmod(0)
+    said = as_another(f"datasets.load({SPEC.id!r})", shared)
+    assert "may not be read: Permission denied. Ask its owner" in said
+    (shared / SPEC.id).chmod(0)
+    said = as_another(f"datasets.load({SPEC.id!r})", shared)
+    assert "may not be read: Permission denied. Ask its owner" in said
+    assert "damaged" not in said
+    (shared / SPEC.id).chmod(0o755)
+
+
+def test_what_another_user_made_in_a_shared_folder_is_not_replaced(shared: Path, here: Path) -> None:
+    """Everybody may write in the folder itself, as in /tmp, but not take away what is others'."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can act as two users")
+    for path in [shared, *shared.rglob("*")]:
+        if path.is_dir() and SPEC.name not in path.as_posix():
+            path.chmod(0o1777)
+        if path.suffix == ".lock":
+            path.chmod(0o666)
+    said = as_another(f"print(len(datasets.load({SPEC.id!r})))", shared)
+    assert said.strip() == "480"
+    assert list((shared / ".offlinemeta" / "flat").iterdir())  # here it can be written
+    said = as_another(f"datasets.build({SPEC.id!r}, force=True)", shared)
+    assert f"{SPEC.name} may not be replaced: permission denied. Ask its owner" in said
+    assert "Building" not in said
+
+
+@pytest.mark.parametrize("trouble", ["no locks", "no locks, said otherwise", "held"])
+def test_reading_needs_no_lock(trouble: str, built: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system without locks, or while somebody holds them all: ours, and that of the HDF5 file."""
+    import fcntl
+
+    from filelock import FileLock
+
+    expected = storage.read(storage.place(SPEC), SPEC).hash
+
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError(37, "No locks available") if trouble == "no locks" else NotImplementedError("no flock")
+
+    with built.open() as file, monkeypatch.context() as patch, contextlib.ExitStack() as stack:
+        if trouble == "no locks":
+            patch.setattr(fcntl, "flock", refuse)
+        elif trouble == "held":
+            fcntl.flock(file, fcntl.LOCK_EX)
+            stack.enter_context(FileLock(here / ".offlinemeta" / "locks" / f"{storage.slug(SPEC)}.lock"))
+        else:
+            patch.setattr(FileLock, "acquire", refuse)
+        assert datasets.load(SPEC).hash == expected
+        assert not storage.flat_folder(SPEC, expected).exists()
+        why = BusyError if trouble == "held" else DatasetError
+        with pytest.raises(why, match="another process" if trouble == "held" else r"lock .* cannot be written.* locks"):
+            datasets.build(SPEC, force=True)
+    assert datasets.load(SPEC).hash == expected
+    assert storage.flat_folder(SPEC, expected).exists()
+
+
+def test_a_dataset_that_is_replaced_while_it_is_read_is_read_again(
+    built: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    place, read, calls = here / SPEC.id, storage.read, 0
+    shutil.copytree(place, here / "new")
+
+    def slowly(folder: Path, spec: DatasetSpec) -> Dataset:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            shutil.rmtree(place)
+            if damage:
+                shutil.copytree(here / "new", place)
+        return read(folder, spec)
+
+    damage = False
+    monkeypatch.setattr(storage, "read", slowly)
+    with pytest.raises(DatasetMissingError):
+        datasets.load(SPEC, rebuild=False)
+    shutil.copytree(here / "new", place)
+    built.write_bytes(b"")
+    damage, calls = True, 0
+    expected = read(here / "new", SPEC).hash
+    assert datasets.load(SPEC, rebuild=False).hash == expected
+
+
+def test_writing_to_the_arrays_changes_no_file(built: Path, here: Path) -> None:
+    """Torch writes to an array that numpy would not: the process lives, and nobody else sees it."""
+    code = (
+        "import torch\n"
+        "from offlinemeta import datasets\n"
+        f"datasets.load({SPEC.id!r})\n"
+        f"dataset = datasets.load({SPEC.id!r})\n"
+        "assert type(dataset.rewards).__name__ == 'memmap'\n"
+        "torch.from_numpy(dataset.rewards).add_(1)\n"
+        f"print(abs(dataset.rewards - datasets.load({SPEC.id!r}).rewards - 1).max() < 1e-5)"
+    )
+    process = in_a_process(code, here)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert said.strip() == "True"
+    expected = storage.read(storage.place(SPEC), SPEC).hash
+    assert datasets.load(SPEC).hash == expected
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "gone", "another"])

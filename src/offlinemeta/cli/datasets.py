@@ -111,10 +111,10 @@ def download(
 
     spec, address = get_spec(name), _address(remote)
     say(console, f"The same by Minari alone, unverified: {remotes.plain_command(spec, address)}")
+    if storage.is_local(spec) and not force:
+        say(console, f"{spec.id} is there already, in {storage.place(spec)}.")
+        return
     with storage.locked(spec):
-        if storage.is_local(spec) and not force:
-            say(console, f"{spec.id} is there already, in {storage.place(spec)}.")
-            return
         remotes.fetch(spec, address, recorded(spec), console)
 
 
