@@ -177,7 +177,10 @@ def write_film(path: str | Path, pictures: Iterable[UInt8[Array, "H W 3"]], fps:
     Raises:
         MissingExtraError: imageio is not installed.
         ArgumentError: another format.
+        FileError: the file cannot be written; nothing has been drawn.
     """
+    from offlinemeta.files import check_replaceable  # which imports this package's errors
+
     path = Path(path)
     if path.suffix not in (".mp4", ".gif"):
         raise ArgumentError(f"A film is a .mp4 or a .gif, not {path.name!r}.")
@@ -185,7 +188,7 @@ def write_film(path: str | Path, pictures: Iterable[UInt8[Array, "H W 3"]], fps:
         import imageio.v2 as imageio
     except ImportError as error:
         raise MissingExtraError("plots", "Writing a film") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_replaceable(path)
     if path.suffix == ".gif":
         writer = imageio.get_writer(path, duration=1000 / fps, loop=0)
     else:

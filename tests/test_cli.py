@@ -88,7 +88,7 @@ def test_the_demo_runs(tmp_path: Path) -> None:
     rows = {tuple(cell.strip() for cell in line.split("│")[1:3]) for line in said.splitlines() if "/smac " in line}
     methods = ("pearl", "smac", "smac-offline")
     assert rows >= {("CheetahVel/smac", method) for method in methods}
-    assert "CheetahVel, last episode on held-out tasks: SMAC" in said
+    assert "CheetahVel/smac, last episode on held-out tasks: smac" in said
     for name in ("adaptation.png", "report.html", "smac-task0.mp4", "pearl-task5.mp4"):
         assert (tmp_path / name).stat().st_size > 1000
 

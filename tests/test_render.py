@@ -1,4 +1,4 @@
-"""A window on a virtual screen."""
+"""A window on a virtual screen, and films."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from offlinemeta.envs.render import write_film
+from offlinemeta.files import FileError
 
 SCRIPT = """
 import gymnasium as gym, offlinemeta
@@ -34,3 +39,18 @@ def test_windows_open_follow_the_episode_and_close(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert "shown" in done.stdout
+
+
+def test_a_film_to_a_forbidden_place_is_refused_before_it_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    drawn = []
+
+    def pictures() -> Iterator[np.ndarray]:
+        drawn.append(1)
+        yield np.zeros((32, 32, 3), dtype=np.uint8)
+
+    (tmp_path / "b.gif").mkdir()
+    for name, message in (("file/a.mp4", "Nothing can be written in"), ("b.gif", "is a folder")):
+        with pytest.raises(FileError, match=message):
+            write_film(tmp_path / name, pictures(), 20)
+    assert not drawn

@@ -20,7 +20,6 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from offlinemeta import datasets
-from offlinemeta.baselines.parts.buffer import TaskBuffer
 from offlinemeta.baselines.pearl import PEARL, PRESETS
 from offlinemeta.baselines.training.hardware import keep_memory
 
@@ -62,10 +61,10 @@ def main() -> None:
     found = []
     for name, sizes in SIZES.items():
         for precision in ("float32", "bfloat16"):
-            config = replace(PRESETS["paper"], **sizes, bfloat16=precision == "bfloat16")
+            config = replace(PRESETS["paper"], **sizes, normalise=True, bfloat16=precision == "bfloat16")
             dataset = datasets.load(f"{name}/smac")
-            logged = TaskBuffer.of(dataset, torch.device("cpu"), normalised=True)
-            learner = PEARL(config, dataset.family, logged, torch.Generator().manual_seed(0))
+            learner = PEARL(config, dataset.family, torch.Generator().manual_seed(0))
+            learner.load(dataset)
             learner.update()
             with FlopCounterMode(display=False) as counter:
                 learner.update()

@@ -1,6 +1,7 @@
 """``make demo``: from the data to adaptation curves.
 
-Trains offline PEARL and SMAC on CheetahVel/smac at once, evaluates them on held-out tasks, draws, films.
+Trains two methods of the study at once (``leaderboard/study.json`` says which, and on what), evaluates them on held-out
+tasks, draws, films, and says whether the study's third claim shows.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ from offlinemeta.envs.errors import MissingExtraError, RenderError
 from offlinemeta.files import check_writable
 from offlinemeta.leaderboard import table
 from offlinemeta.leaderboard.report import page, plot
+from offlinemeta.leaderboard.table import STUDY
 
-FAMILY, QUALITY = "CheetahVel", "smac"
-METHODS = ("smac", "pearl")
+DATA, METHODS = STUDY["demo"]["data"], STUDY["demo"]["methods"]
+
 FILMED = (0, 5)
-"""Test tasks."""
+"""Test tasks that are filmed."""
+
 EXPLORATION = 2
+"""Episodes of an agent's own exploration before the filmed one."""
 
 
 def run(out: Path, seed: int, preset: str, console: Console) -> None:
@@ -47,7 +51,7 @@ def run(out: Path, seed: int, preset: str, console: Console) -> None:
     """
     started = time.monotonic()
     check_writable(out)
-    cells = [Cell(get_spec(f"{FAMILY}/{QUALITY}"), method, seed, preset, out / "demo") for method in METHODS]
+    cells = [Cell(get_spec(DATA), method, seed, preset, out / "demo") for method in METHODS]
     run_grid(cells, len(cells), console)
     rows = table.summarise(read_results([cell.folder / "results" for cell in cells]))
     Console(width=max(console.width, 180)).print(table.table(rows))
@@ -56,7 +60,7 @@ def run(out: Path, seed: int, preset: str, console: Console) -> None:
     try:
         films = film(cells, out, console)
         written += plot(rows, [out / "adaptation.png"])
-        notes = {f"{FAMILY}/{QUALITY}": f"Trained and evaluated by this demo, preset {preset}, seed {seed}."}
+        notes = {DATA: f"Trained and evaluated by this demo, preset {preset}, seed {seed}."}
         written.append(page(rows, out / "report.html", films, "Adaptation to held-out tasks", notes))
     except (MissingExtraError, RenderError) as error:
         say(console, f"Not all was drawn: {error}", style="yellow")
@@ -68,13 +72,14 @@ def run(out: Path, seed: int, preset: str, console: Console) -> None:
 
 def film(cells: Sequence[Cell], out: Path, console: Console) -> dict[str, Path]:
     """Film each method's agent after its exploration, and return the films by title."""
-    family, films = get_family(FAMILY), {}
+    films = {}
     for cell in cells:
+        family = get_family(cell.spec.family)
         agent = load_agent(family, cell.folder / file_name("agent"))
         for index in FILMED:
             path = out / f"{cell.method}-task{index}.mp4"
             total = film_episode(family, path, "test", index, by(explored(agent, family, index)), 0, console)
-            films[f"{cell.method} on {FAMILY}'s test task {index}, third episode, return {total:.0f}"] = path
+            films[f"{cell.method} on {family.name}'s test task {index}, third episode, return {total:.0f}"] = path
     return films
 
 
@@ -96,11 +101,10 @@ def explored(agent: Agent, family: TaskFamily, index: int) -> Policy:
 
 def verdict(rows: list[table.Row]) -> str:
     """Say what the figures say, whatever it is."""
-    last = {row.method: row.last for row in rows if row.last is not None}
-    smac, before, pearl = (last[name].value for name in ("smac", "smac-offline", "pearl"))
-    better = smac > before and smac > pearl
-    claim = "above both" if better else "NOT above both: this run does not show the effect"
-    return (
-        f"{FAMILY}, last episode on held-out tasks: SMAC {smac:.1f} after its self-supervised phase, "
-        f"{before:.1f} before it, offline PEARL {pearl:.1f}: {claim}."
-    )
+    last = {row.method: row.last.value for row in rows if row.last is not None}
+    end, start = STUDY["claims"]["end"], STUDY["claims"]["start"]
+    others = [start, *(method for method in METHODS if method != end)]
+    better = all(last[end] > last[other] for other in others)
+    claim = "above all" if better else "NOT above all: this run does not show the effect"
+    shown = ", ".join(f"{other} {last[other]:.1f}" for other in others)
+    return f"{DATA}, last episode on held-out tasks: {end} {last[end]:.1f}, {shown}: {end} is {claim}."
