@@ -84,11 +84,11 @@ def test_films_have_a_picture_for_each_step(suffix: str, tmp_path: Path) -> None
 @pytest.mark.gl
 def test_the_demo_runs(tmp_path: Path) -> None:
     """Its smoke preset, which learns nothing; and it says so."""
-    said = offlinemeta("demo", "--out", tmp_path, "--preset", "smoke")
+    said = offlinemeta("demo", "PointRobot/smac", "--out", tmp_path, "--preset", "smoke")
     rows = {tuple(cell.strip() for cell in line.split("│")[1:3]) for line in said.splitlines() if "/smac " in line}
     methods = ("pearl", "smac", "smac-offline")
-    assert rows >= {("CheetahVel/smac", method) for method in methods}
-    assert "CheetahVel/smac, last episode on held-out tasks: smac" in said
+    assert rows >= {("PointRobot/smac", method) for method in methods}
+    assert "PointRobot/smac, last episode on held-out tasks: smac" in said
     for name in ("adaptation.png", "report.html", "smac-task0.mp4", "pearl-task5.mp4"):
         assert (tmp_path / name).stat().st_size > 1000
 

@@ -31,7 +31,7 @@ from offlinemeta.leaderboard import table
 from offlinemeta.leaderboard.report import page, plot
 from offlinemeta.leaderboard.table import STUDY
 
-DATA, METHODS = STUDY["demo"]["data"], STUDY["demo"]["methods"]
+METHODS = STUDY["demo"]["methods"]
 
 FILMED = (0, 5)
 """Test tasks that are filmed."""
@@ -40,10 +40,17 @@ EXPLORATION = 2
 """Episodes of an agent's own exploration before the filmed one."""
 
 
-def run(out: Path, seed: int, preset: str, console: Console) -> None:
+def run(data: str | None, out: Path, seed: int, preset: str, console: Console) -> None:
     """Train, evaluate, print the table, and write ``adaptation.png`` and ``report.html``.
 
     A demo that was killed goes on where it was.
+
+    Args:
+        data: dataset to train on; by default, the study's demo.
+        out: folder of the runs, the picture, the page and the films.
+        seed: seed of the trainings.
+        preset: of the methods' configs.
+        console: where progress is shown.
 
     Raises:
         RunError: a training failed; its log is named.
@@ -51,7 +58,8 @@ def run(out: Path, seed: int, preset: str, console: Console) -> None:
     """
     started = time.monotonic()
     check_writable(out)
-    cells = [Cell(get_spec(DATA), method, seed, preset, out / "demo") for method in METHODS]
+    spec = get_spec(data or STUDY["demo"]["data"])
+    cells = [Cell(spec, method, seed, preset, out / "demo") for method in METHODS]
     run_grid(cells, len(cells), console)
     rows = table.summarise(read_results([cell.folder / "results" for cell in cells]))
     Console(width=max(console.width, 180)).print(table.table(rows))
@@ -60,7 +68,7 @@ def run(out: Path, seed: int, preset: str, console: Console) -> None:
     try:
         films = film(cells, out, console)
         written += plot(rows, [out / "adaptation.png"])
-        notes = {DATA: f"Trained and evaluated by this demo, preset {preset}, seed {seed}."}
+        notes = {f"{spec.family}/{spec.quality}": f"Trained and evaluated by this demo, preset {preset}, seed {seed}."}
         written.append(page(rows, out / "report.html", films, "Adaptation to held-out tasks", notes))
     except (MissingExtraError, RenderError) as error:
         say(console, f"Not all was drawn: {error}", style="yellow")
@@ -107,4 +115,4 @@ def verdict(rows: list[table.Row]) -> str:
     better = all(last[end] > last[other] for other in others)
     claim = "above all" if better else "NOT above all: this run does not show the effect"
     shown = ", ".join(f"{other} {last[other]:.1f}" for other in others)
-    return f"{DATA}, last episode on held-out tasks: {end} {last[end]:.1f}, {shown}: {end} is {claim}."
+    return f"{rows[0].data}, last episode on held-out tasks: {end} {last[end]:.1f}, {shown}: {end} is {claim}."

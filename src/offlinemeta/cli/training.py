@@ -114,15 +114,16 @@ def study(
 
 
 def demo(
+    data: Annotated[str | None, typer.Argument(help="Dataset to train on; by default, CheetahVel/smac.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the runs, the picture, the page and the films.")] = Path("out"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the trainings.")] = 0,
     preset: Annotated[str, typer.Option(help="demo, or smoke to see that it runs.")] = "demo",
 ) -> None:
-    """Train offline PEARL and SMAC on CheetahVel/smac, and show how they adapt to held-out tasks: minutes."""
+    """Train offline PEARL and SMAC, and show how they adapt to held-out tasks: minutes."""
     require_torch("The demo")
     from offlinemeta.cli.demo import run
 
-    run(out, seed, preset, console)
+    run(data, out, seed, preset, console)
 
 
 def require_torch(what: str) -> None:
@@ -164,7 +165,7 @@ STUDY_EPILOG = (
     "Examples:\n\n  offlinemeta study CheetahVel/smac\n\n  offlinemeta study AntDir/smac --seeds 5 --jobs 8\n\n"
     "  offlinemeta report leaderboard/results"
 )
-DEMO_EPILOG = "Example:\n\n  offlinemeta demo --out out"
+DEMO_EPILOG = "Examples:\n\n  offlinemeta demo\n\n  offlinemeta demo AntDir/smac --out out/ant"
 TRAIN_EPILOG = (
     "Examples:\n\n  offlinemeta train smac CheetahVel/smac\n\n"
     "  offlinemeta train pearl AntDir/smac --seed 1 --lr=3e-4\n\n"
