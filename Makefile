@@ -1,8 +1,10 @@
-# Every target sets up .venv by itself, once; afterwards it starts at once.
+# Every target sets up .venv by itself, once; afterwards it starts at once. The demo needs less than the tests do.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/installed
+FOR_DEMO := $(VENV)/installed-for-demo
+FOR_ALL := $(VENV)/installed-for-all
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 WORKERS ?= auto
 
 # idle OpenMP threads should sleep: on few cores, spinning ones make torch ten times slower
@@ -13,31 +15,42 @@ help:
 	@echo "make demo    train offline PEARL and SMAC, and draw how they adapt: a table, a picture, a page (in out/)"
 	@echo "make test    the tests"
 	@echo "make check   ruff and mypy"
-	@echo "make bench   speed, side by side with Gymnasium, bare MuJoCo, Minari and bare matrix products"
+	@echo "make bench   speed: of each step alone, kept in out/benchmarks and compared with the last time; then side by"
+	@echo "             side with Gymnasium, bare MuJoCo, Minari and bare matrix products"
 	@echo "make tasks   write the frozen task lists anew (must change nothing)"
+	@echo "make clean   remove .venv and all that was built"
 
-$(STAMP): pyproject.toml setup.py constraints.txt
+$(BIN)/pip: # the last thing that a new environment gets
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+
+$(FOR_DEMO): pyproject.toml setup.py constraints.txt | $(BIN)/pip
+	$(INSTALL) '.[baselines,plots]'
 	@touch $@
 
-test: $(STAMP)
+$(FOR_ALL): pyproject.toml setup.py constraints.txt | $(BIN)/pip
+	$(INSTALL) '.[all,dev]'
+	@touch $(FOR_DEMO) $@
+
+test: $(FOR_ALL)
 	$(BIN)/pytest -n $(WORKERS)
 
-check: $(STAMP)
+check: $(FOR_ALL)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-demo: $(STAMP)
+demo: $(FOR_DEMO)
 	$(BIN)/offlinemeta demo --out out
 
-bench: $(STAMP)
+# the first time has nothing to compare with
+bench: $(FOR_ALL)
+	$(BIN)/pytest tests/perf -n 0 --benchmark-only --benchmark-autosave --benchmark-storage=out/benchmarks \
+		$(if $(wildcard out/benchmarks/*/*.json),--benchmark-compare)
 	$(BIN)/python tests/perf/bench_envs.py
 	$(BIN)/python tests/perf/bench_datasets.py
 	$(BIN)/python tests/perf/bench_train.py
 
-tasks: $(STAMP)
+tasks: $(FOR_ALL)
 	$(BIN)/python -m offlinemeta.envs.freeze
 	git diff --exit-code envs/tasks
 

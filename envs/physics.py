@@ -249,7 +249,9 @@ def load_model(physics: Physics, tracked_body: str | None = None) -> mujoco.MjMo
     if tracked_body is not None:
         kind, body = mujoco.mjtSensor.mjSENS_SUBTREECOM, mujoco.mjtObj.mjOBJ_BODY
         spec.add_sensor(name="com", type=kind, objtype=body, objname=tracked_body)
-    model = spec.compile()
+    with warnings.catch_warnings():  # MuJoCo 3.17 deprecates a word of half_cheetah.xml, which is Gymnasium's
+        warnings.filterwarnings("ignore", "compiler attribute 'settotalmass'")
+        model = spec.compile()
     option = model.opt
     option.timestep = physics.timestep
     option.integrator = {"Euler": mujoco.mjtIntegrator.mjINT_EULER, "RK4": mujoco.mjtIntegrator.mjINT_RK4}[

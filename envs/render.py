@@ -201,14 +201,13 @@ def write_film(path: str | Path, pictures: Iterable[UInt8[Array, "H W 3"]], fps:
 
 def _open_offscreen(model: mujoco.MjModel, width: int, height: int) -> mujoco.Renderer:
     import mujoco
-    from mujoco import gl_context
 
     if sys.platform == "linux" and not os.environ.get("MUJOCO_GL") and not _has_screen():
         # mujoco would ask for a window; a library that draws into memory can be chosen as late as here
         library = next((name for name in ("OSMesa", "EGL") if ctypes.util.find_library(name)), None)
         if library is None:
             raise RenderError(f"No OpenGL library for pictures without a screen. Install one with: {GL_COMMAND}")
-        gl_context.GLContext = importlib.import_module(f"mujoco.{library.lower()}").GLContext
+        _gl_context().GLContext = importlib.import_module(f"mujoco.{library.lower()}").GLContext
     model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)
     model.vis.global_.offheight = max(model.vis.global_.offheight, height)
     with warnings.catch_warnings():
@@ -218,6 +217,23 @@ def _open_offscreen(model: mujoco.MjModel, width: int, height: int) -> mujoco.Re
         except Exception as error:  # each OpenGL library fails in a way of its own
             why = f"OpenGL does not work here ({type(error).__name__}: {error})"
             raise RenderError(f"{why}. Without a screen, install: {GL_COMMAND}") from error
+
+
+def _gl_context() -> Any:
+    """Return the module from which MuJoCo's renderer takes its surface; where it lies depends on the version.
+
+    Raises:
+        RenderError: this version of MuJoCo has it in a place that is not known here.
+    """
+    import mujoco
+
+    module = getattr(sys.modules[mujoco.Renderer.__module__], "gl_context", None)
+    if not hasattr(module, "GLContext"):
+        raise RenderError(
+            f"MuJoCo {mujoco.__version__} draws in a way that offlinemeta does not know. Without a screen, set the "
+            f"environment variable MUJOCO_GL to osmesa or egl before Python starts, or: pip install 'mujoco<3.18'"
+        )
+    return module
 
 
 def _has_screen() -> bool:

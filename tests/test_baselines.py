@@ -94,7 +94,7 @@ def test_a_padded_context_is_encoded_as_it_is_alone() -> None:
     contexts = [as_context(point()[0]), join_contexts([as_context(point()[e]) for e in (1, 2, 3)])]
     normalise, net = (
         normaliser(point(), fitted=True),
-        Encoder(get_family("PointRobot"), 2, (8,), next_observations=False),
+        Encoder(get_family("PointRobot"), 2, (8,), False, generator()),
     )
     together = net(*pad(contexts, normalise))
     for i, context in enumerate(contexts):

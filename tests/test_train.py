@@ -365,11 +365,12 @@ def test_two_trainings_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest
 
 
 PARENT = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from rich.console import Console
 from offlinemeta import datasets
 from offlinemeta.baselines.training.grid import Cell, run_grid
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 cells = [Cell(datasets.get_spec("PointRobot/smac"), "smac", seed, "paper", Path(sys.argv[1])) for seed in (0, 1)]
 run_grid(cells, 2, Console(quiet=True))
 """
@@ -445,7 +446,7 @@ def test_losses_are_averaged_over_the_updates_that_had_them(tmp_path: Path, monk
     note = loop.Trainer.note
 
     def spy(self: Any, losses: Any) -> None:
-        seen.extend([float(losses["decoder"])] if "decoder" in losses else [])
+        seen.extend([float(losses["decoder"].detach())] if "decoder" in losses else [])
         note(self, losses)
 
     monkeypatch.setattr(loop.Trainer, "note", spy)
