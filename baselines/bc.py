@@ -1,4 +1,4 @@
-"""Meta-behaviour-cloning: SMAC's encoder and reward decoder, and a policy that imitates the logged actions.
+"""Meta-behaviour-cloning: SMAC's encoder and reward decoder, and an actor that imitates the logged actions.
 
 The baseline of the SMAC study (Pong et al., ICML 2022): what is left of SMAC's offline phase without reinforcement
 learning. Constants of the ``paper`` preset are those of SMAC's; the departures of the default preset are SMAC's too.
@@ -6,36 +6,49 @@ learning. Constants of the ``paper`` preset are those of SMAC's; the departures 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
-from offlinemeta.baselines.parts.buffer import TaskBuffer
-from offlinemeta.baselines.parts.encoder import Encoder, kl_to_prior, sample
-from offlinemeta.baselines.parts.networks import Dense, Policy, join, squashed_log_prob
+from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer
+from offlinemeta.baselines.parts.config import Phase, option
+from offlinemeta.baselines.parts.encoder import Encoder, pad
+from offlinemeta.baselines.parts.exploration import LatentPolicy, explore_then_infer
+from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join, widths
+from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of
+from offlinemeta.baselines.parts.posterior import Gaussian, kl_to_prior, sample
+from offlinemeta.benchmark.context import Context
+from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import TaskFamily
 
 
 @dataclass(frozen=True)
 class Config:
-    """Of meta-behaviour-cloning; the fields are those of SMAC's offline phase."""
+    """The configuration of meta-behaviour-cloning; its fields are those of SMAC's offline phase."""
 
-    steps: PositiveInt = 50_000
-    meta_batch: PositiveInt = 4
-    batch: PositiveInt = 128
-    context: PositiveInt = 64
-    latent: PositiveInt = 5
-    hidden: tuple[PositiveInt, ...] = (300, 300, 300)
-    encoder_hidden: tuple[PositiveInt, ...] = (200, 200, 200)
-    decoder_hidden: tuple[PositiveInt, ...] = (64, 64)
-    lr: PositiveFloat = 3e-4
-    kl_weight: NonNegativeFloat = 0.1
-    explore_episodes: NonNegativeInt = 2
-    next_observations: bool = False
-    normalise: bool = False
-    episode_contexts: bool = False
+    steps: PositiveInt = option(50_000, "Gradient steps.")
+    meta_batch: PositiveInt = option(4, "Tasks in a gradient step.")
+    batch: PositiveInt = option(128, "Transitions of each task for actor and decoder.")
+    context: PositiveInt = option(64, "Transitions of each task for the encoder.")
+    latent: PositiveInt = option(5, "Size of z.")
+    hidden: tuple[PositiveInt, ...] = option((300, 300, 300), "Widths of the actor's hidden layers.")
+    encoder_hidden: tuple[PositiveInt, ...] = option((200, 200, 200), "Widths of the encoder's hidden layers.")
+    decoder_hidden: tuple[PositiveInt, ...] = option((64, 64), "Widths of the reward decoder's hidden layers.")
+    lr: PositiveFloat = option(3e-4, "Step size of Adam.")
+    kl_weight: NonNegativeFloat = option(0.1, "Weight of KL(q(z|c) || N(0, I)), averaged over the tasks of a batch.")
+    explore_episodes: NonNegativeInt = option(2, "Episodes of a new task that are explored with z from the prior.")
+    next_observations: bool = option(False, "Whether the encoder reads s', which varying dynamics need.")
+    normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
+    episode_contexts: bool = option(False, "Whether a training context is of one rollout, and not of all the task's.")
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The only phase is the offline one."""
+        return (Phase("offline", self.steps),)
 
 
 PRESETS = {
@@ -55,44 +68,80 @@ PRESETS = {
 
 
 class MetaBC:
-    """The learner: :meth:`update` is one gradient step.
+    """The learner: :meth:`update` is one gradient step, :meth:`adapt` the meta-test.
 
     Args:
-        config: see :class:`Config`.
-        family: for the sizes.
-        logged: the dataset, by task.
-        generator: of everything random, on the device of ``logged``.
+        config: as in :class:`Config`.
+        family: the task family.
+        generator: of all randomness in training; the networks live on its device.
     """
 
-    def __init__(self, config: Config, family: TaskFamily, logged: TaskBuffer, generator: torch.Generator) -> None:
-        self.config, self.logged, self.generator = config, logged, generator
-        o, a, z = family.observation_space.shape[0], family.action_space.shape[0], config.latent
-        self.encoder = Encoder(o + a + 1 + o * config.next_observations, z, config.encoder_hidden)
+    acting = ("normaliser", "encoder", "actor")
+
+    def __init__(self, config: Config, family: TaskFamily, generator: torch.Generator) -> None:
+        self.config, self.family, self.generator = config, family, generator
+        (o, a), z = widths(family), config.latent
+        self.normaliser = Normaliser(family, generator.device)
+        self.encoder = Encoder(family, z, config.encoder_hidden, config.next_observations)
         self.decoder = Dense((o + a + z, *config.decoder_hidden, 1))
-        self.policy = Policy(o + z, a, config.hidden)
-        self.nets: dict[str, nn.Module] = {"encoder": self.encoder, "decoder": self.decoder, "policy": self.policy}
-        trained = [p for net in self.nets.values() for p in net.to(logged.device).parameters()]
-        self.optimiser = torch.optim.Adam(trained, lr=config.lr, fused=True)
+        self.actor = Actor(o + z, a, config.hidden)
+        self.nets = modules_of(self)
+        self.optimisers = {"adam": adam(self.nets.values(), config.lr)}
+        self.data: TaskBuffer | None = None
         self.step = self.env_steps = 0
+        self.seed(0)
+
+    def load(self, dataset: Dataset) -> None:
+        """Take in the logged data."""
+        if self.config.normalise:
+            self.normaliser.fit(dataset.observations)
+        self.data = TaskBuffer.of(dataset, self.normaliser)
 
     def update(self) -> dict[str, Tensor]:
-        """Make one gradient step; the policy's loss does not reach the encoder."""
-        c, g = self.config, self.generator
-        tasks = self.logged.sample_tasks(c.meta_batch, g)
-        batch = self.logged.sample(tasks, c.batch, g)
-        among = self.logged.rollouts(tasks, g) if c.episode_contexts else None
-        context = self.logged.sample(tasks, c.context, g, among)
-        posterior = self.encoder(context.context(c.next_observations))
+        """Make one gradient step; the actor's loss does not reach the encoder."""
+        c, g, data = self.config, self.generator, self.data
+        assert data is not None, "load(dataset) comes first"
+        tasks = data.draw_tasks(c.meta_batch, g)
+        batch = data.take(tasks, data.draw(tasks, c.batch, g))
+        posterior = self.encoder(self.context(data, tasks))
         z = sample(posterior, g)
-        decoded = self.decoder(join(batch.observations, batch.actions, z))[..., 0]
-        acted = self.policy(join(batch.observations, z.detach()))
         losses = {
             "kl": c.kl_weight * kl_to_prior(posterior).mean(),
-            "decoder": (decoded - batch.rewards).square().mean(),
-            "actor": -squashed_log_prob(acted, batch.actions).mean(),
+            "decoder": self.decoder_loss(batch, z),
+            "actor": self.actor_loss(batch, z.detach()),
         }
-        self.optimiser.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        self.optimiser.step()
+        descend(self.optimisers["adam"], losses)
         self.step += 1
         return losses
+
+    def context(self, data: TaskBuffer, tasks: Tensor) -> Batch:
+        """Draw transitions of each task for the encoder, from all of its data or from one rollout."""
+        among = data.logged_rollout(tasks, self.generator) if self.config.episode_contexts else None
+        return data.take(tasks, data.draw(tasks, self.config.context, self.generator, among))
+
+    def decode(self, batch: Batch, z: Tensor) -> Tensor:
+        """Return r(s, a, z): ``[T, B]``."""
+        return self.decoder(join(batch.observations, batch.actions, z))[..., 0]
+
+    def decoder_loss(self, batch: Batch, z: Tensor) -> Tensor:
+        """L_reward without its KL (SMAC, Eq. 3): mean (r - r(s, a, z))²."""
+        return (self.decode(batch, z) - batch.rewards).square().mean()
+
+    def actor_loss(self, batch: Batch, z: Tensor) -> Tensor:
+        """L_π = -mean log π(a | s, z) of the logged actions."""
+        return -self.actor(join(batch.observations, z)).log_prob(batch.actions).mean()
+
+    @torch.no_grad()
+    def infer(self, contexts: Sequence[Context]) -> Gaussian:
+        """Return q(z|c) of N tasks."""
+        return self.encoder(*pad(contexts, self.normaliser))
+
+    def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:
+        """Explore with z ~ N(0, I) and sampled actions, then act by the mean with z ~ q(z|c)."""
+        c = self.config
+        z, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer, self._draws_z)
+        return LatentPolicy(self.actor, self.normaliser, z, exploring, self._rng)
+
+    def seed(self, seed: int) -> None:
+        """Seed the randomness of :meth:`adapt` and of its policies."""
+        self._draws_z, self._rng = torch.Generator().manual_seed(0), np.random.default_rng(0)

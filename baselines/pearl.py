@@ -1,6 +1,6 @@
 """Offline PEARL: the losses of PEARL (Rakelly et al., ICML 2019, arXiv 1903.08254) on logged data.
 
-SAC with a value network, conditioned on z ~ q(z|h); the encoder is trained by the critics' loss and a KL to the prior,
+SAC with a value network, conditioned on z ~ q(z|c); the encoder is trained by the critics' loss and a KL to the prior,
 nothing else. No correction for being offline: this is the baseline that the offline methods are measured against.
 
 Constants of the ``paper`` preset are those of the authors' public code. Departures, in all presets: z is drawn once a
@@ -12,59 +12,56 @@ observations are normalised by the moments of the logged ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
 from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer
-from offlinemeta.baselines.parts.encoder import Encoder, kl_to_prior, sample
-from offlinemeta.baselines.parts.networks import Dense, Policy, join, polyak, squashed_sample
+from offlinemeta.baselines.parts.config import Phase, option
+from offlinemeta.baselines.parts.encoder import Encoder, pad
+from offlinemeta.baselines.parts.exploration import LatentPolicy, explore_then_infer
+from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join, widths
+from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of, polyak, target_of
+from offlinemeta.baselines.parts.posterior import Gaussian, kl_to_prior, sample
+from offlinemeta.benchmark.context import Context
+from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import TaskFamily
 
 
 @dataclass(frozen=True)
 class Config:
-    """Of offline PEARL.
+    """The configuration of offline PEARL."""
 
-    Attributes:
-        steps: gradient steps.
-        meta_batch: tasks of a gradient step.
-        batch: transitions of each for actor, value and critics.
-        context: transitions of each for the encoder.
-        latent: size of z.
-        hidden, encoder_hidden: widths of the layers.
-        lr, discount, tau: Adam, γ, Polyak of the value network.
-        reward_scale: sets the weight of the entropy.
-        kl_weight: of KL(q(z|h) || N(0, I)), summed over the tasks of a batch.
-        regularisation: of the policy's means and log standard deviations.
-        explore_episodes: episodes of a new task that are explored with z from the prior.
-        next_observations: whether the encoder reads s', for families whose dynamics vary.
-        normalise: observations by the moments of the logged ones.
-        episode_contexts: contexts are of one rollout each, as self-collected ones are, and not of all the task's.
-        bfloat16: matrix products in bfloat16.
-    """
+    steps: PositiveInt = option(1_000_000, "Gradient steps.")
+    meta_batch: PositiveInt = option(16, "Tasks in a gradient step.")
+    batch: PositiveInt = option(256, "Transitions of each task for actor, value and critics.")
+    context: PositiveInt = option(100, "Transitions of each task for the encoder.")
+    latent: PositiveInt = option(5, "Size of z.")
+    hidden: tuple[PositiveInt, ...] = option(
+        (300, 300, 300), "Widths of the hidden layers of actor, value and critics."
+    )
+    encoder_hidden: tuple[PositiveInt, ...] = option((200, 200, 200), "Widths of the encoder's hidden layers.")
+    lr: PositiveFloat = option(3e-4, "Step size of Adam.")
+    discount: Annotated[float, Field(ge=0, le=1)] = option(0.99, "Discount factor γ.")
+    tau: Annotated[float, Field(ge=0, le=1)] = option(0.005, "Polyak step τ of the value network's target.")
+    reward_scale: PositiveFloat = option(5.0, "Factor of the rewards, which sets the weight of the entropy.")
+    kl_weight: NonNegativeFloat = option(0.1, "Weight of KL(q(z|c) || N(0, I)), summed over the tasks of a batch.")
+    regularisation: NonNegativeFloat = option(1e-3, "Weight of the actor's squared means and log standard deviations.")
+    explore_episodes: NonNegativeInt = option(2, "Episodes of a new task that are explored with z from the prior.")
+    next_observations: bool = option(False, "Whether the encoder reads s', which varying dynamics need.")
+    normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
+    episode_contexts: bool = option(False, "Whether a training context is of one rollout, and not of all the task's.")
+    bfloat16: bool = option(False, "Whether matrix products are made in bfloat16.")
 
-    steps: PositiveInt = 1_000_000
-    meta_batch: PositiveInt = 16
-    batch: PositiveInt = 256
-    context: PositiveInt = 100
-    latent: PositiveInt = 5
-    hidden: tuple[PositiveInt, ...] = (300, 300, 300)
-    encoder_hidden: tuple[PositiveInt, ...] = (200, 200, 200)
-    lr: PositiveFloat = 3e-4
-    discount: Annotated[float, Field(ge=0, le=1)] = 0.99
-    tau: Annotated[float, Field(ge=0, le=1)] = 0.005
-    reward_scale: PositiveFloat = 5.0
-    kl_weight: NonNegativeFloat = 0.1
-    regularisation: NonNegativeFloat = 1e-3
-    explore_episodes: NonNegativeInt = 2
-    next_observations: bool = False
-    normalise: bool = False
-    episode_contexts: bool = False
-    bfloat16: bool = False
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The only phase is the offline one."""
+        return (Phase("offline", self.steps),)
 
 
 PRESETS = {
@@ -80,63 +77,65 @@ PRESETS = {
     ),
     "smoke": Config(steps=30, meta_batch=4, batch=16, context=16, hidden=(16, 16), encoder_hidden=(16,)),
 }
-PRESETS["demo"] = replace(PRESETS["default"], steps=10_000)
+PRESETS["demo"] = PRESETS["default"]
 
 
 class PEARL:
-    """The learner: :meth:`update` is one gradient step.
+    """The learner: :meth:`update` is one gradient step, :meth:`adapt` the meta-test.
 
     Args:
-        config: see :class:`Config`.
-        family: for the sizes.
-        logged: the dataset, by task.
-        generator: of everything random, on the device of ``logged``.
+        config: as in :class:`Config`.
+        family: the task family.
+        generator: of all randomness in training; the networks live on its device.
     """
 
-    def __init__(self, config: Config, family: TaskFamily, logged: TaskBuffer, generator: torch.Generator) -> None:
-        self.config, self.logged, self.generator = config, logged, generator
-        o, a, z = family.observation_space.shape[0], family.action_space.shape[0], config.latent
-        self.encoder = Encoder(o + a + 1 + o * config.next_observations, z, config.encoder_hidden)
-        self.policy = Policy(o + z, a, config.hidden)
+    acting = ("normaliser", "encoder", "actor")
+
+    def __init__(self, config: Config, family: TaskFamily, generator: torch.Generator) -> None:
+        self.config, self.family, self.generator = config, family, generator
+        (o, a), z = widths(family), config.latent
+        self.normaliser = Normaliser(family, generator.device)
+        self.encoder = Encoder(family, z, config.encoder_hidden, config.next_observations)
+        self.actor = Actor(o + z, a, config.hidden)
         self.critics = Dense((o + a + z, *config.hidden, 1), n=2)
         self.value = Dense((o + z, *config.hidden, 1))
-        self.value_target = Dense((o + z, *config.hidden, 1))
-        self.value_target.load_state_dict(self.value.state_dict())
+        self.value_target = target_of(self.value)
+        self.nets = modules_of(self)
+        self.optimisers = {"adam": adam(self.nets.values(), config.lr)}
+        self.data: TaskBuffer | None = None
         self.step = self.env_steps = 0
-        self.nets: dict[str, nn.Module] = {
-            "encoder": self.encoder,
-            "policy": self.policy,
-            "critics": self.critics,
-            "value": self.value,
-            "value_target": self.value_target,
-        }
-        trained = [
-            p for name, net in self.nets.items() if name != "value_target" for p in net.to(logged.device).parameters()
-        ]
-        self.value_target.to(logged.device)
-        self.optimiser = torch.optim.Adam(trained, lr=config.lr, fused=True)
+        self.seed(0)
+
+    def load(self, dataset: Dataset) -> None:
+        """Take in the logged data."""
+        if self.config.normalise:
+            self.normaliser.fit(dataset.observations)
+        self.data = TaskBuffer.of(dataset, self.normaliser)
 
     def update(self) -> dict[str, Tensor]:
         """Make one gradient step of Algorithm 1, without its data collection."""
-        c, g = self.config, self.generator
-        tasks = self.logged.sample_tasks(c.meta_batch, g)
-        batch = self.logged.sample(tasks, c.batch, g)
-        among = self.logged.rollouts(tasks, g) if c.episode_contexts else None
-        context = self.logged.sample(tasks, c.context, g, among)
-        with torch.autocast(self.logged.device.type, torch.bfloat16, enabled=c.bfloat16):
-            posterior = self.encoder(context.context(c.next_observations))
+        c, g, data = self.config, self.generator, self.data
+        assert data is not None, "load(dataset) comes first"
+        tasks = data.draw_tasks(c.meta_batch, g)
+        batch = data.take(tasks, data.draw(tasks, c.batch, g))
+        context = self.context(data, tasks)
+        with torch.autocast(data.device.type, torch.bfloat16, enabled=c.bfloat16):
+            posterior = self.encoder(context)
             z = sample(posterior, g)
             losses = {
                 "kl": c.kl_weight * kl_to_prior(posterior).sum(),
                 "critic": self.critic_loss(batch, z),
                 **self.actor_and_value_loss(batch, z.detach()),
             }
-        self.optimiser.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        self.optimiser.step()
+        descend(self.optimisers["adam"], losses)
         polyak(self.value_target.parameters(), self.value.parameters(), c.tau)
         self.step += 1
         return losses
+
+    def context(self, data: TaskBuffer, tasks: Tensor) -> Batch:
+        """Draw transitions of each task for the encoder, from all of its data or from one rollout."""
+        among = data.logged_rollout(tasks, self.generator) if self.config.episode_contexts else None
+        return data.take(tasks, data.draw(tasks, self.config.context, self.generator, among))
 
     def critic_loss(self, batch: Batch, z: Tensor) -> Tensor:
         """L_Q = Σ_j mean (Q_j(s, a, z) - y)², y = scale · r + γ (1 - d) V'(s', z); reaches the encoder through z."""
@@ -149,12 +148,27 @@ class PEARL:
 
     def actor_and_value_loss(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
         """L_π = mean (log π(a|s, z) - min Q(s, a, z)), L_V = mean (V(s, z) - (min Q - log π))², with a ~ π."""
-        acted = self.policy(join(batch.observations, z))
-        actions, log_prob = squashed_sample(acted, self.generator)
+        u = self.actor(join(batch.observations, z))
+        actions, log_prob = u.sample(self.generator)
         q = self.critics(join(batch.observations, actions, z), frozen=True)[..., 0].float().amin(0)
         value = self.value(join(batch.observations, z))[..., 0].float()
-        small = self.config.regularisation * (acted.mean.square().mean() + acted.log_std.square().mean())
+        small = self.config.regularisation * (u.mean.square().mean() + u.log_std.square().mean())
         return {
             "actor": (log_prob - q).mean() + small,
             "value": (value - (q - log_prob).detach()).square().mean(),
         }
+
+    @torch.no_grad()
+    def infer(self, contexts: Sequence[Context]) -> Gaussian:
+        """Return q(z|c) of N tasks."""
+        return self.encoder(*pad(contexts, self.normaliser))
+
+    def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:
+        """Explore with z ~ N(0, I) and sampled actions, then act by the mean with z ~ q(z|c) (Algorithm 2)."""
+        c = self.config
+        z, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer, self._draws_z)
+        return LatentPolicy(self.actor, self.normaliser, z, exploring, self._rng)
+
+    def seed(self, seed: int) -> None:
+        """Seed the randomness of :meth:`adapt` and of its policies."""
+        self._draws_z, self._rng = torch.Generator().manual_seed(0), np.random.default_rng(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -19,28 +19,30 @@ class Method:
 
     Attributes:
         home: ``module:Class`` of the learner; its module has ``Config`` and ``PRESETS``.
-        what: one line on it.
+        what: one sentence on it.
         fixed: fields of the config that make it this method.
+        shares: another method and a phase, such as ``"smac:offline"``, up to which the two are the same training: a run
+            may begin where that phase of a run of the other has ended.
     """
 
     home: str
     what: str
-    fixed: Mapping[str, Any]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    shares: str | None = None
 
 
 METHODS = {
-    "pearl": Method(
-        "offlinemeta.baselines.pearl:PEARL", "offline PEARL: SAC on logged data, encoder by the Q loss", {}
-    ),
-    "bc": Method("offlinemeta.baselines.bc:MetaBC", "meta-behaviour-cloning with SMAC's encoder", {}),
-    "smac": Method("offlinemeta.baselines.smac:SMAC", "offline, then self-supervised interaction", {}),
+    "pearl": Method("offlinemeta.baselines.pearl:PEARL", "Offline PEARL: SAC on logged data, encoder by the Q loss."),
+    "bc": Method("offlinemeta.baselines.bc:MetaBC", "Meta-behaviour-cloning, with SMAC's encoder and decoder."),
+    "smac": Method("offlinemeta.baselines.smac:SMAC", "Offline training, then self-supervised interaction."),
     "oracle": Method(
-        "offlinemeta.baselines.smac:SMAC", "SMAC with true rewards in its interaction", {"online_rewards": "true"}
+        "offlinemeta.baselines.smac:SMAC",
+        "SMAC with true rewards in its interaction.",
+        {"online_rewards": "true"},
+        "smac:offline",
     ),
     "told": Method(
-        "offlinemeta.baselines.smac:SMAC",
-        "SMAC's offline phase, told the task: what is to be had",
-        {"z": "task", "rounds": 0},
+        "offlinemeta.baselines.told:Told", "An upper bound: SMAC's offline actor-critic, told the true task."
     ),
 }
 
@@ -49,49 +51,58 @@ def get_method(name: str) -> Method:
     """Return a method by name.
 
     Raises:
-        UnknownNameError: there is none.
+        UnknownNameError: there is none of that name.
     """
     if name not in METHODS:
         raise UnknownNameError("Method", name, METHODS)
     return METHODS[name]
 
 
+def module_of(name: str) -> Any:
+    """Import the module of a method's paper."""
+    return import_module(get_method(name).home.partition(":")[0])
+
+
 @cache
 def learner_class(name: str) -> Any:
     """Import a method's learner."""
-    module, attribute = get_method(name).home.split(":")
-    return getattr(import_module(module), attribute)
+    return getattr(module_of(name), get_method(name).home.partition(":")[2])
 
 
 def make_config(name: str, preset: str = "default", overrides: Mapping[str, Any] | None = None) -> Any:
     """Return a method's config: a preset with some fields replaced; text is converted to the field's type.
 
     Raises:
-        UnknownNameError: no such method, preset or field.
-        ArgumentError: a value that does not fit its field.
+        UnknownNameError: there is no such method, preset or field.
+        ArgumentError: a value does not fit its field.
     """
-    module = import_module(get_method(name).home.split(":")[0])
+    method, module = get_method(name), module_of(name)
     if preset not in module.PRESETS:
-        raise UnknownNameError("Preset", preset, module.PRESETS)
-    known = [field.name for field in fields(module.Config)]
-    given, fixed = dict(overrides or {}), get_method(name).fixed
-    for field in fixed:
-        if str(given.setdefault(field, fixed[field])) != str(fixed[field]):
-            raise ArgumentError(
-                f"{name} is what it is by {field}={fixed[field]}; {given[field]!r} makes another method."
-            )
-    for field in given:
-        if field not in known:
-            raise UnknownNameError(f"Config field of {name}", field, known)
-    base = module.PRESETS[preset]
-    types = TypeAdapter(module.Config)
-    plain = types.dump_python(base, mode="json")
+        raise UnknownNameError(f"Preset of {name}", preset, module.PRESETS)
+    known, given = [each.name for each in fields(module.Config)], {**method.fixed, **(overrides or {})}
+    for each, value in given.items():
+        if each not in known:
+            raise UnknownNameError(f"Config field of {name}", each, known)
+        if each in method.fixed and str(value) != str(method.fixed[each]):
+            raise ArgumentError(f"{name} is what it is by {each}={method.fixed[each]}; {value!r} makes another method.")
+    plain = plain_config(module.PRESETS[preset])
+    return read_config(name, {**plain, **{each: _parsed(value, plain[each]) for each, value in given.items()}})
+
+
+def read_config(name: str, plain: Mapping[str, Any]) -> Any:
+    """Return the config that :func:`plain_config` wrote down.
+
+    Raises:
+        ArgumentError: a value does not fit its field.
+    """
     try:
-        return types.validate_python({**plain, **{key: _parsed(value, plain[key]) for key, value in given.items()}})
+        return TypeAdapter(module_of(name).Config).validate_python(dict(plain))
     except ValidationError as error:
         first = error.errors()[0]
-        field = str(first["loc"][0])
-        raise ArgumentError(f"{field}={given.get(field)!r} does not fit {name}: {first['msg']}.") from error
+        wrong = str(first["loc"][0])
+        value = plain.get(wrong)
+        shown = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+        raise ArgumentError(f"{wrong}={shown!r} does not fit {name}: {first['msg']}.") from error
 
 
 def plain_config(config: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """SMAC: offline meta-training, then self-supervised interaction (Pong et al., ICML 2022, arXiv 2107.03974).
 
-Offline, an encoder q(z|h) and a reward decoder r(s, a, z) are trained to explain the logged rewards, and an AWAC
+Offline, an encoder q(z|c) and a reward decoder r(s, a, z) are trained to explain the logged rewards, and an AWAC
 actor-critic conditioned on z is trained on the logged data. Then both encoder and decoder are frozen, and the agent
 acts in the training tasks *without rewards*: it labels what it sees with the decoder, and goes on training the
 actor-critic on all of it. Now it has met contexts that it collected itself, which closes the context shift.
@@ -21,104 +21,79 @@ was tried and seen is in ``docs/training.md``.
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
-from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer
-from offlinemeta.baselines.parts.encoder import Encoder, Gaussian, kl_to_prior, sample
-from offlinemeta.baselines.parts.exploration import explore
-from offlinemeta.baselines.parts.networks import Dense, Policy, join, polyak, squashed_log_prob, squashed_sample
-from offlinemeta.datasets.dataset import Episode
+from offlinemeta.baselines.parts.awac import awac_weights, bellman_target, own_values, spread
+from offlinemeta.baselines.parts.buffer import Batch, Span, TaskBuffer, transitions
+from offlinemeta.baselines.parts.config import Phase, option
+from offlinemeta.baselines.parts.encoder import Encoder, pad
+from offlinemeta.baselines.parts.exploration import LatentPolicy, explore, explore_then_infer
+from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join, widths
+from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of, polyak, target_of
+from offlinemeta.baselines.parts.posterior import Gaussian, kl_to_prior, sample
+from offlinemeta.benchmark.context import Context
+from offlinemeta.datasets.dataset import Dataset, Episode
 from offlinemeta.envs import TaskFamily
 from offlinemeta.envs.shapes import Array
 
 
 @dataclass(frozen=True)
 class Config:
-    """Of SMAC; what is not said is the authors' public configuration.
+    """The configuration of SMAC; what is not said is the authors' public one."""
 
-    Attributes:
-        offline_steps: gradient steps before the self-supervised phase.
-        rounds: of the self-supervised phase: collect, label, train.
-        round_steps: gradient steps of a round.
-        round_tasks: training tasks visited in a round.
-        round_prior, round_posterior: rollouts of each, with z from the prior and from q(z | own context).
-        meta_batch: tasks of a gradient step.
-        batch: transitions of each for actor and critics.
-        online_batch: the same in the self-supervised phase.
-        context: transitions of each for the encoder; ``online_context`` in the self-supervised phase, and
-            ``label_context`` for exploration and labelling.
-        latent: size of z.
-        hidden, encoder_hidden, decoder_hidden: widths of the layers.
-        lr, online_lr: of Adam in the two phases.
-        discount, tau: γ, Polyak.
-        reward_scale: of the Bellman target alone; the decoder fits unscaled rewards.
-        temperature, online_temperature: λ of AWAC in the two phases.
-        relative_advantages: the actor's advantages and Q are in units of the advantages' standard deviation in the
-            batch, so that λ and λ_pearl mean the same for all rewards.
-        kl_weight: of KL(q(z|h) || N(0, I)).
-        pearl_weight: λ_pearl, of the reparametrised actor loss in the self-supervised phase.
-        actor: ``"awac"``, or ``"pearl"`` for the ablation without the behaviour's likelihood.
-        encoder_loss: ``"reward"``, or ``"q"`` for the ablation that trains the encoder by the critics' loss.
-        online_encoder: goes on training the encoder in the self-supervised phase, by the decoder's error at labels that
-            the offline encoder gave; else it is frozen, as published.
-        online_rewards: ``"decoder"``, or ``"true"`` for the oracle.
-        z: ``"inferred"``, or ``"task"`` for the learner that is told the task.
-        explore_episodes: episodes of a new task that are explored with z from the prior.
-        next_observations: whether the encoder reads s', for families whose dynamics vary.
-        normalise: observations by the moments of the logged ones.
-        layer_norm: in the critics, against values that grow without bounds off the data (Ball et al., 2023).
-        episode_contexts: a context is of one logged rollout in the offline phase; else of all D_i.
-        online_visits: in the self-supervised phase, a context is of one own visit; else of all D_i.
-    """
-
-    offline_steps: NonNegativeInt = 50_000
-    rounds: NonNegativeInt = 501
-    round_steps: PositiveInt = 16_000
-    round_tasks: PositiveInt = 5
-    round_prior: NonNegativeInt = 3
-    round_posterior: NonNegativeInt = 2
-    meta_batch: PositiveInt = 4
-    batch: PositiveInt = 128
-    online_batch: PositiveInt = 256
-    context: PositiveInt = 64
-    online_context: PositiveInt = 64
-    label_context: PositiveInt = 256
-    latent: PositiveInt = 5
-    hidden: tuple[PositiveInt, ...] = (300, 300, 300)
-    encoder_hidden: tuple[PositiveInt, ...] = (200, 200, 200)
-    decoder_hidden: tuple[PositiveInt, ...] = (64, 64)
-    lr: PositiveFloat = 3e-4
-    online_lr: PositiveFloat = 3e-4
-    discount: Annotated[float, Field(ge=0, le=1)] = 0.99
-    tau: Annotated[float, Field(ge=0, le=1)] = 0.005
-    reward_scale: PositiveFloat = 5.0
-    temperature: PositiveFloat = 100.0
-    online_temperature: PositiveFloat = 100.0
-    relative_advantages: bool = False
-    kl_weight: NonNegativeFloat = 0.1
-    pearl_weight: NonNegativeFloat = 1.0
-    actor: Literal["awac", "pearl"] = "awac"
-    encoder_loss: Literal["reward", "q"] = "reward"
-    online_encoder: bool = False
-    online_rewards: Literal["decoder", "true"] = "decoder"
-    z: Literal["inferred", "task"] = "inferred"
-    explore_episodes: NonNegativeInt = 2
-    next_observations: bool = False
-    normalise: bool = False
-    layer_norm: bool = False
-    episode_contexts: bool = False
-    online_visits: bool = False
+    offline_steps: NonNegativeInt = option(50_000, "Gradient steps before the self-supervised phase.")
+    rounds: NonNegativeInt = option(501, "Rounds of the self-supervised phase: collect, label, train.", "online")
+    round_steps: PositiveInt = option(16_000, "Gradient steps of a round.", "online")
+    round_tasks: PositiveInt = option(5, "Training tasks visited in a round.", "online")
+    round_prior: NonNegativeInt = option(3, "Rollouts of a visit with z from the prior.", "online")
+    round_posterior: NonNegativeInt = option(2, "Rollouts of a visit with z from q(z | own context).", "online")
+    meta_batch: PositiveInt = option(4, "Tasks in a gradient step.")
+    batch: PositiveInt = option(128, "Transitions of each task for actor and critics.")
+    online_batch: PositiveInt = option(256, "The same in the self-supervised phase.", "online")
+    context: PositiveInt = option(64, "Transitions of each task for the encoder.")
+    online_context: PositiveInt = option(64, "The same in the self-supervised phase.", "online")
+    label_context: PositiveInt = option(256, "Transitions for the encoder in exploration and labelling.", "online")
+    latent: PositiveInt = option(5, "Size of z.")
+    hidden: tuple[PositiveInt, ...] = option((300, 300, 300), "Widths of the hidden layers of actor and critics.")
+    encoder_hidden: tuple[PositiveInt, ...] = option((200, 200, 200), "Widths of the encoder's hidden layers.")
+    decoder_hidden: tuple[PositiveInt, ...] = option((64, 64), "Widths of the reward decoder's hidden layers.")
+    lr: PositiveFloat = option(3e-4, "Step size of Adam.")
+    online_lr: PositiveFloat = option(3e-4, "The same in the self-supervised phase.", "online")
+    discount: Annotated[float, Field(ge=0, le=1)] = option(0.99, "Discount factor γ.")
+    tau: Annotated[float, Field(ge=0, le=1)] = option(0.005, "Polyak step τ of the critics' targets.")
+    reward_scale: PositiveFloat = option(5.0, "Factor of the rewards in the Bellman target; the decoder's have none.")
+    temperature: PositiveFloat = option(100.0, "Temperature λ of AWAC.")
+    online_temperature: PositiveFloat = option(100.0, "The same in the self-supervised phase.", "online")
+    relative_advantages: bool = option(False, "Whether advantages and Q are in units of the advantages' spread.")
+    kl_weight: NonNegativeFloat = option(0.1, "Weight of KL(q(z|c) || N(0, I)), averaged over the tasks of a batch.")
+    pearl_weight: NonNegativeFloat = option(1.0, "Weight λ_pearl of the reparametrised actor loss.", "online")
+    actor: Literal["awac", "pearl"] = option("awac", "The actor's loss; pearl: without the behaviour's likelihood.")
+    encoder_loss: Literal["reward", "q"] = option("reward", "Whose error trains the encoder: of rewards, or Q.")
+    online_encoder: bool = option(False, "Whether the encoder is trained on, at labels of the offline one.", "online")
+    online_rewards: Literal["decoder", "true"] = option("decoder", "The labels; true: the oracle's.", "online")
+    explore_episodes: NonNegativeInt = option(2, "Episodes of a new task explored with z from the prior.", "online")
+    next_observations: bool = option(False, "Whether the encoder reads s', which varying dynamics need.")
+    normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
+    layer_norm: bool = option(False, "Whether the critics have layer normalisation (Ball et al., 2023).")
+    episode_contexts: bool = option(False, "Whether an offline context is of one logged rollout, and not of all D_i.")
+    online_visits: bool = option(False, "Whether an online context is of one own visit, not of all D_i.", "online")
 
     @property
     def steps(self) -> int:
         """Gradient steps in all."""
         return self.offline_steps + self.rounds * self.round_steps
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """First offline; then self-supervised, on the learner's own experience too."""
+        return Phase("offline", self.offline_steps), Phase("online", self.steps)
 
 
 PRESETS = {
@@ -165,42 +140,37 @@ PRESETS["demo"] = replace(PRESETS["default"], offline_steps=6_000, rounds=3, rou
 
 
 class SMAC:
-    """The learner: :meth:`update` is one gradient step; the self-supervised rounds begin by themselves.
+    """The learner: :meth:`update` is one gradient step, :meth:`adapt` the meta-test.
 
     Args:
-        config: see :class:`Config`.
-        family: whose training tasks are acted in.
-        logged: the dataset, by task.
-        generator: of everything random, on the device of ``logged``.
+        config: as in :class:`Config`.
+        family: the task family, in whose training tasks the learner acts.
+        generator: of all randomness in training; the networks live on its device.
     """
 
-    def __init__(self, config: Config, family: TaskFamily, logged: TaskBuffer, generator: torch.Generator) -> None:
-        self.config, self.family, self.logged, self.generator = config, family, logged, generator
-        o, a = family.observation_space.shape[0], family.action_space.shape[0]
-        self.params = torch.as_tensor(family.encode(family.params(logged.tasks)), device=logged.device)  # [tasks, E]
-        z = self.params.shape[1] if config.z == "task" else config.latent
-        self.encoder = Encoder(o + a + 1 + o * config.next_observations, config.latent, config.encoder_hidden)
+    acting = ("normaliser", "encoder", "actor")
+
+    def __init__(self, config: Config, family: TaskFamily, generator: torch.Generator) -> None:
+        self.config, self.family, self.generator = config, family, generator
+        (o, a), z = widths(family), config.latent
+        self.normaliser = Normaliser(family, generator.device)
+        self.encoder = Encoder(family, z, config.encoder_hidden, config.next_observations)
+        self.labeller = target_of(self.encoder)  # the encoder as it was at the end of the offline phase
         self.decoder = Dense((o + a + z, *config.decoder_hidden, 1))
-        self.policy = Policy(o + z, a, config.hidden)
+        self.actor = Actor(o + z, a, config.hidden)
         self.critics = Dense((o + a + z, *config.hidden, 1), n=2, layer_norm=config.layer_norm)
-        self.targets = Dense((o + a + z, *config.hidden, 1), n=2, layer_norm=config.layer_norm)
-        self.targets.load_state_dict(self.critics.state_dict())
-        self.labeller = copy.deepcopy(self.encoder)  # the encoder as it was at the end of the offline phase
-        self.nets: dict[str, nn.Module] = {
-            "encoder": self.encoder,
-            "labeller": self.labeller,
-            "decoder": self.decoder,
-            "policy": self.policy,
-            "critics": self.critics,
-            "targets": self.targets,
-        }
-        self.data = logged.copy()  # D; grows in the self-supervised phase
+        self.targets = target_of(self.critics)
+        self.nets = modules_of(self)
+        self.optimisers = {"adam": adam(self.nets.values(), config.lr)}
+        self.data: TaskBuffer | None = None  # D; grows in the self-supervised phase
         self.step = self.env_steps = 0
-        copies, trained = ("targets", "labeller"), []
-        for name, net in self.nets.items():
-            trained += [] if name in copies else list(net.to(logged.device).parameters())
-            net.to(logged.device)
-        self.optimiser = torch.optim.Adam(trained, lr=config.lr, fused=True)
+        self.seed(0)
+
+    def load(self, dataset: Dataset) -> None:
+        """Take in the logged data."""
+        if self.config.normalise:
+            self.normaliser.fit(dataset.observations)
+        self.data = TaskBuffer.of(dataset, self.normaliser)
 
     @property
     def offline(self) -> bool:
@@ -209,132 +179,120 @@ class SMAC:
 
     def update(self) -> dict[str, Tensor]:
         """Make one gradient step of Algorithm 1; collect first where a round of the self-supervised phase begins."""
-        c, g = self.config, self.generator
+        c, g, data = self.config, self.generator, self.data
+        assert data is not None, "load(dataset) comes first"
         if not self.offline and (self.step - c.offline_steps) % c.round_steps == 0:
-            self.collect()
-        tasks = self.data.sample_tasks(c.meta_batch, g)
-        batch = self.data.sample(tasks, c.batch if self.offline else c.online_batch, g)
-        infers = (self.offline or c.online_encoder) and c.z == "inferred"  # the encoder is trained
+            self.collect(data)
+        tasks = data.draw_tasks(c.meta_batch, g)
+        batch = data.take(tasks, data.draw(tasks, c.batch if self.offline else c.online_batch, g))
+        infers = self.offline or c.online_encoder  # the encoder is trained
         with torch.set_grad_enabled(infers):
-            posterior = self.infer(tasks)
+            posterior = self.encoder(self.context(data, tasks, c.context if self.offline else c.online_context))
         z, z_next = (sample(posterior, g) for _ in range(2))
         losses: dict[str, Tensor] = {}
         if infers:
             losses["kl"] = c.kl_weight * kl_to_prior(posterior).mean()
-        if self.offline or infers:
             losses["decoder"] = self.decoder_loss(batch, z)
         if c.encoder_loss == "reward":
             z = z.detach()
         q = self.q(self.critics, batch, z)  # [2, T, B]
         losses["critic"] = (q - self.target(batch, z_next.detach())).square().mean((1, 2)).sum()
         losses["actor"] = self.actor_loss(batch, z.detach(), q.detach())
-        self.optimiser.param_groups[0]["lr"] = c.lr if self.offline else c.online_lr
-        self.optimiser.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        self.optimiser.step()
+        self.optimisers["adam"].param_groups[0]["lr"] = c.lr if self.offline else c.online_lr
+        descend(self.optimisers["adam"], losses)
         polyak(self.targets.parameters(), self.critics.parameters(), c.tau)
         self.step += 1
         return losses | {"q": q.detach().mean()}
 
-    def infer(self, tasks: Tensor) -> Gaussian:
-        """Return q(z|h), h drawn from the tasks' data; or the task itself, surely."""
-        c = self.config
-        if c.z == "task":
-            params = self.params[tasks]
-            return Gaussian(params, torch.zeros_like(params))
-        size = c.context if self.offline else c.online_context
-        return self.encoder(self.context(tasks, size))
-
-    def context(self, tasks: Tensor, size: int) -> Tensor:
-        """Draw ``size`` transitions of each task for the encoder: ``[T, size, X]``."""
+    def context(self, data: TaskBuffer, tasks: Tensor, size: int) -> Batch:
+        """Draw ``size`` transitions of each task for the encoder: from all of D_i, one logged rollout, or one visit."""
         c, g, among = self.config, self.generator, None
         if self.offline and c.episode_contexts:
-            among = self.logged.rollouts(tasks, g)
+            among = data.logged_rollout(tasks, g)
         elif not self.offline and c.online_visits:
-            among = self.visit(tasks)
-        return self.data.sample(tasks, size, g, among).context(c.next_observations)
+            among = self.visit(data, tasks)
+        return data.take(tasks, data.draw(tasks, size, g, among))
 
-    def visit(self, tasks: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw one own visit to each task, as what a sample may be drawn from; a logged rollout of one not visited."""
-        c, g, logged = self.config, self.generator, self.logged.sizes[tasks]
-        given = self.logged.rollouts(tasks, g)
-        length = (c.round_prior + c.round_posterior) * self.family.horizon
-        visits = (self.data.sizes[tasks] - logged) // length
-        uniform = torch.rand(len(tasks), generator=g, device=tasks.device)
-        first = logged + (uniform * visits).long() * length
-        return torch.where(visits > 0, first, given[0]), torch.where(visits > 0, first + length, given[1])
+    def visit(self, data: TaskBuffer, tasks: Tensor) -> Span:
+        """Draw one own visit to each task; one logged rollout where a task has not been visited."""
+        c, g, logged = self.config, self.generator, data.logged[tasks]
+        first_logged, end_logged = data.logged_rollout(tasks, g)
+        length = (c.round_prior + c.round_posterior) * data.horizon
+        visits = (data.sizes[tasks] - logged) // length
+        first = logged + (torch.rand(len(tasks), generator=g, device=g.device) * visits).long() * length
+        return torch.where(visits > 0, first, first_logged), torch.where(visits > 0, first + length, end_logged)
+
+    def decode(self, batch: Batch, z: Tensor) -> Tensor:
+        """Return r(s, a, z): ``[T, B]``; frozen after the offline phase."""
+        return self.decoder(join(batch.observations, batch.actions, z), frozen=not self.offline)[..., 0]
 
     def decoder_loss(self, batch: Batch, z: Tensor) -> Tensor:
         """L_reward without its KL (Eq. 3): mean (r - r(s, a, z))²."""
         z = z if self.config.encoder_loss == "reward" else z.detach()
-        return (self.decode(batch.observations, batch.actions, z) - batch.rewards).square().mean()
-
-    def decode(self, observations: Tensor, actions: Tensor, z: Tensor) -> Tensor:
-        """Return r(s, a, z): ``[T, B]``; frozen after the offline phase."""
-        return self.decoder(join(observations, actions, z), frozen=not self.offline)[..., 0]
+        return (self.decode(batch, z) - batch.rewards).square().mean()
 
     def q(self, critics: Dense, batch: Batch, z: Tensor) -> Tensor:
         """Return both Q(s, a, z): ``[2, T, B]``."""
         return critics(join(batch.observations, batch.actions, z))[..., 0]
 
-    @torch.no_grad()
     def target(self, batch: Batch, z: Tensor) -> Tensor:
         """Return y = scale · r + γ (1 - d) min Q'(s', a', z), a' ~ π(.|s', z): ``[T, B]`` (Eq. 1)."""
-        c, following = self.config, batch.next_observations
-        actions, _ = squashed_sample(self.policy(join(following, z)), self.generator)
-        q = self.targets(join(following, actions, z))[..., 0].amin(0)
-        return c.reward_scale * batch.rewards + c.discount * (1 - batch.terminations) * q
+        c = self.config
+        return bellman_target(self.actor, self.targets, batch, z, c.reward_scale, c.discount, self.generator)
 
     def actor_loss(self, batch: Batch, z: Tensor, q: Tensor) -> Tensor:
         """Return the AWAC loss (Eq. 2), in the self-supervised phase with λ_pearl times PEARL's (Eq. 5)."""
         c = self.config
-        acted = self.policy(join(batch.observations, z))
-        own, _ = squashed_sample(acted, self.generator)
-        q_own = self.critics(join(batch.observations, own, z), frozen=True)[..., 0].amin(0)  # [T, B]
+        u, q_own = own_values(self.actor, self.critics, batch, z, self.generator)
         if c.actor == "pearl":
             return -q_own.mean()
-        log_prob = squashed_log_prob(acted, batch.actions)
         advantages = q.amin(0) - q_own.detach()
-        unit = advantages.std().clamp_min(1e-6) if c.relative_advantages else 1.0
-        temperature = c.temperature if self.offline else c.online_temperature
-        loss = -(awac_weights(advantages / unit, temperature) * log_prob).mean()
+        unit = spread(advantages) if c.relative_advantages else 1.0
+        weights = awac_weights(advantages / unit, c.temperature if self.offline else c.online_temperature)
+        loss = -(weights * u.log_prob(batch.actions)).mean()
         return loss if self.offline else loss - c.pearl_weight * (q_own / unit).mean()
 
     @torch.no_grad()
-    def collect(self) -> None:
+    def collect(self, data: TaskBuffer) -> None:
         """Act in training tasks without reward, and label (Eq. 4): r(s, a, z), z ~ q(z | logged), one a rollout."""
         c, g = self.config, self.generator
         if self.step == c.offline_steps:
             self.labeller.load_state_dict(self.encoder.state_dict())
-        tasks = torch.randperm(len(self.data.tasks), generator=g, device=g.device)[: c.round_tasks]
-        kinds = torch.arange(c.round_prior + c.round_posterior, device=g.device) < c.round_prior
-        places, prior = tasks.repeat_interleave(len(kinds)), kinds.repeat(len(tasks))
-        if c.z == "task":
-            z = self.params[places]
-        else:
-            posterior = self.encoder(self.context(places, c.label_context))
-            z = torch.randn(len(places), c.latent, generator=g, device=g.device)
-            z = torch.where(prior[:, None], z, sample(posterior, g))
-        listed = [self.data.tasks[place] for place in places.tolist()]
+        visited = torch.randperm(len(data.tasks), generator=g, device=g.device)[: c.round_tasks]
+        prior = torch.arange(c.round_prior + c.round_posterior, device=g.device) < c.round_prior
+        places, prior = visited.repeat_interleave(len(prior)), prior.repeat(len(visited))
+        posterior = self.encoder(self.context(data, places, c.label_context))
+        z = torch.randn(len(places), c.latent, generator=g, device=g.device)
+        z = torch.where(prior[:, None], z, sample(posterior, g))
+        tasks = [data.tasks[place] for place in places.tolist()]
         seed = int(torch.randint(2**31, (), generator=g, device=g.device))
-        rollouts = explore(self.family, listed, self.policy, self.data.normalise, z, seed)
-        self.env_steps += len(listed) * self.family.horizon
+        rollouts = explore(self.family, tasks, self.actor, self.normaliser, z, seed)
+        self.env_steps += len(tasks) * self.family.horizon
         if c.online_rewards == "decoder":
-            z_r = sample(self.labeller(self.logged.sample(places, c.label_context, g).context(c.next_observations)), g)
+            logged = data.draw(places, c.label_context, g, data.logged_span(places))
+            z_label = sample(self.labeller(data.take(places, logged)), g)
             rollouts = [
-                [replace(episode, rewards=self.label(episode, z_r[i])) for episode in rollout]
+                [replace(episode, rewards=self.label(episode, z_label[i : i + 1])) for episode in rollout]
                 for i, rollout in enumerate(rollouts)
             ]
-        self.data.add([episode for rollout in rollouts for episode in rollout])
+        data.add([episode for rollout in rollouts for episode in rollout])
 
     def label(self, episode: Episode, z: Tensor) -> Array:
         """Return the decoder's rewards of an episode: ``[T]``."""
-        observations = self.data.normalise(episode.observations[:-1])
-        s, a = (torch.as_tensor(x, device=z.device)[None] for x in (observations, episode.actions))
-        return self.decode(s, a, z[None])[0].cpu().numpy()
+        batch = Batch(*(column[None] for column in transitions([episode], self.normaliser)))
+        return self.decode(batch, z)[0].cpu().numpy()
 
+    @torch.no_grad()
+    def infer(self, contexts: Sequence[Context]) -> Gaussian:
+        """Return q(z|c) of N tasks."""
+        return self.encoder(*pad(contexts, self.normaliser))
 
-def awac_weights(advantages: Tensor, temperature: float) -> Tensor:
-    """Return N · softmax(A / λ) over all N advantages, whose mean is 1."""
-    flat = torch.softmax(advantages.reshape(-1) / temperature, dim=0)
-    return (flat * flat.numel()).reshape(advantages.shape).detach()
+    def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:
+        """Explore with z ~ N(0, I) and sampled actions, then act by the mean with z ~ q(z|c)."""
+        c = self.config
+        z, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer, self._draws_z)
+        return LatentPolicy(self.actor, self.normaliser, z, exploring, self._rng)
+
+    def seed(self, seed: int) -> None:
+        """Seed the randomness of :meth:`adapt` and of its policies."""
+        self._draws_z, self._rng = torch.Generator().manual_seed(0), np.random.default_rng(0)

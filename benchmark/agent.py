@@ -30,7 +30,7 @@ from offlinemeta.benchmark.context import Context
 from offlinemeta.benchmark.errors import AgentError
 from offlinemeta.datasets.collect import behaviours
 from offlinemeta.envs import Task, TaskFamily
-from offlinemeta.envs.errors import ArgumentError, OfflineMetaError
+from offlinemeta.envs.errors import ArgumentError, MissingExtraError, OfflineMetaError
 from offlinemeta.envs.shapes import Array, Float, Float32
 
 
@@ -108,9 +108,9 @@ class ExpertAgent:
 BUILTIN = {
     "random": "offlinemeta.benchmark.agent:RandomAgent",
     "expert": "offlinemeta.benchmark.agent:ExpertAgent",
-    "latent": "offlinemeta.baselines.parts.agent:LatentAgent",
+    "checkpoint": "offlinemeta.baselines.training.checkpoint:load_agent",
 }
-"""Agents of the package by their short names."""
+"""Agents that come with the package, by short name; ``checkpoint`` is whatever a file of ours holds."""
 
 
 def load_agent(name: str, family: TaskFamily, checkpoint: Path | None = None) -> Agent:
@@ -132,6 +132,10 @@ def load_agent(name: str, family: TaskFamily, checkpoint: Path | None = None) ->
         sys.path.insert(0, "")  # a module in the working directory is the usual case
     try:
         make = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if module.startswith("offlinemeta.baselines") and error.name == "torch":
+            raise MissingExtraError("baselines", "This agent") from error
+        raise ArgumentError(f"The module of agent {name!r} cannot be imported: {error}.") from error
     except AttributeError as error:
         raise ArgumentError(f"The module of agent {name!r} has no {attribute!r}.") from error
     except Exception as error:

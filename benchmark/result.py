@@ -317,6 +317,13 @@ def place(root: Path, result: Result) -> Path:
     return root / result.method / f"{family}-{quality}" / f"{protocol}-s{result.seeds[0]}.json"
 
 
+def gather(folder: Path, root: Path) -> None:
+    """Copy the results of a run to their places below a folder of results."""
+    for file in sorted(folder.glob("*.json")):
+        result = read_result(file)
+        write_result(result, place(root, result))
+
+
 def write_result(result: Result, file: Path) -> None:
     """Write one file, at once or not at all.
 

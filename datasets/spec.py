@@ -62,6 +62,11 @@ class DatasetSpec:
         return f"{NAMESPACE}/{self.family}/{self.name}"
 
     @property
+    def heldout_sibling(self) -> DatasetSpec:
+        """The dataset of the same family and quality over the held-out tasks."""
+        return DATASETS[f"{NAMESPACE}/{self.family}/{self.quality}-heldout-v{VERSION}"]
+
+    @property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks in it."""
         lists = get_family(self.family).tasks

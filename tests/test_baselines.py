@@ -12,14 +12,16 @@ import pytest
 import torch
 
 from offlinemeta import datasets
-from offlinemeta.baselines.parts import encoder, networks
-from offlinemeta.baselines.parts.agent import LatentAgent
-from offlinemeta.baselines.parts.buffer import Batch, Normaliser, TaskBuffer
-from offlinemeta.baselines.registry import METHODS, learner_class, make_config, plain_config
-from offlinemeta.baselines.smac import awac_weights
+from offlinemeta.baselines.parts import networks, optimiser, posterior
+from offlinemeta.baselines.parts.awac import awac_weights
+from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer, gather
+from offlinemeta.baselines.parts.config import later_fields, options
+from offlinemeta.baselines.parts.encoder import Encoder, pad
+from offlinemeta.baselines.parts.networks import Normaliser
+from offlinemeta.baselines.registry import METHODS, learner_class, make_config
 from offlinemeta.baselines.training import diagnostics
 from offlinemeta.benchmark.agent import RandomAgent
-from offlinemeta.benchmark.context import Context, empty_context
+from offlinemeta.benchmark.context import Context, as_context, empty_context, join_contexts
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import ArgumentError, UnknownNameError
@@ -38,11 +40,22 @@ def hopper() -> Dataset:
 
 
 def make(method: str, seed: int = 0, dataset: Dataset | None = None, **changes: Any) -> Any:
-    config = replace(make_config(method, "smoke"), **changes)
-    dataset = dataset or point()
-    logged = TaskBuffer.of(dataset, CPU, config.normalise)
+    config, dataset = replace(make_config(method, "smoke"), **changes), dataset or point()
     torch.manual_seed(seed)
-    return learner_class(method)(config, dataset.family, logged, torch.Generator().manual_seed(seed))
+    learner = learner_class(method)(config, dataset.family, torch.Generator().manual_seed(seed))
+    learner.load(dataset)
+    return learner
+
+
+def normaliser(dataset: Dataset, fitted: bool = False) -> Normaliser:
+    made = Normaliser(dataset.family, CPU)
+    if fitted:
+        made.fit(dataset.observations)
+    return made
+
+
+def sample(buffer: TaskBuffer, tasks: torch.Tensor, count: int, generator: torch.Generator) -> Batch:
+    return buffer.take(tasks, buffer.draw(tasks, count, generator))
 
 
 # --- equations
@@ -50,7 +63,7 @@ def make(method: str, seed: int = 0, dataset: Dataset | None = None, **changes: 
 
 def test_product_of_gaussians() -> None:
     """N(0, 1) · N(3, 1/2): precision 1 + 2 = 3, mean (0 · 1 + 3 · 2) / 3 = 2."""
-    mean, variance = encoder.product_of_gaussians(torch.tensor([[[0.0], [3.0]]]), torch.tensor([[[1.0], [0.5]]]))
+    mean, variance = posterior.product_of_gaussians(torch.tensor([[[0.0], [3.0]]]), torch.tensor([[[1.0], [0.5]]]))
     assert mean.item() == pytest.approx(2.0)
     assert variance.item() == pytest.approx(1 / 3)
 
@@ -58,31 +71,45 @@ def test_product_of_gaussians() -> None:
 def test_what_is_masked_is_no_factor() -> None:
     mean, variance = torch.randn(2, 5, 3), torch.rand(2, 5, 3) + 0.1
     mask = torch.tensor([[1.0, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
-    masked = encoder.product_of_gaussians(mean, variance, mask)
-    alone = encoder.product_of_gaussians(mean[:1, :3], variance[:1, :3])
+    masked = posterior.product_of_gaussians(mean, variance, mask)
+    alone = posterior.product_of_gaussians(mean[:1, :3], variance[:1, :3])
     torch.testing.assert_close(masked[0][:1], alone[0])
     torch.testing.assert_close(masked[1][:1], alone[1])
 
 
 def test_the_encoder_ignores_the_order_of_a_context() -> None:
-    net, context = encoder.Encoder(4, 2, (8,)), torch.randn(3, 10, 4)
-    for one, other in zip(net(context), net(context[:, torch.randperm(10)]), strict=True):
+    family, order = get_family("PointRobot"), torch.randperm(10)
+    net = Encoder(family, 2, (8,), next_observations=True)
+    rows = [torch.randn(3, 10, 2), torch.randn(3, 10, 2), torch.randn(3, 10), torch.randn(3, 10, 2), torch.zeros(3, 10)]
+    for one, other in zip(net(Batch(*rows)), net(Batch(*(x[:, order] for x in rows))), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_a_padded_context_is_encoded_as_it_is_alone() -> None:
+    contexts = [as_context(point()[0]), join_contexts([as_context(point()[e]) for e in (1, 2, 3)])]
+    normalise, net = (
+        normaliser(point(), fitted=True),
+        Encoder(get_family("PointRobot"), 2, (8,), next_observations=False),
+    )
+    together = net(*pad(contexts, normalise))
+    for i, context in enumerate(contexts):
+        for one, alone in zip(together, net(*pad([context], normalise)), strict=True):
+            torch.testing.assert_close(one[i], alone[0])
 
 
 def test_kl_to_prior() -> None:
     """½ Σ (μ² + σ² - ln σ² - 1): ½ (4 + 1 - 0 - 1) + ½ (0 + e - 1 - 1) = 2 + (e - 2) / 2."""
-    value = encoder.kl_to_prior(encoder.Gaussian(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, math.e]])))
+    value = posterior.kl_to_prior(posterior.Gaussian(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, math.e]])))
     assert value.item() == pytest.approx(2 + (math.e - 2) / 2)
 
 
 def test_kl_between_gaussians() -> None:
     """KL(N(1, 2) || N(3, 4)) = ½ (2/4 + (3-1)²/4 - 1 - ln(2/4)) = ½ (0.5 + ln 2); to the prior it is the other one."""
-    one = encoder.Gaussian(torch.tensor([1.0]), torch.tensor([2.0]))
-    value = encoder.kl_between(one, encoder.Gaussian(torch.tensor([3.0]), torch.tensor([4.0])))
+    one = posterior.Gaussian(torch.tensor([1.0]), torch.tensor([2.0]))
+    value = posterior.kl_between(one, posterior.Gaussian(torch.tensor([3.0]), torch.tensor([4.0])))
     assert value.item() == pytest.approx(0.5 * (0.5 + math.log(2)))
-    to_prior = encoder.kl_between(one, encoder.Gaussian(torch.zeros(1), torch.ones(1)))
-    assert to_prior.item() == pytest.approx(encoder.kl_to_prior(one).item())
+    to_prior = posterior.kl_between(one, posterior.Gaussian(torch.zeros(1), torch.ones(1)))
+    assert to_prior.item() == pytest.approx(posterior.kl_to_prior(one).item())
 
 
 def test_awac_weights() -> None:
@@ -97,23 +124,23 @@ def test_log_prob_of_a_squashed_gaussian() -> None:
     actions = torch.tensor([[0.0], [0.5]])
     expected = [-0.5 * math.log(2 * math.pi)]
     expected.append(expected[0] - 0.5 * (0.5 * math.log(3)) ** 2 - math.log(0.75))
-    torch.testing.assert_close(networks.squashed_log_prob(u, actions), torch.tensor(expected))
+    torch.testing.assert_close(u.log_prob(actions), torch.tensor(expected))
 
 
 def test_a_sample_has_its_own_log_prob() -> None:
     u = networks.Normal(torch.randn(100, 3) / 2, torch.randn(100, 3) / 4 - 1)
-    actions, log_prob = networks.squashed_sample(u, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(networks.squashed_log_prob(u, actions), log_prob, rtol=1e-3, atol=1e-3)
+    actions, log_prob = u.sample(torch.Generator().manual_seed(0))
+    torch.testing.assert_close(u.log_prob(actions), log_prob, rtol=1e-3, atol=1e-3)
 
 
 def test_an_action_on_the_edge_has_a_finite_likelihood() -> None:
     edge = torch.tensor([[1.0, -1.0]])
-    assert networks.squashed_log_prob(networks.Normal(torch.zeros(1, 2), torch.zeros(1, 2)), edge).isfinite().all()
+    assert networks.Normal(torch.zeros(1, 2), torch.zeros(1, 2)).log_prob(edge).isfinite().all()
 
 
 def test_polyak() -> None:
     target, source = [torch.tensor([1.0])], [torch.tensor([3.0])]
-    networks.polyak(target, source, 0.25)
+    optimiser.polyak(target, source, 0.25)
     assert target[0].item() == 1.5
 
 
@@ -162,7 +189,6 @@ def test_smac_targets_bootstrap_unless_the_mdp_has_ended(termination: float, exp
 def test_pearl_critics_bootstrap_from_the_value_unless_the_mdp_has_ended(termination: float, expected: float) -> None:
     """y = 5 · 1 + 0.975 (1 - d) 2; Q are 1 and 2."""
     learner = make("pearl", discount=0.975)
-    learner.family = point().family
     constant(learner.critics, [1.0, 2.0])
     constant(learner.value_target, [2.0])
     loss = learner.critic_loss(batch_of(1.0, termination, learner), torch.zeros(1, learner.config.latent))
@@ -171,13 +197,13 @@ def test_pearl_critics_bootstrap_from_the_value_unless_the_mdp_has_ended(termina
 
 def test_time_limits_are_no_terminations_in_the_buffer() -> None:
     """PointRobot's episodes are all truncated, Hopper's terminate; the buffer has terminations alone."""
-    g = torch.Generator().manual_seed(0)
     for dataset, there in ((point(), False), (hopper(), True)):
-        buffer = TaskBuffer.of(dataset, CPU, False)
-        drawn = buffer.sample(torch.arange(len(buffer.tasks)), 500, g).terminations
-        assert bool(drawn.any()) == there
-        share = dataset.terminations.mean()
-        assert drawn.mean().item() == pytest.approx(share, abs=0.01)
+        buffer = TaskBuffer.of(dataset, normaliser(dataset))
+        everything = buffer.take(
+            torch.arange(len(buffer.tasks)), torch.arange(120 if not there else 1200).expand(len(buffer.tasks), -1)
+        )
+        assert bool(everything.terminations.any()) == there
+        assert everything.terminations.mean().item() == pytest.approx(dataset.terminations.mean())
 
 
 def test_the_decoder_fits_unscaled_rewards() -> None:
@@ -192,9 +218,9 @@ def test_the_decoder_fits_unscaled_rewards() -> None:
 
 def test_a_meta_batch_is_of_its_tasks() -> None:
     dataset = point()
-    buffer = TaskBuffer.of(dataset, CPU, False)
+    buffer = TaskBuffer.of(dataset, normaliser(dataset))
     tasks = torch.tensor([3, 0, 3])
-    batch = buffer.sample(tasks, 50, torch.Generator().manual_seed(0))
+    batch = sample(buffer, tasks, 50, torch.Generator().manual_seed(0))
     for place, rows in zip(tasks.tolist(), batch.observations.numpy(), strict=True):
         own = {row.tobytes() for e in dataset.by_task()[dataset.tasks[place]] for row in e.observations[:-1]}
         assert {row.tobytes() for row in rows} <= own
@@ -203,34 +229,57 @@ def test_a_meta_batch_is_of_its_tasks() -> None:
     np.testing.assert_allclose(batch.rewards.numpy(), paid, rtol=1e-4, atol=1e-5)
 
 
-def test_a_buffer_grows_without_touching_what_it_is_a_copy_of() -> None:
+def test_what_lies_beside_the_buffer_is_gathered_by_the_same_rows() -> None:
+    buffer, g = TaskBuffer.of(point(), normaliser(point())), torch.Generator().manual_seed(0)
+    tasks = torch.tensor([5, 2])
+    rewards = torch.stack([buffer.take(torch.tensor([i]), torch.arange(120)[None]).rewards[0] for i in range(80)])
+    for rows in (buffer.draw(tasks, 7, g), buffer.trajectories(tasks, 3, g)):
+        torch.testing.assert_close(gather(rewards, tasks, rows), buffer.take(tasks, rows).rewards, rtol=0, atol=0)
+
+
+def test_trajectories_are_whole_rollouts_in_order() -> None:
+    dataset = hopper()
+    buffer, g = TaskBuffer.of(dataset, normaliser(dataset)), torch.Generator().manual_seed(0)
+    tasks = torch.tensor([4, 0, 4])
+    batch = buffer.take(tasks, buffer.trajectories(tasks, 5, g))
+    assert batch.observations.shape == (3, 5, 200, 11)
+    for place, rollouts in zip(tasks.tolist(), batch.rewards.numpy(), strict=True):
+        logged = np.concatenate([e.rewards for e in dataset.by_task()[dataset.tasks[place]]]).reshape(-1, 200)
+        assert {row.tobytes() for row in rollouts} <= {row.tobytes() for row in logged}
+    assert len({row.tobytes() for row in batch.rewards[0].numpy()}) > 1
+
+
+def test_what_is_collected_is_told_apart_from_what_is_logged() -> None:
     dataset = point()
-    logged = TaskBuffer.of(dataset, CPU, False)
-    grown = logged.copy()
+    grown, again = (TaskBuffer.of(dataset, normaliser(dataset)) for _ in range(2))
     episodes = [e for e in dataset if e.task == dataset.tasks[1]] * 2
     grown.add(episodes)
-    assert len(grown) == len(logged) + sum(map(len, episodes))
-    assert len(logged) == len(dataset.rewards)
-    again = logged.copy()
-    again.extend(*grown.beyond(logged))
-    g = [torch.Generator().manual_seed(0) for _ in range(2)]
-    tasks = torch.arange(len(logged.tasks))
-    for one, other in zip(grown.sample(tasks, 99, g[0]), again.sample(tasks, 99, g[1]), strict=True):
+    assert len(grown) == len(dataset.rewards) + sum(map(len, episodes))
+    assert int(grown.logged.sum()) == len(dataset.rewards)
+    rows, sizes = grown.collected()
+    assert sizes.nonzero().tolist() == [[1]]
+    assert len(rows) == sizes[1] == 240
+    again.extend(rows, sizes)
+    g, tasks = [torch.Generator().manual_seed(0) for _ in range(2)], torch.arange(len(dataset.tasks))
+    for one, other in zip(sample(grown, tasks, 99, g[0]), sample(again, tasks, 99, g[1]), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert int(grown.draw(tasks, 500, g[0], grown.logged_span(tasks)).max()) < 120
+    assert int(grown.draw(tasks, 500, g[0]).max()) >= 120
 
 
 def test_a_task_that_a_buffer_does_not_have_is_refused() -> None:
     heldout = datasets.load("PointRobot/smac-heldout")
     with pytest.raises(ArgumentError, match="has no"):
-        TaskBuffer.of(point(), CPU, False).add([heldout[0]])
+        TaskBuffer.of(point(), normaliser(point())).add([heldout[0]])
 
 
 def test_normalised_observations_have_zero_mean_and_unit_scale() -> None:
-    buffer = TaskBuffer.of(hopper(), CPU, True)
-    batch = buffer.sample(torch.arange(50), 2000, torch.Generator().manual_seed(0))
+    buffer = TaskBuffer.of(hopper(), normaliser(hopper(), fitted=True))
+    batch = sample(buffer, torch.arange(50), 2000, torch.Generator().manual_seed(0))
     assert batch.observations.mean((0, 1)).abs().max() < 0.1
     assert (batch.observations.std((0, 1)) - 1).abs().max() < 0.15
-    assert isinstance(Normaliser.identity(3)(np.ones((2, 3), dtype=np.float32)), np.ndarray)
+    observations = torch.randn(2, 11)
+    assert torch.equal(normaliser(hopper())(observations), observations), "until it is fitted, it changes nothing"
 
 
 # --- gradients
@@ -245,9 +294,9 @@ def touched(loss: torch.Tensor, nets: dict[str, torch.nn.Module]) -> set[str]:
 
 
 def attached(learner: Any) -> tuple[Batch, torch.Tensor]:
-    tasks = learner.logged.sample_tasks(4, learner.generator)
-    batch = learner.logged.sample(tasks, 16, learner.generator)
-    return batch, learner.encoder(learner.logged.sample(tasks, 16, learner.generator).context())[0]
+    tasks = learner.data.draw_tasks(4, learner.generator)
+    batch, context = (sample(learner.data, tasks, 16, learner.generator) for _ in range(2))
+    return batch, learner.encoder(context)[0]
 
 
 def test_smac_gradients_reach_what_the_paper_says() -> None:
@@ -255,10 +304,10 @@ def test_smac_gradients_reach_what_the_paper_says() -> None:
     batch, z = attached(learner)
     q = learner.q(learner.critics, batch, z.detach())
     assert touched(learner.decoder_loss(batch, z), learner.nets) == {"encoder", "decoder"}
-    assert touched(learner.actor_loss(batch, z.detach(), q.detach()), learner.nets) == {"policy"}
+    assert touched(learner.actor_loss(batch, z.detach(), q.detach()), learner.nets) == {"actor"}
     assert touched((q - learner.target(batch, z.detach())).square().mean(), learner.nets) == {"critics"}
     learner.step = learner.config.offline_steps  # the self-supervised phase: through the critics, not into them
-    assert touched(learner.actor_loss(batch, z.detach(), q.detach()), learner.nets) == {"policy"}
+    assert touched(learner.actor_loss(batch, z.detach(), q.detach()), learner.nets) == {"actor"}
 
 
 def test_pearl_trains_the_encoder_by_the_critics_alone() -> None:
@@ -266,7 +315,7 @@ def test_pearl_trains_the_encoder_by_the_critics_alone() -> None:
     batch, z = attached(learner)
     assert touched(learner.critic_loss(batch, z), learner.nets) == {"encoder", "critics"}
     losses = learner.actor_and_value_loss(batch, z.detach())
-    assert touched(losses["actor"], learner.nets) == {"policy"}
+    assert touched(losses["actor"], learner.nets) == {"actor"}
     assert touched(losses["value"], learner.nets) == {"value"}
 
 
@@ -275,31 +324,27 @@ def test_pearl_trains_the_encoder_by_the_critics_alone() -> None:
     [
         ("smac", {}, "decoder_loss", False),
         ("smac", {"encoder_loss": "q"}, "decoder_loss", True),
-        ("bc", {}, None, False),
+        ("bc", {}, "decoder_loss", False),
         ("pearl", {}, "critic_loss", False),
     ],
 )
 def test_updates_send_no_other_loss_into_the_encoder(
-    method: str, changes: dict[str, Any], loss: str | None, trained: bool, monkeypatch: pytest.MonkeyPatch
+    method: str, changes: dict[str, Any], loss: str, trained: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the loss that trains it taken away and no KL, an update leaves the encoder without a gradient."""
     learner = make(method, kl_weight=0.0, **changes)
-    if loss is not None:
-        monkeypatch.setattr(learner, loss, lambda batch, z: torch.zeros((), requires_grad=True))
-    else:
-        for parameter in learner.decoder.parameters():  # BC's loss is in its update: a decoder that ignores z
-            parameter.data.zero_()
+    monkeypatch.setattr(learner, loss, lambda batch, z: torch.zeros((), requires_grad=True))
     learner.update()
     assert any(p.grad is not None and p.grad.any() for p in learner.encoder.parameters()) == trained
-    assert any(p.grad is not None and p.grad.any() for p in learner.policy.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in learner.actor.parameters())
 
 
 def fixed_policy(learner: Any, mean: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """u is the mean, surely, with log std 0 for densities: a = tanh(mean)."""
-    constant(learner.policy.net, [mean])
+    constant(learner.actor.net, [mean])
     size = learner.family.action_space.shape[0]
-    learner.policy.net.biases[-1].data[0, 0, :size] = mean
-    learner.policy.net.biases[-1].data[0, 0, size:] = 0.0
+    learner.actor.net.biases[-1].data[0, 0, :size] = mean
+    learner.actor.net.biases[-1].data[0, 0, size:] = 0.0
     monkeypatch.setattr(torch, "randn", lambda *shape, **options: torch.zeros(*shape))
 
 
@@ -341,7 +386,6 @@ def test_smac_weighs_by_advantage(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pearl_actor_and_value_losses(monkeypatch: pytest.MonkeyPatch) -> None:
     """L_π = log π - min Q + regulariser, L_V = (V - (min Q - log π))², with a = tanh(½ ln 3) = ½ surely."""
     learner = make("pearl", regularisation=0.1)
-    learner.family = point().family
     mean = 0.5 * math.log(3)
     fixed_policy(learner, mean, monkeypatch)
     constant(learner.critics, [3.0, 2.0])
@@ -376,7 +420,7 @@ def test_the_self_supervised_phase_freezes_the_decoder_and_as_published_the_enco
         learner.update()
     frozen = {"decoder": weights(learner.decoder), "labeller": weights(learner.encoder)}
     encoder = weights(learner.encoder)
-    policy, before = weights(learner.policy), len(learner.data)
+    policy, before = weights(learner.actor), len(learner.data)
     learner.update()
     c = learner.config
     rollouts = c.round_tasks * (c.round_prior + c.round_posterior)
@@ -386,7 +430,7 @@ def test_the_self_supervised_phase_freezes_the_decoder_and_as_published_the_enco
         assert all(torch.equal(a, b) for a, b in zip(values, weights(learner.nets[name]), strict=True))
     moved = [not torch.equal(a, b) for a, b in zip(encoder, weights(learner.encoder), strict=True)]
     assert all(moved) if online_encoder else not any(moved)
-    assert any(not torch.equal(a, b) for a, b in zip(policy, weights(learner.policy), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(policy, weights(learner.actor), strict=True))
 
 
 def test_own_labels_are_the_decoders_and_the_oracles_are_true() -> None:
@@ -394,8 +438,8 @@ def test_own_labels_are_the_decoders_and_the_oracles_are_true() -> None:
     for method in ("smac", "oracle"):
         learner = make(method, offline_steps=0)
         constant(learner.decoder, [123.0])
-        learner.collect()
-        rows, _ = learner.data.beyond(learner.logged)
+        learner.collect(learner.data)
+        rows, _ = learner.data.collected()
         rewards = rows[:, 4]  # two observations, two actions, the reward
         assert bool((rewards == 123.0).all()) == (method == "smac")
         assert bool((rewards <= 0.0).all()) == (method == "oracle")
@@ -404,17 +448,19 @@ def test_own_labels_are_the_decoders_and_the_oracles_are_true() -> None:
 def test_labels_are_of_the_rollouts_own_task_and_of_logged_context(monkeypatch: pytest.MonkeyPatch) -> None:
     """z is the mean first observation of a context, and the decoder returns it: labels name whose context it was."""
     learner = make("smac", offline_steps=0, round_tasks=80, round_prior=1, round_posterior=1)
-    for place in range(len(learner.logged.tasks)):
-        learner.logged._rows[place, :, 0] = place  # a code for each task, in the logged data alone
+    for place in range(len(learner.data.tasks)):
+        learner.data._block[place, :, 0] = place  # a code for each task, in the logged data alone
     for net in (learner.encoder, learner.labeller):
         monkeypatch.setattr(
             net,
             "forward",
-            lambda context: encoder.Gaussian(context[..., :1].mean(1).expand(-1, 5), torch.zeros(len(context), 5)),
+            lambda context: posterior.Gaussian(
+                context.observations[..., :1].mean(1).expand(-1, 5), torch.zeros(len(context.rewards), 5)
+            ),
         )
-    monkeypatch.setattr(learner, "decode", lambda s, a, z: z[:, None, 0].expand(-1, s.shape[1]))
-    learner.collect()
-    rows, sizes = learner.data.beyond(learner.logged)
+    monkeypatch.setattr(learner, "decode", lambda batch, z: z[:, None, 0].expand(-1, batch.rewards.shape[1]))
+    learner.collect(learner.data)
+    rows, sizes = learner.data.collected()
     for place, own in enumerate(rows.split(sizes.tolist())):
         assert len(own) == 40
         assert bool((own[:, 4] == place).all())
@@ -422,12 +468,12 @@ def test_labels_are_of_the_rollouts_own_task_and_of_logged_context(monkeypatch: 
 
 def test_own_visits_are_drawn_from_and_nothing_else() -> None:
     learner = make("smac", offline_steps=0, online_visits=True, round_tasks=3, round_prior=1, round_posterior=1)
-    learner.collect()
-    learner.collect()
+    learner.collect(learner.data)
+    learner.collect(learner.data)
     tasks = torch.arange(len(learner.data.tasks))
-    logged, now = learner.logged.sizes, learner.data.sizes
+    logged, now = learner.data.logged, learner.data.sizes
     for _ in range(20):
-        first, end = learner.visit(tasks)
+        first, end = learner.visit(learner.data, tasks)
         visited = now > logged
         assert bool((end - first == torch.where(visited, 40, 20)).all())
         assert bool((((first - logged) % 40 == 0) | ~visited).all())
@@ -442,15 +488,15 @@ def test_contexts_are_of_one_rollout_or_of_one_visit_or_of_everything(phase: str
     learner = make("smac", offline_steps=1, round_tasks=count, round_prior=1, round_posterior=1, **fields)
     learner.step = int(phase == "online")
     if phase == "online":
-        learner.collect()
-        learner.collect()
-    tasks, rows = torch.arange(count), learner.data._rows
+        learner.collect(learner.data)
+        learner.collect(learner.data)
+    tasks, rows = torch.arange(count), learner.data._block
     rows[..., 4] = (
         torch.arange(rows.shape[1]) // (20 if phase == "offline" else 40)
     ).float()  # rewards tell where from
-    drawn = learner.context(tasks, 200)[..., 4]
+    drawn = learner.context(learner.data, tasks, 200).rewards
     kinds = [len(set(row.tolist())) for row in drawn]
-    logged = int(learner.logged.sizes[0])
+    logged = int(learner.data.logged[0])
     assert (kinds == [1] * count) is not whole
     if not whole and phase == "online":
         assert float(drawn.min()) >= logged // 40
@@ -482,20 +528,41 @@ def test_families_that_terminate_are_learned_from(method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_adapting_to_nothing_works_and_changes_nothing(method: str) -> None:
-    learner, family = make(method), get_family("PointRobot")
-    about = {"config": plain_config(learner.config), "latent": 5}
-    agent: Any = LatentAgent.of(learner, family, about)
-    before = [weights(net) for net in (learner.encoder, learner.policy)]
-    if hasattr(agent, "tell"):
+    agent, family = make(method), get_family("PointRobot")
+    before = {name: weights(net) for name, net in agent.nets.items()}
+    tells = hasattr(agent, "tell")
+    assert tells == (method == "told")
+    if tells:
         agent.tell([])
     assert agent.adapt([]).act(np.zeros((0, 2), dtype=np.float32)).shape == (0, 2)
-    if hasattr(agent, "tell"):
+    if tells:
         agent.tell(list(family.tasks["test"][:3]))
     actions = agent.adapt([empty_context(family)] * 3).act(np.zeros((3, 2), dtype=np.float32))
     assert actions.shape == (3, 2)
     assert (np.abs(actions) <= 1).all()
-    after = [weights(net) for net in (learner.encoder, learner.policy)]
-    assert all(torch.equal(a, b) for x, y in zip(before, after, strict=True) for a, b in zip(x, y, strict=True))
+    for name, net in agent.nets.items():
+        assert all(torch.equal(a, b) for a, b in zip(before[name], weights(net), strict=True))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_acts_is_among_the_nets_and_is_all_that_an_agent_needs(method: str) -> None:
+    """With all other nets made useless, the agent acts as before."""
+    family = get_family("PointRobot")
+    tasks, contexts = family.tasks["test"][:2], [as_context(point()[0]), empty_context(family)]
+
+    def acts(agent: Any) -> np.ndarray:
+        agent.seed(1)
+        if hasattr(agent, "tell"):
+            agent.tell(tasks)
+        return agent.adapt(contexts).act(np.ones((2, 2), dtype=np.float32))
+
+    learner = make(method, normalise=True)
+    expected = acts(learner)
+    for name, net in learner.nets.items():
+        if name not in learner.acting:
+            for parameter in net.parameters():
+                parameter.data.fill_(torch.nan)
+    np.testing.assert_array_equal(acts(learner), expected)
 
 
 # --- configs
@@ -528,6 +595,30 @@ def test_a_wrong_config_is_refused(method: str, preset: str, overrides: dict[str
         make_config(method, preset, overrides)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_field_of_a_config_is_explained(method: str) -> None:
+    for option in options(make_config(method)):
+        assert option.meaning.endswith("."), option.name
+        assert option.allowed not in ("", "text"), option.name
+
+
+def test_allowed_values_are_said_in_words() -> None:
+    allowed = {option.name: option.allowed for option in options(make_config("smac"))}
+    assert allowed["latent"] == "whole number above 0"
+    assert allowed["discount"] == "number at least 0 and at most 1"
+    assert allowed["actor"] == "awac or pearl"
+    assert allowed["hidden"] == "comma-separated: whole number above 0"
+    assert allowed["normalise"] == "true or false"
+
+
+def test_fields_of_later_phases_are_told_by_the_config() -> None:
+    config: Any = make_config("smac")
+    later = later_fields(type(config), config.phases, "offline")
+    assert {"rounds", "online_lr", "online_rewards", "online_visits"} <= later
+    assert not {"lr", "batch", "offline_steps", "episode_contexts", "actor"} & later
+    assert later_fields(type(config), config.phases, "online") == set()
+
+
 # --- diagnostics
 
 
@@ -538,9 +629,9 @@ class Reads(RandomAgent):
         super().__init__(get_family("PointRobot"))
         self.function = function
 
-    def infer(self, contexts: Any) -> encoder.Gaussian:
+    def infer(self, contexts: Any) -> posterior.Gaussian:
         mean = torch.as_tensor(np.stack([self.function(context) for context in contexts]))
-        return encoder.Gaussian(mean, torch.ones_like(mean))
+        return posterior.Gaussian(mean, torch.ones_like(mean))
 
 
 def slope_of_rewards(context: Context) -> np.ndarray:
@@ -570,8 +661,7 @@ def test_the_probe_finds_what_z_knows() -> None:
 
 def test_a_decoder_is_judged_on_heldout_tasks() -> None:
     learner, heldout = make("smac"), datasets.load("PointRobot/smac-heldout")
-    buffer = TaskBuffer(heldout.tasks, learner.logged.normalise, CPU)
-    buffer.add(list(heldout))
+    buffer = TaskBuffer.of(heldout, learner.normaliser)
     mean = float(heldout.rewards.mean())
     constant(learner.decoder, [mean])
     figures = diagnostics.decoder_error(learner, buffer, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,20 +13,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from safetensors import safe_open
 from safetensors.torch import load_file
 from test_baselines import make
 from typer.testing import CliRunner
 
 from offlinemeta import datasets
-from offlinemeta.baselines.parts.agent import LatentAgent
-from offlinemeta.baselines.registry import METHODS, make_config
-from offlinemeta.baselines.training import loop as training
+from offlinemeta.baselines.registry import METHODS, Method, make_config
+from offlinemeta.baselines.training import checkpoint, loop
+from offlinemeta.baselines.training.checkpoint import load_agent, restore, save_state, state_of
+from offlinemeta.baselines.training.grid import Cell
 from offlinemeta.baselines.training.hardware import check_device
-from offlinemeta.baselines.training.storage import save_tensors
+from offlinemeta.baselines.training.log import log_to, read_log
+from offlinemeta.baselines.training.run import Run
 from offlinemeta.benchmark.errors import RunError
 from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.benchmark.result import read_results
@@ -33,20 +36,19 @@ from offlinemeta.benchmark.runner import evaluate
 from offlinemeta.cli import app
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import UnknownNameError
+from offlinemeta.files import FileError, read_tensors, write_tensors
 
 QUIET = Console(quiet=True)
 
 
-def run_of(folder: Path, method: str = "smac", seed: int = 0, **changes: Any) -> training.Run:
+def run_of(folder: Path, method: str = "smac", seed: int = 0, **changes: Any) -> Run:
     spec = datasets.get_spec("PointRobot/smac")
     config = replace(make_config(method, "smoke"), **changes)
-    return training.Run(
-        method, config, spec, seed, folder, protocols=("online-3", "offline-context"), repeats=1, watch=0
-    )
+    return Run(method, config, spec, seed, folder, protocols=("online-3", "offline-context"), repeats=1, watch=0)
 
 
-def train(run: training.Run, **options: Any) -> list[Path]:
-    return training.train(run, console=QUIET, **options)
+def train(run: Run, **options: Any) -> list[Path]:
+    return loop.train(run, console=QUIET, **options)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -89,12 +91,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one(method: str, stop: int, tmp_p
         for _ in range(steps):
             learner.update()
     run = run_of(tmp_path, method)
-    counters = {"seconds": 1.0, "step": first.step, "env_steps": first.env_steps, "format": 1, "device": "cpu"}
-    save_tensors(tmp_path / "state.safetensors", training.state_of(first), run.about() | counters)
-    assert training.restore(run, second, run.about(), None) == 1.0
+    save_state(tmp_path / "state.safetensors", first, run.about(), 1.0)
+    assert restore(run, second, run.about(), None) == 1.0
     while second.step < second.config.steps:
         second.update()
-    expected, got = training.state_of(whole), training.state_of(second)
+    expected, got = state_of(whole), state_of(second)
     assert expected.keys() == got.keys()
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     assert whole.env_steps == second.env_steps
@@ -103,23 +104,26 @@ def test_a_resumed_run_equals_an_uninterrupted_one(method: str, stop: int, tmp_p
 KILLED = """
 import sys
 from pathlib import Path
-from offlinemeta.baselines.training import loop as training
+from offlinemeta.baselines.training import loop
 from test_train import QUIET, run_of
-training.SAVE_EVERY = 0.0
+loop.SAVE_EVERY, loop.LOG_EVERY = 0.0, 10
 run = run_of(Path(sys.argv[1]), rounds=3, round_steps=100, offline_steps=100)
-training.train(run, resume=len(sys.argv) > 2, console=QUIET)
+loop.train(run, resume=len(sys.argv) > 2, console=QUIET)
 """
 
 
 def step_of(file: Path) -> int:
-    if not file.exists():
-        return 0
-    with safe_open(file, framework="pt") as content:
-        return json.loads(content.metadata()["offlinemeta"])["step"]
+    return read_tensors(file, "pt")[1]["step"] if file.exists() else 0
+
+
+def with_tests() -> dict[str, str]:
+    """An environment in which a process finds the tests' modules."""
+    path = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"}
 
 
 def test_a_run_killed_in_the_middle_goes_on_to_the_same_end(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    environment = with_tests()
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([sys.executable, "-c", KILLED, whole], env=environment, check=True)
     process = subprocess.Popen([sys.executable, "-c", KILLED, killed], env=environment)
@@ -136,6 +140,8 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_end(tmp_path: Path) -> N
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     a, b = (sorted((r.benchmark, r.method, str(r.returns)) for r in read_results([f])) for f in (whole, killed))
     assert a == b
+    steps = [[entry["step"] for entry in read_log(f) if "actor" in entry] for f in (whole, killed)]
+    assert steps[1] == steps[0] == list(range(10, 401, 10)), "no step twice, none lost"
 
 
 def test_the_oracle_branches_from_the_same_offline_phase(tmp_path: Path) -> None:
@@ -146,8 +152,18 @@ def test_the_oracle_branches_from_the_same_offline_phase(tmp_path: Path) -> None
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     with pytest.raises(RunError, match=r"offline phase in .* is another one: lr is"):
         train(run_of(tmp_path / "other", "oracle", online_rewards="true", lr=1.0), branch=tmp_path / "smac")
-    with pytest.raises(RunError, match="no finished offline phase"):
+    with pytest.raises(RunError, match="no finished phase 'offline'"):
         train(run_of(tmp_path / "none", "oracle", online_rewards="true"), branch=tmp_path / "nothing")
+    with pytest.raises(RunError, match="no finished phase that could be shared"):
+        train(run_of(tmp_path / "bc", "bc"), branch=tmp_path / "smac")
+
+
+def test_a_method_branches_from_itself_with_other_fields_of_later_phases(tmp_path: Path) -> None:
+    train(run_of(tmp_path / "smac"))
+    train(run_of(tmp_path / "alone", online_lr=1e-2))
+    train(run_of(tmp_path / "branch", online_lr=1e-2), branch=tmp_path / "smac")
+    expected, got = (load_file(tmp_path / name / "state.safetensors") for name in ("alone", "branch"))
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
 def test_a_study_gathers_its_cells_and_keeps_finished_ones(tmp_path: Path) -> None:
@@ -164,7 +180,7 @@ def test_a_study_gathers_its_cells_and_keeps_finished_ones(tmp_path: Path) -> No
     states = [
         load_file(tmp_path / "runs/PointRobot-smac" / f"{m}-s0" / "state.safetensors") for m in ("smac", "oracle")
     ]
-    assert torch.equal(states[0]["decoder.biases.0"], states[1]["decoder.biases.0"]), "one offline phase"
+    assert torch.equal(states[0]["nets.decoder.biases.0"], states[1]["nets.decoder.biases.0"]), "one offline phase"
     done = CliRunner().invoke(app, ["study", "PointRobot/smac", "--methods", "smca"])
     assert "Did you mean 'smac'" in str(done.exception)
 
@@ -187,7 +203,7 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"sha256": "other"}, "sha256 is 'other' there"),
-        ({"format": 99}, "format 99; this version of offlinemeta reads 1"),
+        ({"format": 99}, "is of another format than 2"),
         ({"device": "cuda"}, "was trained on cuda. Go on with it there: --device cuda"),
         ({"seed": 7}, "seed is 7 there and 0 here"),
         ({"config": {"lr": 1.0}}, "lr is 1.0 there and 0.0003 here"),
@@ -199,10 +215,9 @@ def test_a_checkpoint_of_other_data_version_device_or_config_is_refused(
     run = run_of(tmp_path, "bc")
     train(run)
     file = tmp_path / "state.safetensors"
-    with safe_open(file, framework="pt") as content:
-        about = json.loads(content.metadata()["offlinemeta"])
+    state, about = read_tensors(file, "pt")
     config = {**about["config"], **change.pop("config", {})}
-    save_tensors(file, load_file(file), {**about, **change, "config": config})
+    write_tensors(file, state, {**about, **change, "config": config})
     with pytest.raises(RunError, match=message):
         train(run, resume=True)
 
@@ -211,7 +226,7 @@ def test_a_wrong_protocol_or_branch_is_refused_before_anything_is_trained(tmp_pa
     run = run_of(tmp_path / "run", "oracle", online_rewards="true")
     with pytest.raises(UnknownNameError, match="onlin-3"):
         train(replace(run, protocols=("online-3", "onlin-3")))
-    with pytest.raises(RunError, match="no finished offline phase"):
+    with pytest.raises(RunError, match="no finished phase 'offline'"):
         train(run, branch=tmp_path / "nothing")
     assert not (tmp_path / "run" / "run.json").exists()
 
@@ -227,50 +242,280 @@ def test_damaged_checkpoints_are_refused(kind: str, tmp_path: Path) -> None:
     train(run)
     for name in ("state", "agent"):
         damage(tmp_path / f"{name}.safetensors", kind)
-    with pytest.raises(RunError, match=r"state.safetensors is damaged .* Delete it"):
+    with pytest.raises(RunError, match=r"state.safetensors is damaged.* Delete it"):
         train(run, resume=True)
     with pytest.raises(RunError, match=r"agent.safetensors is damaged"):
-        LatentAgent(get_family("PointRobot"), tmp_path / "agent.safetensors")
+        load_agent(get_family("PointRobot"), tmp_path / "agent.safetensors")
 
 
 def test_an_agent_of_another_family_version_or_config_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "agent.safetensors"
+    file, family = tmp_path / "agent.safetensors", get_family("PointRobot")
     train(run_of(tmp_path, "bc"))
-    family = get_family("PointRobot")
-    agent = LatentAgent(family, file)
+    load_agent(family, file)
     with pytest.raises(RunError, match=r"for OfflineMeta/PointRobot-v0, not for OfflineMeta/AntDir-v0"):
-        LatentAgent(get_family("AntDir"), file)
-    with pytest.raises(RunError, match="There is no checkpoint"):
-        LatentAgent(family, tmp_path / "none")
+        load_agent(get_family("AntDir"), file)
+    with pytest.raises(RunError, match="There is no file"):
+        load_agent(family, tmp_path / "none")
     with pytest.raises(RunError, match="needs a checkpoint"):
-        LatentAgent(family)
-    about = agent.about
-    agent.about = {**about, "format": 99}
-    agent.save(file)
-    with pytest.raises(RunError, match="format 99; this version"):
-        LatentAgent(family, file)
-    agent.about = {**about, "config": {**agent.config, "hidden": [16, 17]}}
-    agent.save(file)
-    with pytest.raises(RunError, match="does not fit its own config"):
-        LatentAgent(family, file)
+        load_agent(family)
+    tensors, about = read_tensors(file, "pt")
+    for change, message in (
+        ({"format": 99}, "another format than 2"),
+        ({"config": {**about["config"], "hidden": [16, 17]}}, "does not fit its own method and config"),
+        ({"method": "smca"}, "does not fit its own method and config: .*Did you mean 'smac'"),
+    ):
+        write_tensors(file, tensors, {**about, **change})
+        with pytest.raises(RunError, match=message):
+            load_agent(family, file)
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
     """The kernel refuses to let the file grow beyond 64 kB, as a full disk would."""
     file = tmp_path / "state.safetensors"
-    save_tensors(file, {"x": torch.zeros(3)}, {"step": 1})
+    write_tensors(file, {"x": torch.zeros(3)}, {"step": 1})
     code = (
         "import resource, sys, signal, torch; from pathlib import Path\n"
-        "from offlinemeta.baselines.training.storage import save_tensors\n"
+        "from offlinemeta.files import write_tensors\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
-        "save_tensors(Path(sys.argv[1]), {'x': torch.ones(10**6)}, {'step': 2})\n"
+        "write_tensors(Path(sys.argv[1]), {'x': torch.ones(10**6)}, {'step': 2})\n"
     )
     done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=False)
-    assert "RunError" in done.stderr
-    assert "The one before is untouched" in done.stderr
+    assert "FileError" in done.stderr
+    assert "What was there before is untouched" in done.stderr
     assert load_file(file)["x"].tolist() == [0.0, 0.0, 0.0]
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_files_have_the_permissions_that_the_umask_gives(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        train(run_of(tmp_path / "run", "bc"))
+    finally:
+        os.umask(before)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "run").rglob("*.safetensors")}
+    modes |= {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "run").rglob("*.json*")}
+    assert {"agent.safetensors", "state.safetensors", "run.json", "log.jsonl"} <= modes.keys()
+    assert set(modes.values()) == {0o640}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_a_file_of_somebody_else_is_forbidden_and_not_missing(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    file = tmp_path / "agent.safetensors"
+    write_tensors(file, {"x": torch.zeros(3)}, {})
+    file.chmod(0o600)
+    os.seteuid(65534)
+    try:
+        with pytest.raises((RunError, FileError), match=r"may not be read: permission denied|There is no file"):
+            read_tensors(file, "pt")
+    finally:
+        os.seteuid(0)
+
+
+# --- runs that go wrong
+
+
+def test_a_training_that_diverges_stops_at_once_and_keeps_its_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
+    with pytest.raises(RunError, match=r"pearl has diverged: at step \d+ its losses are .*(nan|inf).*--lr"):
+        train(run_of(tmp_path / "run", "pearl", lr=1e20))
+    state, about = read_tensors(tmp_path / "run" / "state.safetensors", "pt")
+    assert about["step"] < 30
+    assert all(tensor.isfinite().all() for tensor in state.values() if tensor.is_floating_point())
+    assert not (tmp_path / "run" / "agent.safetensors").exists()
+    for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    learner = make("bc")
+    file = tmp_path / "state.safetensors"
+    save_state(file, learner, {"method": "bc"}, 0.0)
+    next(learner.actor.parameters()).data.fill_(torch.nan)
+    with pytest.raises(RunError, match=r"bc has diverged: at step 0, nets.actor.* are not finite"):
+        save_state(file, learner, {"method": "bc"}, 0.0)
+    assert read_tensors(file, "pt")[0]["nets.actor.net.weights.0"].isfinite().all()
+
+
+def wait_for(what: Any, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from offlinemeta.baselines.training import run as runs
+
+    monkeypatch.setattr(runs, "PATIENCE", 0.2)
+    arguments = [sys.executable, "-m", "offlinemeta", "train", "smac", "PointRobot/smac", "--preset", "smoke"]
+    other = subprocess.Popen([*arguments, "--rounds=100000", "--out", str(tmp_path)], stdout=subprocess.DEVNULL)
+    try:
+        wait_for((tmp_path / "run.json").exists)
+        with pytest.raises(RunError, match="Another process trains in"):
+            train(run_of(tmp_path, rounds=100000), resume=True)
+    finally:
+        other.kill()
+        other.wait()
+    with pytest.raises(RunError, match="rounds is 100000 there"):
+        train(run_of(tmp_path), resume=True)  # a dead process holds nothing
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from rich.console import Console
+from offlinemeta import datasets
+from offlinemeta.baselines.training.grid import Cell, run_grid
+cells = [Cell(datasets.get_spec("PointRobot/smac"), "smac", seed, "paper", Path(sys.argv[1])) for seed in (0, 1)]
+run_grid(cells, 2, Console(quiet=True))
+"""
+
+
+def running(folder: Path) -> list[int]:
+    """Processes that train below a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"train" in command and any(part.startswith(str(folder).encode()) for part in command):
+            found.append(int(process.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_trainings_end_with_the_process_that_started_them(how: signal.Signals, tmp_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: len(list(tmp_path.rglob("run.json"))) == 2)
+        assert len(running(tmp_path)) == 2
+        parent.send_signal(how)
+        parent.wait(timeout=30)
+        wait_for(lambda: running(tmp_path) == [], 20)
+    finally:
+        parent.kill()
+        parent.wait()
+        for left in running(tmp_path):
+            os.kill(left, signal.SIGKILL)
+
+
+def test_a_failed_cell_is_named_with_its_last_words(tmp_path: Path) -> None:
+    from offlinemeta.baselines.training.grid import run_grid
+
+    spec, ended = datasets.get_spec("PointRobot/smac"), []
+    cells = [Cell(spec, "bc", seed, "smoke", tmp_path) for seed in (0, 1)]
+    cells[0].folder.mkdir(parents=True)
+    (cells[0].folder / "run.json").write_text("{}")  # another run lives there
+    told = Console(record=True, width=400, file=io.StringIO())
+    with pytest.raises(RunError, match=r"1 of 2 trainings failed; see .*bc-s0/output.txt"):
+        run_grid(cells, 1, told, ended.append)
+    assert ended == cells[1:]
+    assert "bc, seed 0, failed" in told.export_text()
+
+
+def test_an_unwritable_folder_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="Nothing can be written in"):
+        train(run_of(tmp_path / "file" / "run", "bc"))
+    done = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "file" / "out")])
+    assert "Nothing can be written in" in str(done.exception)
+
+
+# --- the log
+
+
+def test_a_log_is_trimmed_to_the_checkpoint_and_a_half_written_line_swallows_nothing(tmp_path: Path) -> None:
+    entries = [{"step": 10, "actor": 1.0}, {"step": 20, "result": "r.json"}, {"step": 20, "actor": 2.0}, {"step": 30}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries) + '{"step": 4')
+    with log_to(tmp_path, 20, QUIET) as log:
+        log({"step": 30, "actor": 3.0})
+    assert read_log(tmp_path) == [entries[0], entries[2], {"step": 30, "actor": 3.0}]
+
+
+def test_losses_are_averaged_over_the_updates_that_had_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SMAC's decoder has a loss in the offline phase alone, which ends within the logging window."""
+    monkeypatch.setattr(loop, "LOG_EVERY", 30)
+    seen: list[float] = []
+    note = loop.Trainer.note
+
+    def spy(self: Any, losses: Any) -> None:
+        seen.extend([float(losses["decoder"])] if "decoder" in losses else [])
+        note(self, losses)
+
+    monkeypatch.setattr(loop.Trainer, "note", spy)
+    train(run_of(tmp_path))
+    (entry,) = [entry for entry in read_log(tmp_path) if "decoder" in entry]
+    assert len(seen) == 20
+    assert entry["decoder"] == pytest.approx(np.mean(seen), rel=1e-6)
+
+
+def test_a_broken_tensorboard_does_not_stop_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.utils import tensorboard
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise TypeError("a version that does not fit")
+
+    monkeypatch.setattr(tensorboard.SummaryWriter, "add_scalar", broken)
+    with log_to(tmp_path / "first", 0, QUIET) if (tmp_path / "first").mkdir() is None else None as log:  # type: ignore[union-attr]
+        log({"step": 1, "actor": 1.0})
+        log({"step": 2, "actor": 1.0})
+    monkeypatch.setattr(tensorboard, "SummaryWriter", broken)
+    train(run_of(tmp_path / "second", "bc"))
+    assert len(read_log(tmp_path / "first")) == 2
+    assert (tmp_path / "second" / "agent.safetensors").exists()
+
+
+# --- a stranger among the learners
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "toy", Method("toy:Toy", "Two optimisers, three phases, adapts by a gradient step."))
+    monkeypatch.setitem(METHODS, "toy-more", Method("toy:Toy", "The toy, branched.", {}, "toy:imitation"))
+
+
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize("stop", [5, 15, 45])
+def test_a_learner_of_another_kind_is_killed_and_goes_on_bit_for_bit(stop: int, tmp_path: Path) -> None:
+    whole, first, second = (make("toy") for _ in range(3))
+    for learner, steps in ((whole, 60), (first, stop)):
+        for _ in range(steps):
+            learner.update()
+    run = run_of(tmp_path, "toy")
+    save_state(tmp_path / "state.safetensors", first, run.about(), 1.0)
+    restore(run, second, run.about(), None)
+    while second.step < 60:
+        second.update()
+    expected, got = state_of(whole), state_of(second)
+    assert {"optimisers.values.0.momentum_buffer", "optimisers.actor.2.exp_avg", "nets.rate.log"} <= expected.keys()
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_learner_of_another_kind_trains_branches_evaluates_and_is_replayed_from_its_file(tmp_path: Path) -> None:
+    train(run_of(tmp_path / "toy", "toy"))
+    found = {r.method for r in read_results([tmp_path / "toy"])}
+    assert found == {"toy", "toy-imitation"}, "its first phase is not for evaluation"
+    assert (tmp_path / "toy" / "values.state.safetensors").exists()
+    train(run_of(tmp_path / "alone", "toy", rate_lr=0.1))
+    train(run_of(tmp_path / "branch", "toy-more", rate_lr=0.1), branch=tmp_path / "toy")
+    assert {r.method for r in read_results([tmp_path / "branch"])} == {"toy-more"}, "what it shares is the other's"
+    expected, got = (load_file(tmp_path / name / "state.safetensors") for name in ("alone", "branch"))
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    with pytest.raises(RunError, match=r"imitation phase in .* is another one: lr is"):
+        train(run_of(tmp_path / "other", "toy-more", lr=1.0), branch=tmp_path / "toy")
+    agent = load_agent(get_family("PointRobot"), tmp_path / "toy" / "agent.safetensors")
+    (trained,) = [r for r in read_results([tmp_path / "toy"]) if (r.method, r.benchmark[-8:]) == ("toy", "online-3")]
+    assert trained.agent == checkpoint.AGENT
+    replayed = evaluate(agent, get_benchmark("PointRobot/smac/online-3"), seed=0, repeats=1)
+    assert replayed.round(3).tolist() == trained.returns[0]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
@@ -298,15 +543,16 @@ def test_heldout_data_and_wrong_options_are_refused() -> None:
 def test_something_is_learned(method: str, least: float) -> None:
     """PointRobot in a minute: told the task, most of the way from random to the expert; from own context, a part."""
     torch.set_num_threads(1)
-    learner = make(
-        method, dataset=datasets.load("PointRobot/smac"), hidden=(64, 64), encoder_hidden=(64, 64), meta_batch=16,
-        batch=16, online_batch=16, context=32, lr=2e-3, temperature=0.3, relative_advantages=True, normalise=True,
-        kl_weight=0.02, episode_contexts=True, offline_steps=2500, rounds=0,
+    fields: dict[str, Any] = {"steps": 2500}
+    if method == "smac":
+        fields = {"offline_steps": 2500, "rounds": 0, "encoder_hidden": (64, 64), "context": 32, "kl_weight": 0.02}
+        fields |= {"episode_contexts": True}
+    agent = make(
+        method, dataset=datasets.load("PointRobot/smac"), hidden=(64, 64), meta_batch=16, batch=16, lr=2e-3,
+        temperature=0.3, relative_advantages=True, normalise=True, **fields,
     )  # fmt: skip
-    while learner.step < learner.config.steps:
-        learner.update()
-    about = {"config": training.plain_config(learner.config), "latent": training.latent_size(learner)}
-    agent = LatentAgent.of(learner, get_family("PointRobot"), about)
+    while agent.step < 2500:
+        agent.update()
     returns = evaluate(agent, get_benchmark("PointRobot/smac/online-5"))
     references = datasets.read_references("PointRobot")
     curve = references.score(get_family("PointRobot").tasks["test"], returns).mean(0)

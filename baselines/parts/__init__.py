@@ -1,1 +1,1 @@
-"""What the papers share. Imports no paper."""
+"""What papers share: the learner's contract, the buffer, networks, encoder, exploration. Imports no paper."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from offlinemeta.baselines.parts.networks import Normaliser, widths
 from offlinemeta.datasets.dataset import Dataset, Episode
 from offlinemeta.envs import Task, get_family
 from offlinemeta.envs.errors import ArgumentError
@@ -26,143 +25,152 @@ class Batch(NamedTuple):
     next_observations: Tensor
     terminations: Tensor
 
-    def context(self, next_observations: bool = False) -> Tensor:
-        """Return what the encoder reads: (s, a, r), and s' where dynamics vary: ``[T, B, X]``."""
-        parts = [self.observations, self.actions, self.rewards[..., None]]
-        return torch.cat([*parts, self.next_observations] if next_observations else parts, dim=-1)
 
-
-@dataclass(frozen=True)
-class Normaliser:
-    """Shifts and scales observations: ``mean`` and ``scale`` ``[O]``."""
-
-    mean: Array
-    scale: Array
-
-    @classmethod
-    def of(cls, observations: Array) -> Normaliser:
-        """Take the moments of ``[S, O]``."""
-        return cls(observations.mean(0), np.maximum(observations.std(0), 1e-2))
-
-    @classmethod
-    def identity(cls, size: int) -> Normaliser:
-        """Leave them as they are."""
-        return cls(np.zeros(size, dtype=np.float32), np.ones(size, dtype=np.float32))
-
-    def __call__(self, observations: Array) -> Array:
-        """Normalise ``[*, O]``."""
-        return ((observations - self.mean) / self.scale).astype(np.float32)
+Span = tuple[Tensor, Tensor]
+"""Of each of T tasks the first row and one past the last, ``[T]`` each, that may be drawn from."""
 
 
 class TaskBuffer:
-    """Transitions by task, ``[T, capacity, O + A + 1 + O + 1]``.
+    """Transitions by task: first the logged ones, then those that the learner has collected.
 
-    Args:
-        tasks: whose experience; a batch names them by their place here.
-        normalise: what is done to observations on their way in.
-        device: where the block lies.
+    A row is a transition, and a batch is chosen by rows (:meth:`draw`, :meth:`trajectories`) and then gathered
+    (:meth:`take`). What else there is to know of a transition, such as a return or a belief, is a tensor
+    ``[tasks, rows, ...]`` beside the buffer, gathered by the same rows (:func:`gather`).
+
+    Attributes:
+        tasks: whose experience it is; a batch names tasks by their places here.
+        sizes: ``[tasks]``, how many rows each task has.
+        logged: ``[tasks]``, how many of them are of the dataset; those beyond have been collected.
+        horizon: how many rows a rollout has.
     """
 
-    def __init__(self, tasks: Sequence[Task], normalise: Normaliser, device: torch.device) -> None:
-        self.tasks, self.normalise = tuple(tasks), normalise
-        family = get_family(self.tasks[0].family)
-        observations, actions = family.observation_space.shape[0], family.action_space.shape[0]
-        self.horizon, self._widths = family.horizon, (observations, actions, 1, observations, 1)
-        self._rows = torch.empty(len(tasks), 0, sum(self._widths), device=device)
+    def __init__(self, tasks: Sequence[Task], normaliser: Normaliser) -> None:
+        family, device = get_family(tasks[0].family), normaliser.mean.device
+        o, a = widths(family)
+        self.tasks, self.normaliser, self.horizon = tuple(tasks), normaliser, family.horizon
+        self._widths = (o, a, 1, o, 1)
+        self._block = torch.empty(len(tasks), 0, sum(self._widths), device=device)
         self.sizes = torch.zeros(len(tasks), dtype=torch.long, device=device)
+        self.logged = self.sizes.clone()
 
     @classmethod
-    def of(cls, dataset: Dataset, device: torch.device, normalised: bool) -> TaskBuffer:
-        """Fill a buffer from a dataset, in the dataset's order of tasks and episodes."""
-        size = dataset.observations.shape[1]
-        normalise = Normaliser.of(dataset.observations) if normalised else Normaliser.identity(size)
-        buffer = cls(dataset.tasks, normalise, device)
+    def of(cls, dataset: Dataset, normaliser: Normaliser) -> TaskBuffer:
+        """Fill a buffer with a dataset, in the dataset's order of tasks and episodes."""
+        buffer = cls(dataset.tasks, normaliser)
         buffer.add(list(dataset))
+        buffer.logged = buffer.sizes.clone()
         return buffer
 
     def __len__(self) -> int:
-        """Number of transitions in all."""
+        """Return the number of transitions in all."""
         return int(self.sizes.sum())
 
     @property
     def device(self) -> torch.device:
-        """Where the block lies."""
-        return self._rows.device
+        """The device on which the block lies."""
+        return self._block.device
 
-    def add(self, episodes: Sequence[Episode]) -> None:
-        """Append episodes, each to its own task; the block grows by doubling.
+    # --- choose rows, gather them
 
-        Raises:
-            ArgumentError: an episode of a task that the buffer does not have.
-        """
-        by_task: dict[Task, list[Array]] = {}
-        for episode in episodes:
-            if episode.task not in self.tasks:
-                raise ArgumentError(f"The buffer has no {episode.task}; its first task is {self.tasks[0]}.")
-            by_task.setdefault(episode.task, []).append(self._as_rows(episode))
-        places = {task: place for place, task in enumerate(self.tasks)}
-        self._append({places[task]: torch.as_tensor(np.concatenate(rows)) for task, rows in by_task.items()})
-
-    def _append(self, blocks: Mapping[int, Tensor]) -> None:
-        ends = {place: int(self.sizes[place]) + len(rows) for place, rows in blocks.items()}
-        capacity = self._rows.shape[1]
-        if ends and max(ends.values()) > capacity:
-            wider = self._rows.new_empty(len(self.tasks), max(2 * capacity, *ends.values()), self._rows.shape[2])
-            wider[:, :capacity] = self._rows
-            self._rows = wider
-        for place, rows in blocks.items():
-            self._rows[place, int(self.sizes[place]) : ends[place]] = rows.to(self.device)
-            self.sizes[place] = ends[place]
-
-    def sample_tasks(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw ``count`` places of tasks, uniformly with replacement."""
+    def draw_tasks(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw places of tasks, uniformly with replacement: ``[count]``."""
         return torch.randint(len(self.tasks), (count,), generator=generator, device=self.device)
 
-    def sample(
-        self, tasks: Tensor, count: int, generator: torch.Generator, among: tuple[Tensor, Tensor] | None = None
-    ) -> Batch:
-        """Draw ``count`` transitions of each of T tasks, uniformly with replacement.
+    def draw(self, tasks: Tensor, count: int, generator: torch.Generator, among: Span | None = None) -> Tensor:
+        """Draw rows of each of T tasks, uniformly with replacement: ``[T, count]``.
 
         Args:
             tasks: ``[T]`` places.
-            count: of each.
+            count: how many of each.
             generator: on the buffer's device.
-            among: first and one past the last transition to draw from, ``[T]`` each; by default, all.
+            among: what to draw from; by default, all that a task has.
         """
         first, end = among if among is not None else (torch.zeros_like(tasks), self.sizes[tasks])
         uniform = torch.rand((len(tasks), count), generator=generator, device=self.device, dtype=torch.float64)
-        rows = self._rows[tasks[:, None], first[:, None] + (uniform * (end - first)[:, None]).long()]
-        observations, actions, rewards, following, terminations = rows.split(self._widths, dim=-1)
-        return Batch(observations, actions, rewards[..., 0], following, terminations[..., 0])
+        return first[:, None] + (uniform * (end - first)[:, None]).long()
 
-    def rollouts(self, tasks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw a rollout of each task, as what :meth:`sample` may draw from; every rollout is ``horizon`` long."""
+    def take(self, tasks: Tensor, rows: Tensor) -> Batch:
+        """Gather the transitions of T tasks at ``rows [T, ...]``."""
+        parts = gather(self._block, tasks, rows).split(self._widths, dim=-1)
+        observations, actions, rewards, next_observations, terminations = parts
+        return Batch(observations, actions, rewards[..., 0], next_observations, terminations[..., 0])
+
+    def trajectories(self, tasks: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """Draw whole rollouts of each of T tasks, uniformly with replacement; return their rows ``[T, count, H]``.
+
+        Every rollout is a horizon long; where episodes terminate it holds several, told apart by ``terminations``.
+        """
+        uniform = torch.rand((len(tasks), count), generator=generator, device=self.device)
+        first = (uniform * (self.sizes[tasks] // self.horizon)[:, None]).long() * self.horizon
+        return first[..., None] + torch.arange(self.horizon, device=self.device)
+
+    def logged_span(self, tasks: Tensor) -> Span:
+        """Return all logged rows of T tasks."""
+        return torch.zeros_like(tasks), self.logged[tasks]
+
+    def logged_rollout(self, tasks: Tensor, generator: torch.Generator) -> Span:
+        """Draw a logged rollout of each of T tasks."""
         uniform = torch.rand(len(tasks), generator=generator, device=self.device)
-        first = (uniform * (self.sizes[tasks] // self.horizon)).long() * self.horizon
+        first = (uniform * (self.logged[tasks] // self.horizon)).long() * self.horizon
         return first, first + self.horizon
 
-    def copy(self) -> TaskBuffer:
-        """Return one that grows on its own."""
-        other = copy.copy(self)
-        other._rows, other.sizes = self._rows.clone(), self.sizes.clone()
-        return other
+    # --- grow
 
-    def beyond(self, logged: TaskBuffer) -> tuple[Tensor, Tensor]:
-        """Return what has been added since this was a copy of ``logged``: all rows, and how many are each task's."""
-        rows = [self._rows[i, int(a) : int(b)] for i, (a, b) in enumerate(zip(logged.sizes, self.sizes, strict=True))]
-        return torch.cat(rows), self.sizes - logged.sizes
+    def add(self, episodes: Sequence[Episode]) -> None:
+        """Append episodes, each to its own task.
+
+        Raises:
+            ArgumentError: an episode is of a task that the buffer does not have.
+        """
+        places = {task: place for place, task in enumerate(self.tasks)}
+        by_task: dict[int, list[Episode]] = {}
+        for episode in episodes:
+            if episode.task not in places:
+                raise ArgumentError(f"The buffer has no {episode.task}; its first task is {self.tasks[0]}.")
+            by_task.setdefault(places[episode.task], []).append(episode)
+        blocks = {}
+        for place, several in by_task.items():
+            o, a, r, following, d = transitions(several, self.normaliser)
+            blocks[place] = torch.cat([o, a, r[:, None], following, d[:, None]], dim=1)
+        self._append(blocks)
+
+    def collected(self) -> tuple[Tensor, Tensor]:
+        """Return all rows beyond the logged ones, task by task, and how many each task has: ``[S, .]``, ``[tasks]``."""
+        ends = zip(self.logged.tolist(), self.sizes.tolist(), strict=True)
+        return torch.cat([self._block[i, a:b] for i, (a, b) in enumerate(ends)]), self.sizes - self.logged
 
     def extend(self, rows: Tensor, sizes: Tensor) -> None:
-        """Append what :meth:`beyond` returned."""
+        """Append what :meth:`collected` returned."""
         self._append(dict(enumerate(rows.split(sizes.tolist()))))
 
-    def _as_rows(self, episode: Episode) -> Array:
-        observations = self.normalise(episode.observations)
-        columns = (
-            observations[:-1],
-            episode.actions,
-            episode.rewards[:, None],
-            observations[1:],
-            episode.terminations[:, None].astype(np.float32),
-        )
-        return np.concatenate(columns, axis=1)
+    def _append(self, blocks: Mapping[int, Tensor]) -> None:
+        ends = {place: int(self.sizes[place]) + len(rows) for place, rows in blocks.items()}
+        capacity = self._block.shape[1]
+        if ends and max(ends.values()) > capacity:  # grow by doubling
+            wider = self._block.new_empty(len(self.tasks), max(2 * capacity, *ends.values()), self._block.shape[2])
+            wider[:, :capacity] = self._block
+            self._block = wider
+        for place, rows in blocks.items():
+            self._block[place, int(self.sizes[place]) : ends[place]] = rows.to(self.device)
+            self.sizes[place] = ends[place]
+
+
+def transitions(episodes: Sequence[Episode], normaliser: Normaliser) -> Batch:
+    """Return the S transitions of episodes, in their order: ``[S, .]`` each."""
+
+    def join(part: Callable[[Episode], Array]) -> Tensor:
+        joined = np.concatenate([part(episode) for episode in episodes]).astype(np.float32, copy=False)
+        return torch.as_tensor(joined, device=normaliser.mean.device)
+
+    return Batch(
+        observations=normaliser(join(lambda episode: episode.observations[:-1])),
+        actions=join(lambda episode: episode.actions),
+        rewards=join(lambda episode: episode.rewards),
+        next_observations=normaliser(join(lambda episode: episode.observations[1:])),
+        terminations=join(lambda episode: episode.terminations),
+    )
+
+
+def gather(block: Tensor, tasks: Tensor, rows: Tensor) -> Tensor:
+    """Return the entries of ``block [tasks, rows, ...]`` at ``rows [T, ...]`` of T tasks."""
+    return block[tasks.view(-1, *[1] * (rows.dim() - 1)), rows]

@@ -3,69 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from offlinemeta.baselines.parts.networks import Dense
+from offlinemeta.baselines.parts.buffer import Batch
+from offlinemeta.baselines.parts.networks import Dense, Normaliser, widths
+from offlinemeta.baselines.parts.posterior import Gaussian, product_of_gaussians
+from offlinemeta.benchmark.context import Context
+from offlinemeta.envs import TaskFamily
 
 LEAST_VARIANCE = 1e-7
 
 
-class Gaussian(NamedTuple):
-    """A diagonal Gaussian over z: ``[T, Z]`` each."""
-
-    mean: Tensor
-    variance: Tensor
-
-
 class Encoder(nn.Module):
-    """q(z | h): one Gaussian factor a transition, multiplied over the context; permutation invariant."""
+    """q(z | c): one Gaussian factor for each transition, multiplied over the context; permutation invariant.
 
-    def __init__(self, inputs: int, latent: int, hidden: Sequence[int]) -> None:
+    Args:
+        family: sets the size of what is read of a transition: (s, a, r), and s' with ``next_observations``.
+        latent: size of z.
+        hidden: widths of the hidden layers.
+        next_observations: whether s' is read, which families with varying dynamics need.
+    """
+
+    def __init__(self, family: TaskFamily, latent: int, hidden: Sequence[int], next_observations: bool) -> None:
         super().__init__()
-        self.net = Dense((inputs, *hidden, 2 * latent))
+        o, a = widths(family)
+        self.next_observations = next_observations
+        self.net = Dense((o + a + 1 + o * next_observations, *hidden, 2 * latent))
 
-    def forward(self, context: Tensor, mask: Tensor | None = None) -> Gaussian:
-        """Encode.
+    def forward(self, context: Batch, mask: Tensor | None = None) -> Gaussian:
+        """Encode contexts.
 
         Args:
-            context: ``[T tasks, C transitions, X]``.
-            mask: ``[T, C]`` which transitions there are; all by default.
+            context: C transitions of each of T tasks.
+            mask: ``[T, C]``, which transitions there are; by default, all.
 
         Returns:
-            q(z|h) of each task.
+            q(z|c) of each task.
         """
-        mean, raw = self.net(context).float().chunk(2, dim=-1)
-        variance = F.softplus(raw).clamp_min(LEAST_VARIANCE)
-        return product_of_gaussians(mean, variance, mask)
+        read = [context.observations, context.actions, context.rewards[..., None]]
+        if self.next_observations:
+            read.append(context.next_observations)
+        mean, raw = self.net(torch.cat(read, dim=-1)).float().chunk(2, dim=-1)
+        return product_of_gaussians(mean, F.softplus(raw).clamp_min(LEAST_VARIANCE), mask)
 
 
-def product_of_gaussians(mean: Tensor, variance: Tensor, mask: Tensor | None = None) -> Gaussian:
-    """Multiply Gaussians over the second axis: σ² = 1 / Σ 1/σₙ², μ = σ² Σ μₙ/σₙ² (PEARL, section 4.1).
+def pad(contexts: Sequence[Context], normaliser: Normaliser) -> tuple[Batch, Tensor]:
+    """Stack contexts of different sizes for an encoder.
 
-    The prior N(0, I) is no factor, so an empty context has no product.
+    Args:
+        contexts: of N tasks, with at most C transitions.
+        normaliser: of observations.
+
+    Returns:
+        The transitions, ``[N, C, .]`` each, and the mask ``[N, C]`` of those that are there.
     """
-    precision = 1 / variance
-    if mask is not None:
-        precision = precision * mask[..., None]
-    total = 1 / precision.sum(1)
-    return Gaussian(total * (mean * precision).sum(1), total)
+    device, most = normaliser.mean.device, max(len(context) for context in contexts)
+    mask = torch.zeros(len(contexts), most)
+    for i, context in enumerate(contexts):
+        mask[i, : len(context)] = 1
 
+    def stack(name: str) -> Tensor:
+        first = getattr(contexts[0], name)
+        padded = np.zeros((len(contexts), most, *first.shape[1:]), dtype=np.float32)
+        for i, context in enumerate(contexts):
+            padded[i, : len(context)] = getattr(context, name)
+        return torch.as_tensor(padded, device=device)
 
-def kl_to_prior(q: Gaussian) -> Tensor:
-    """Return KL(N(μ, σ²) || N(0, I)), summed over the dimensions of z: ``[T]``."""
-    return 0.5 * (q.mean.square() + q.variance - q.variance.log() - 1).sum(-1)
-
-
-def kl_between(q: Gaussian, p: Gaussian) -> Tensor:
-    """Return KL(q || p), summed over the dimensions of z: ``[*]``."""
-    ratio = q.variance / p.variance
-    return 0.5 * (ratio + (p.mean - q.mean).square() / p.variance - 1 - ratio.log()).sum(-1)
-
-
-def sample(q: Gaussian, generator: torch.Generator) -> Tensor:
-    """Draw z by reparametrisation: ``[T, Z]``."""
-    return q.mean + q.variance.sqrt() * torch.randn(q.mean.shape, generator=generator, device=q.mean.device)
+    batch = Batch(*(stack(name) for name in Batch._fields))
+    normalised = {name: normaliser(getattr(batch, name)) for name in ("observations", "next_observations")}
+    return batch._replace(**normalised), mask.to(device)

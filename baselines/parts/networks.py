@@ -1,10 +1,10 @@
-"""Networks that the algorithms share, and nothing of the algorithms: layers, the policy's distribution, Polyak."""
+"""Networks that the algorithms share, and nothing of the algorithms: layers, and the actor's distribution."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from offlinemeta.envs import TaskFamily
 from offlinemeta.envs.shapes import Array
 
 LOG_STD = (-20.0, 2.0)
@@ -22,6 +23,38 @@ EDGE = 1 - 1e-4
 
 LAST = 3e-3
 """Last layers start in U(-LAST, LAST), as in the study's code."""
+
+LEAST_SCALE = 1e-2
+"""Observations that hardly vary are divided by this."""
+
+
+def widths(family: TaskFamily) -> tuple[int, int]:
+    """Return the sizes of a family's observations and actions."""
+    return family.observation_space.shape[0], family.action_space.shape[0]
+
+
+class Normaliser(nn.Module):
+    """Shifts and scales observations; leaves them as they are until it is fitted.
+
+    It is a network without trained parameters, so that checkpoints and agent files hold its moments.
+    """
+
+    def __init__(self, family: TaskFamily, device: torch.device) -> None:
+        super().__init__()
+        size = widths(family)[0]
+        self.register_buffer("mean", torch.zeros(size, device=device))
+        self.register_buffer("scale", torch.ones(size, device=device))
+        self.mean: Tensor
+        self.scale: Tensor
+
+    def fit(self, observations: Array) -> None:
+        """Take the moments of ``[S, O]`` observations."""
+        self.mean.copy_(torch.as_tensor(observations.mean(0)))
+        self.scale.copy_(torch.as_tensor(np.maximum(observations.std(0), LEAST_SCALE)))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Normalise ``[*, O]``."""
+        return (observations - self.mean) / self.scale
 
 
 class Dense(nn.Module):
@@ -71,58 +104,39 @@ class Dense(nn.Module):
 
 
 class Normal(NamedTuple):
-    """A Gaussian over u = artanh(a): mean and log standard deviation, ``[*, A]`` each."""
+    """A tanh-Gaussian over actions: a = tanh(u), u ~ N(mean, exp(log_std)²), ``[*, A]`` each."""
 
     mean: Tensor
     log_std: Tensor
 
+    def sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw actions by reparametrisation; return them and their log-density: ``[*, A]``, ``[*]``."""
+        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
+        u = self.mean + self.log_std.exp() * noise
+        return torch.tanh(u), self._log_density(u, noise)
 
-class Policy(nn.Module):
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Return log π(a) of given actions in [-1, 1]: ``[*]``."""
+        u = torch.atanh(actions.clamp(-EDGE, EDGE))
+        return self._log_density(u, (u - self.mean) * torch.exp(-self.log_std))
+
+    def _log_density(self, u: Tensor, noise: Tensor) -> Tensor:
+        gaussian = -0.5 * noise.square() - self.log_std - 0.5 * math.log(2 * math.pi)
+        log_slope = 2 * (math.log(2) - u - F.softplus(-2 * u))  # log(1 - tanh²u)
+        return (gaussian - log_slope).sum(-1)
+
+
+class Actor(nn.Module):
     """A tanh-Gaussian policy: a = tanh(u), u ~ N(mean(x), std(x)²)."""
 
     def __init__(self, inputs: int, actions: int, hidden: Sequence[int]) -> None:
         super().__init__()
-        self.inputs = inputs
         self.net = Dense((inputs, *hidden, 2 * actions), last=1e-3)
 
     def forward(self, x: Tensor) -> Normal:
         """Return the distribution of u."""
         mean, log_std = self.net(x).float().chunk(2, dim=-1)
         return Normal(mean, log_std.clamp(*LOG_STD))
-
-
-def squashed_sample(u: Normal, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw actions by reparametrisation; return them and their log-density: ``[*, A]``, ``[*]``."""
-    noise = torch.randn(u.mean.shape, generator=generator, device=u.mean.device)
-    drawn = u.mean + u.log_std.exp() * noise
-    return torch.tanh(drawn), _log_density(drawn, noise, u.log_std)
-
-
-def squashed_log_prob(u: Normal, actions: Tensor) -> Tensor:
-    """Return log π(a) of given actions in [-1, 1]: ``[*]``."""
-    logged = torch.atanh(actions.clamp(-EDGE, EDGE))
-    return _log_density(logged, (logged - u.mean) * torch.exp(-u.log_std), u.log_std)
-
-
-def _log_density(u: Tensor, noise: Tensor, log_std: Tensor) -> Tensor:
-    gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
-    log_slope = 2 * (math.log(2) - u - F.softplus(-2 * u))  # log(1 - tanh²u)
-    return (gaussian - log_slope).sum(-1)
-
-
-@torch.no_grad()
-def polyak(targets: Iterable[Tensor], sources: Iterable[Tensor], tau: float) -> None:
-    """Move target parameters: θ' <- (1 - τ) θ' + τ θ."""
-    torch._foreach_lerp_(list(targets), list(sources), tau)
-
-
-@torch.no_grad()
-def act(policy: Policy, observations: Array, z: Tensor, noise: Array) -> Array:
-    """Return actions tanh(mean + std · noise) in [-1, 1] of N tasks, in numpy: ``[N, A]``."""
-    device = next(policy.parameters()).device
-    inputs = torch.cat([torch.as_tensor(observations, device=device), z.to(device)], dim=-1)
-    mean, log_std = policy(inputs)
-    return np.tanh(mean.cpu().numpy() + log_std.exp().cpu().numpy() * noise.astype(np.float32))
 
 
 def join(*parts: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Runs: their loop, checkpoints, grids of them, diagnostics. Reaches the papers only through the registry."""
+"""Runs: their folders, loop, log and checkpoints, and grids of them. Reaches the papers only through the registry."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
 from offlinemeta.baselines.parts.buffer import TaskBuffer
-from offlinemeta.baselines.parts.encoder import Gaussian, kl_between, kl_to_prior
-from offlinemeta.baselines.parts.networks import join
+from offlinemeta.baselines.parts.learner import Decodes, Infers, Learner
+from offlinemeta.baselines.parts.posterior import Gaussian, kl_between, kl_to_prior
 from offlinemeta.benchmark.agent import Agent
 from offlinemeta.benchmark.context import Context, empty_context, join_contexts, logged_contexts
 from offlinemeta.benchmark.metrics import normalised_kl_shift
@@ -27,13 +27,29 @@ TASKS = 50
 DRAWS = 2
 """Contexts of each task, for the probe."""
 
+CONTEXT = 256
+"""Transitions of each task, for the decoder's error."""
 
-@runtime_checkable
-class Infers(Agent, Protocol):
-    """An agent whose z can be looked at."""
 
-    def infer(self, contexts: Sequence[Context]) -> Gaussian:
-        """Return q(z|h) of N tasks."""
+def measure(learner: Learner, dataset: Dataset, heldout: Dataset, seed: int) -> dict[str, float]:
+    """Measure what a learner's z knows, where it has one.
+
+    Args:
+        learner: in training.
+        dataset: of the training tasks.
+        heldout: of the held-out tasks.
+        seed: seed of the contexts and of the learner's exploration.
+
+    Returns:
+        The figures of :func:`kl_shift`, :func:`probe` and :func:`decoder_error` that can be measured and are finite.
+    """
+    figures: dict[str, float] = {}
+    if isinstance(learner, Infers):
+        learner.seed(seed)
+        figures |= kl_shift(learner, dataset, seed) | probe(learner, dataset, heldout, seed)
+    if isinstance(learner, Decodes) and learner.data is not None:
+        figures |= decoder_error(learner, TaskBuffer.of(heldout, learner.data.normaliser), seed)
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
 @torch.no_grad()
@@ -41,7 +57,7 @@ def kl_shift(agent: Infers, dataset: Dataset, seed: int) -> dict[str, float]:
     """Measure the shift on training tasks, at equal context sizes: two exploratory episodes against logged transitions.
 
     Returns:
-        ``offline_kl_prior``, ``online_kl_prior``: KL(q(z|h) || N(0, I)), medians over tasks; ``kl_shift``: the
+        ``offline_kl_prior``, ``online_kl_prior``: KL(q(z|c) || N(0, I)), medians over tasks; ``kl_shift``: the
         normalised shift of :func:`~offlinemeta.benchmark.metrics.normalised_kl_shift`, of medians over (pairs of)
         tasks. Medians, since a posterior far away has a KL that drowns all others.
     """
@@ -106,7 +122,7 @@ def probe(agent: Infers, dataset: Dataset, heldout: Dataset, seed: int) -> dict[
 
 
 @torch.no_grad()
-def decoder_error(learner: Any, heldout: TaskBuffer, seed: int) -> dict[str, float]:
+def decoder_error(learner: Decodes, heldout: TaskBuffer, seed: int) -> dict[str, float]:
     """Measure the decoder on held-out tasks, z from logged context.
 
     Returns:
@@ -114,9 +130,8 @@ def decoder_error(learner: Any, heldout: TaskBuffer, seed: int) -> dict[str, flo
     """
     generator = torch.Generator(device=heldout.device).manual_seed(seed)
     tasks = torch.arange(len(heldout.tasks), device=heldout.device)
-    context, batch = (heldout.sample(tasks, 256, generator) for _ in range(2))
-    z = learner.encoder(context.context(learner.config.next_observations)).mean
-    decoded = learner.decoder(join(batch.observations, batch.actions, z))[..., 0]
+    context, batch = (heldout.take(tasks, heldout.draw(tasks, CONTEXT, generator)) for _ in range(2))
+    decoded = learner.decode(batch, learner.encoder(context).mean)
     return {
         "decoder_error": float((decoded - batch.rewards).square().mean()),
         "reward_variance": float(batch.rewards.var()),

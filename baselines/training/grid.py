@@ -1,103 +1,173 @@
-"""All methods and seeds on a dataset: cells that are finished are kept, killed ones go on, results are gathered."""
+"""A grid of trainings, each in a process of its own: finished ones are kept, killed ones go on.
+
+One grid serves the study, the demo and whatever else trains several things at once.
+"""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from offlinemeta.baselines.registry import get_method, make_config
+from offlinemeta.baselines.training.log import read_log
+from offlinemeta.baselines.training.run import file_name, run_folder
 from offlinemeta.benchmark.errors import RunError
-from offlinemeta.console import say
+from offlinemeta.console import ENDS_WITH_PARENT, say
 from offlinemeta.datasets.loading import load
 from offlinemeta.datasets.spec import DatasetSpec
 
-Cell = tuple[str, int]
-"""Method and seed."""
+GLANCE = 0.5
+"""Seconds between looks at the processes."""
 
 
-def study(
-    spec: DatasetSpec,
-    methods: Sequence[str],
-    seeds: Sequence[int],
-    preset: str,
+@dataclass(frozen=True)
+class Cell:
+    """A training with its evaluation.
+
+    Attributes:
+        spec: the dataset.
+        method: name of the method.
+        seed: seed of the training.
+        preset: preset of the method's config.
+        root: the folder of all runs.
+    """
+
+    spec: DatasetSpec
+    method: str
+    seed: int
+    preset: str
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lives."""
+        return run_folder(self.root, self.spec, self.method, self.seed)
+
+    @property
+    def output(self) -> Path:
+        """What the process prints."""
+        return self.folder / "output.txt"
+
+    @property
+    def shared(self) -> tuple[Cell, str] | None:
+        """The cell whose first phases are this one's too, and the last phase that they share."""
+        if (shares := get_method(self.method).shares) is None:
+            return None
+        method, _, phase = shares.partition(":")
+        return Cell(self.spec, method, self.seed, self.preset, self.root), phase
+
+    @property
+    def steps(self) -> int:
+        """Gradient steps in all."""
+        return make_config(self.method, self.preset).phases[-1].end
+
+    def command(self) -> list[str]:
+        """Return the command that trains it, or goes on with it."""
+        command = [sys.executable, "-m", "offlinemeta", "train", self.method, self.spec.id, "--preset", self.preset]
+        command += ["--seed", str(self.seed), "--out", str(self.folder)]
+        if (self.folder / "run.json").exists():
+            return [*command, "--resume"]
+        if self.shared is not None:
+            other, phase = self.shared
+            if (other.folder / file_name("state", phase)).exists():
+                command += ["--branch", str(other.folder)]
+        return command
+
+
+def run_grid(
+    cells: Sequence[Cell],
     jobs: int,
-    runs: Path,
-    results: Path,
     console: Console,
+    finished: Callable[[Cell], None] = lambda cell: None,
 ) -> None:
-    """Train every method with every seed, ``jobs`` at a time, in processes of their own.
+    """Run cells, ``jobs`` at a time, and show how far they are.
 
-    The oracle branches from SMAC's offline phase of the same seed, which is the same.
+    A cell that shares the first phases of another waits for that one.
+
+    Args:
+        cells: in the order in which they begin.
+        jobs: trainings at once, a core each.
+        console: where progress is shown.
+        finished: called with each cell that has ended well.
 
     Raises:
-        RunError: a training failed; the others go on, and its log is named.
+        RunError: trainings failed; the others went on, and the log of each is named.
     """
-    for name in (spec.id, spec.id.replace("-v", "-heldout-v")):
-        load(name, console=console)
-    waiting = [(method, seed) for seed in seeds for method in methods]
-    running: dict[Cell, subprocess.Popen[bytes]] = {}
-    failed = []
-    try:
-        while waiting or running:
-            for cell, process in list(running.items()):
-                if process.poll() is not None:
-                    del running[cell]
+    for spec in dict.fromkeys(cell.spec for cell in cells):
+        load(spec, console=console)
+        load(spec.heldout_sibling, console=console)
+    waiting, running, failed = list(cells), dict[Cell, "subprocess.Popen[bytes]"](), list[Cell]()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
+        lines = {cell: bar.add_task(title(cell, []), total=cell.steps, start=False) for cell in cells}
+        try:
+            while waiting or running:
+                for cell, process in list(running.items()):
+                    show(bar, lines[cell], cell)
+                    if process.poll() is None:
+                        continue
+                    end(running.pop(cell))
+                    bar.stop_task(lines[cell])
                     if process.returncode:
                         failed.append(cell)
-                        say(console, f"{cell[0]} seed {cell[1]} failed: {folder_of(runs, spec, cell) / 'output.txt'}")
+                        say(console, f"{cell.method}, seed {cell.seed}, failed: {last_words(cell)}", style="red")
                     else:
-                        gather(folder_of(runs, spec, cell), results / f"{spec.family}-{spec.quality}")
-                        say(console, f"{cell[0]} seed {cell[1]} is finished")
-            ready = [cell for cell in waiting if not waits_for_smac(cell, waiting, running)]
-            if ready and len(running) < jobs:
-                waiting.remove(ready[0])
-                running[ready[0]] = start(ready[0], spec, preset, runs)
-                continue
-            time.sleep(1)
-    finally:
-        for process in running.values():
-            process.terminate()
-            process.wait()
+                        finished(cell)
+                ready = [cell for cell in waiting if not (cell.shared and cell.shared[0] in [*waiting, *running])]
+                if ready and len(running) < jobs:
+                    waiting.remove(ready[0])
+                    running[ready[0]] = start(ready[0])
+                    bar.start_task(lines[ready[0]])
+                else:
+                    time.sleep(GLANCE)
+        finally:
+            for process in running.values():
+                end(process)
     if failed:
-        raise RunError(f"{len(failed)} of the trainings failed: {failed}.")
+        logs = ", ".join(str(cell.output) for cell in failed)
+        raise RunError(f"{len(failed)} of {len(cells)} trainings failed; see {logs}.")
 
 
-def waits_for_smac(cell: Cell, waiting: Sequence[Cell], running: dict[Cell, subprocess.Popen[bytes]]) -> bool:
-    """Tell whether a cell is an oracle whose SMAC is not finished."""
-    smac = ("smac", cell[1])
-    return cell[0] == "oracle" and (smac in waiting or smac in running)
+def start(cell: Cell) -> subprocess.Popen[bytes]:
+    """Start a cell's process, which ends with this one, whatever ends this one."""
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", ENDS_WITH_PARENT: "1"}
+    with cell.output.open("ab") as output:
+        return subprocess.Popen(
+            cell.command(), env=environment, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
+        )
 
 
-def folder_of(runs: Path, spec: DatasetSpec, cell: Cell) -> Path:
-    """Where a cell's run lives."""
-    return runs / f"{spec.family}-{spec.quality}" / f"{cell[0]}-s{cell[1]}"
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a cell's process, if it has not ended by itself."""
+    assert process.stdin is not None
+    process.stdin.close()  # which ends it
+    process.wait()
 
 
-def start(cell: Cell, spec: DatasetSpec, preset: str, runs: Path) -> subprocess.Popen[bytes]:
-    """Start a cell's training, or go on with it."""
-    method, seed = cell
-    folder = folder_of(runs, spec, cell)
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "offlinemeta", "train", method, spec.id, "--seed", str(seed), "--preset", preset]
-    command += ["--out", str(folder)]
-    smac = folder_of(runs, spec, ("smac", seed))
-    if (folder / "run.json").exists():
-        command.append("--resume")
-    if method == "oracle" and (smac / "offline.state.safetensors").exists():
-        command += ["--branch", str(smac)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    with (folder / "output.txt").open("ab") as output:
-        return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+def show(bar: Progress, line: object, cell: Cell) -> None:
+    """Show how far a cell is, and its last curve on training tasks."""
+    log = read_log(cell.folder)
+    if log:
+        curves = [entry["curve"] for entry in log if "curve" in entry and "result" not in entry]
+        bar.update(line, completed=log[-1]["step"], description=title(cell, curves[-1] if curves else []))  # type: ignore[arg-type]
 
 
-def gather(folder: Path, results: Path) -> None:
-    """Copy a run's results."""
-    results.mkdir(parents=True, exist_ok=True)
-    for file in (folder / "results").glob("*.json"):
-        shutil.copy(file, results / f"{file.stem}-s{folder.name.rpartition('-s')[2]}.json")
+def title(cell: Cell, curve: Sequence[float]) -> str:
+    """Name a cell and the returns of its last curve on training tasks."""
+    shown = f": training tasks {', '.join(f'{value:.0f}' for value in curve)}" if curve else ""
+    return f"{cell.method}, seed {cell.seed}{shown}"
+
+
+def last_words(cell: Cell) -> str:
+    """Return the last line that a cell's process printed, and where the others are."""
+    lines = cell.output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"{lines[-1] if lines else 'without a word'} (all of it: {cell.output})"

@@ -1,87 +1,43 @@
-"""Train a method on a dataset: log, checkpoint, resume, evaluate.
-
-A run is a folder: ``run.json`` (what is trained), ``log.jsonl``, ``state.safetensors`` (everything a resumed run
-needs), ``agent.safetensors`` (what the harness evaluates), ``<phase>.state.safetensors`` at the end of a phase, and
-``results/``.
-"""
+"""Train a method on a dataset: log, checkpoint, resume, evaluate."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from offlinemeta.baselines.parts.agent import LatentAgent
-from offlinemeta.baselines.parts.buffer import TaskBuffer
-from offlinemeta.baselines.registry import learner_class, plain_config
-from offlinemeta.baselines.training.diagnostics import decoder_error, kl_shift, probe
-from offlinemeta.baselines.training.storage import save_tensors
+from offlinemeta.baselines.parts.config import Phase
+from offlinemeta.baselines.parts.learner import Learner
+from offlinemeta.baselines.registry import learner_class
+from offlinemeta.baselines.training import diagnostics
+from offlinemeta.baselines.training.checkpoint import AGENT, restore, save_agent, save_state
+from offlinemeta.baselines.training.log import Log, log_to
+from offlinemeta.baselines.training.run import Run, check_folder, file_name, held
 from offlinemeta.benchmark.errors import AgentError, RunError
-from offlinemeta.benchmark.protocol import REPEATS, Benchmark, get_benchmark, get_protocol
+from offlinemeta.benchmark.protocol import Benchmark, get_benchmark, get_protocol
 from offlinemeta.benchmark.result import Provenance, about_here, make_result, write_result
 from offlinemeta.benchmark.runner import evaluate
 from offlinemeta.console import say
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.loading import load
-from offlinemeta.datasets.spec import DatasetSpec
-from offlinemeta.envs import env_id, get_family
-from offlinemeta.files import write_text
+from offlinemeta.envs import get_family
+from offlinemeta.files import check_writable, write_text
 
-AGENT = "offlinemeta.baselines.parts.agent:LatentAgent"
-FORMAT = 1
-"""Of checkpoints; others are refused."""
 LOG_EVERY = 250
+"""Gradient steps between entries of the log."""
+
 SAVE_EVERY = 120.0
 """Seconds between checkpoints."""
-PROTOCOLS = ("online-10", "offline-context")
 
-
-@dataclass(frozen=True)
-class Run:
-    """What is trained.
-
-    Attributes:
-        method: its name in the registry.
-        config: of the method.
-        spec: the dataset.
-        seed: of everything random in training.
-        folder: where the run lives.
-        device: ``cpu`` or ``cuda``.
-        protocols: evaluated at the end of each phase.
-        repeats: of the evaluation.
-        watch: gradient steps between glances at the held-out curve; 0 for none.
-    """
-
-    method: str
-    config: Any
-    spec: DatasetSpec
-    seed: int
-    folder: Path
-    device: str = "cpu"
-    protocols: tuple[str, ...] = PROTOCOLS
-    repeats: int = REPEATS
-    watch: int = 2500
-
-    def about(self) -> dict[str, Any]:
-        """What decides the run's numbers, as JSON."""
-        return {
-            "method": self.method,
-            "config": plain_config(self.config),
-            "dataset": self.spec.id,
-            "env": env_id(get_family(self.spec.family)),
-            "seed": self.seed,
-        }
+WATCHED = "train-online-3"
+"""The protocol of the curves that are shown while training goes on: nobody should look at held-out tasks then."""
 
 
 def train(run: Run, resume: bool = False, branch: Path | None = None, console: Console | None = None) -> list[Path]:
@@ -90,29 +46,31 @@ def train(run: Run, resume: bool = False, branch: Path | None = None, console: C
     Args:
         run: what to train.
         resume: go on with what is in the folder.
-        branch: another run's folder; begin where its offline phase ended (the oracle shares SMAC's).
+        branch: another run's folder; begin where the last phase ended that the two share.
         console: where progress is shown.
 
     Raises:
-        RunError: the folder holds a run already, or another one; a checkpoint is damaged or cannot be written.
+        RunError: the folder holds a run already, or another one; somebody trains in it; a checkpoint is damaged; the
+            training has diverged.
+        FileError: the folder cannot be written in.
     """
     console = console or Console(stderr=True)
     for name in run.protocols:
         get_benchmark(f"{run.spec.family}/{run.spec.quality}/{name}")
     check_folder(run, resume)
-    dataset = load(run.spec, console=console)
-    heldout = load(run.spec.id.replace("-v", "-heldout-v"), console=console)
-    device = torch.device(run.device)
-    logged = TaskBuffer.of(dataset, device, run.config.normalise)
-    generator = torch.Generator(device=device).manual_seed(run.seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(run.seed)
-        learner = learner_class(run.method)(run.config, get_family(run.spec.family), logged, generator)
-    about = {**run.about(), "sha256": dataset.hash, "latent": latent_size(learner)}
-    seconds = restore(run, learner, about, branch)
-    write_text(run.folder / "run.json", json.dumps(run.about(), indent=1) + "\n")
-    trainer = Trainer(run, learner, about, dataset, heldout, seconds, console)
-    return trainer.to_the_end()
+    check_writable(run.folder)
+    with held(run.folder):
+        check_folder(run, resume)
+        dataset, heldout = (load(name, console=console) for name in (run.spec, run.spec.heldout_sibling))
+        generator = torch.Generator(device=run.device).manual_seed(run.seed)
+        with torch.random.fork_rng():
+            torch.manual_seed(run.seed)
+            learner = learner_class(run.method)(run.config, get_family(run.spec.family), generator)
+        learner.load(dataset)
+        about = {**run.about(), "sha256": dataset.hash}
+        seconds = restore(run, learner, about, branch)
+        write_text(run.folder / "run.json", json.dumps(run.about(), indent=1) + "\n")
+        return Trainer(run, learner, about, dataset, heldout, seconds, console).to_the_end()
 
 
 class Trainer:
@@ -121,8 +79,8 @@ class Trainer:
     def __init__(
         self,
         run: Run,
-        learner: Any,
-        about: dict[str, Any],
+        learner: Learner,
+        about: Mapping[str, Any],
         dataset: Dataset,
         heldout: Dataset,
         seconds: float,
@@ -130,255 +88,113 @@ class Trainer:
     ) -> None:
         self.run, self.learner, self.about, self.console = run, learner, about, console
         self.dataset, self.heldout = dataset, heldout
-        self.family = get_family(run.spec.family)
-        self.agent = LatentAgent.of(learner, self.family, about)
-        self.started = time.monotonic() - seconds
-        self.here = about_here()
+        self.started, self.here = time.monotonic() - seconds, about_here()
+        self.window: dict[str, list[float]] = {}
         self.written: list[Path] = []
 
     def to_the_end(self) -> list[Path]:
         """Make all gradient steps; return the result files."""
-        learner, total = self.learner, self.run.config.steps
-        ends = {step: phase for phase, step in phases(self.run)}
-        sums: dict[str, Tensor] = {}
-        summed = 0
-        saved = time.monotonic()
+        run, learner, ends = self.run, self.learner, self.run.phases
+        total, saved = max(ends), time.monotonic()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console)
-        with bar, log_to(self.run.folder) as log:
-            line = bar.add_task(self.run.method, total=total, completed=learner.step)
+        with bar, log_to(run.folder, learner.step, self.console) as log:
+            line = bar.add_task(run.method, total=total, completed=learner.step)
             while True:
                 if learner.step in ends:
                     self.end_phase(ends[learner.step], log)
                 if learner.step >= total:
-                    break
-                for name, loss in learner.update().items():
-                    sums[name] = sums.get(name, torch.zeros(())) + loss.detach()
-                summed += 1
+                    return self.written
+                self.note(learner.update())
                 if learner.step % LOG_EVERY == 0:
-                    means = {name: float(value) / summed for name, value in sums.items()}
+                    means = {name: sum(values) / len(values) for name, values in self.window.items()}
+                    self.window = {}
                     log({"step": learner.step, "seconds": self.seconds(), **means})
-                    sums, summed = {}, 0
                     shown = " ".join(f"{name} {value:.3g}" for name, value in means.items())
-                    bar.update(line, completed=learner.step, description=f"{self.run.method} {shown}")
-                if self.run.watch and learner.step % self.run.watch == 0 and learner.step not in ends:
+                    bar.update(line, description=f"{run.method} {shown}")
+                bar.update(line, completed=learner.step)
+                if run.watch and learner.step % run.watch == 0 and learner.step not in ends:
                     self.glance(log)
                 if time.monotonic() - saved > SAVE_EVERY:
-                    self.save("state")
+                    self.save(run.folder / file_name("state"))
                     saved = time.monotonic()
-        return self.written
+
+    def note(self, losses: Mapping[str, Tensor]) -> None:
+        """Take down the losses of an update.
+
+        Raises:
+            RunError: one is not finite.
+        """
+        values = torch.stack([loss.detach().float() for loss in losses.values()])
+        if not values.isfinite().all():
+            shown = ", ".join(f"{name} {value:.3g}" for name, value in zip(losses, values.tolist(), strict=True))
+            raise RunError(
+                f"{self.run.method} has diverged: at step {self.learner.step:,} its losses are {shown}. Checkpoints "
+                f"in {self.run.folder} are kept as they were. Lower the step size (--lr), and begin anew elsewhere."
+            )
+        for name, value in zip(losses, values.tolist(), strict=True):
+            self.window.setdefault(name, []).append(value)
 
     def seconds(self) -> float:
-        """Of training so far, over all resumes."""
+        """Return how long the training has taken so far, over all resumes."""
         return round(time.monotonic() - self.started, 1)
 
-    def glance(self, log: Any) -> None:
-        """Show a short held-out curve; nothing is chosen by it."""
-        benchmark = Benchmark(self.run.spec.family, self.run.spec.quality, get_protocol("online-3"))
+    def glance(self, log: Log) -> None:
+        """Show a short curve on training tasks; nothing is chosen by it."""
+        run, learner = self.run, self.learner
         try:
-            curve = evaluate(self.agent, benchmark, repeats=1).mean(0)
-        except AgentError as error:  # a training that diverges is seen at its end
-            say(self.console, f"{self.run.method} at {self.learner.step:,} steps: {error}", style="yellow")
+            curve = evaluate(learner, self.benchmark(WATCHED), run.seed, repeats=1).mean(0)
+        except AgentError as error:  # a training that diverges is seen in its losses
+            say(self.console, f"{run.method} at {learner.step:,} steps: {error}", style="yellow")
             return
-        log({"step": self.learner.step, "seconds": self.seconds(), "curve": curve.round(2).tolist()})
+        log({"step": learner.step, "seconds": self.seconds(), "curve": curve.round(2).tolist()})
         shown = ", ".join(f"{value:.1f}" for value in curve)
-        say(self.console, f"{self.run.method} at {self.learner.step:,} steps: held-out returns {shown}")
+        say(self.console, f"{run.method} at {learner.step:,} steps: returns on training tasks {shown}")
 
-    def end_phase(self, phase: str, log: Any) -> None:
-        """Save, and evaluate what this phase has trained."""
-        self.save(f"{phase}.state" if phase != "final" else "state")
-        name = "agent" if phase == "final" else f"{phase}.agent"
-        self.agent.save(self.run.folder / f"{name}.safetensors")
-        method = self.run.method if phase == "final" else f"{self.run.method}-{phase}"
+    def end_phase(self, phase: Phase, log: Log) -> None:
+        """Save the state and the agent, and evaluate what has been trained so far."""
+        run, learner, name = self.run, self.learner, self.run.name_of(phase)
+        self.save(run.file_of("state", phase))
+        save_agent(run.file_of("agent", phase), learner, self.about)
+        if not phase.evaluated and phase != run.config.phases[-1]:
+            return
         provenance = Provenance(
-            dataset={"id": self.run.spec.id, "sha256": self.dataset.hash},
+            dataset={"id": run.spec.id, "sha256": self.dataset.hash},
             config=self.about["config"],
             wall_time=self.seconds(),
-            gradient_steps=self.learner.step,
-            env_steps=self.learner.env_steps,
+            gradient_steps=learner.step,
+            env_steps=learner.env_steps,
             **self.here,
         )
-        for name in self.run.protocols:
-            benchmark = Benchmark(self.run.spec.family, self.run.spec.quality, get_protocol(name))
-            file = self.run.folder / "results" / f"{method}-{name}.json"
-            agent = LatentAgent.of(self.learner, self.family, self.about)  # its randomness begins anew
-            with self.console.status(f"evaluating {method} on {benchmark.name}"):
-                dataset = self.dataset if benchmark.protocol.split == "train" else self.heldout
-                returns = evaluate(agent, benchmark, self.run.seed, self.run.repeats, dataset)
-                figures = self.diagnose() if name.startswith("online") else {}
+        for protocol in run.protocols:
+            benchmark = self.benchmark(protocol)
+            dataset = self.dataset if benchmark.protocol.split == "train" else self.heldout
+            with self.console.status(f"evaluating {name} on {benchmark.name}"):
+                learner.seed(run.seed)
+                returns = evaluate(learner, benchmark, run.seed, run.repeats, dataset)
+                online = protocol.startswith("online")
+                figures = diagnostics.measure(learner, self.dataset, self.heldout, run.seed) if online else {}
             result = make_result(
                 benchmark,
-                method,
+                name,
                 AGENT,
                 returns,
-                self.run.repeats,
-                self.run.seed,
-                sees_task=hasattr(agent, "tell"),
+                run.repeats,
+                run.seed,
+                sees_task=hasattr(learner, "tell"),
                 figures=figures,
                 provenance=provenance,
             )
+            file = run.folder / "results" / f"{name}-{protocol}.json"
             write_result(result, file)
-            log({"step": self.learner.step, "result": file.name, "curve": returns.mean(0).round(2).tolist()})
-            curve = ", ".join(f"{value:.1f}" for value in returns.mean(0))
-            say(self.console, f"{method} on {benchmark.name}: {curve}")
+            log({"step": learner.step, "result": file.name, "curve": returns.mean(0).round(2).tolist()})
+            say(self.console, f"{name} on {benchmark.name}: {', '.join(f'{v:.1f}' for v in returns.mean(0))}")
             self.written.append(file)
 
-    def diagnose(self) -> dict[str, float]:
-        """Measure what z knows."""
-        if hasattr(self.agent, "tell"):
-            return {}
-        agent, seed = LatentAgent.of(self.learner, self.family, self.about), self.run.seed
-        figures = kl_shift(agent, self.dataset, seed) | probe(agent, self.dataset, self.heldout, seed)
-        if "decoder" in self.learner.nets:
-            logged = self.learner.logged
-            buffer = TaskBuffer(self.heldout.tasks, logged.normalise, logged.device)
-            buffer.add(list(self.heldout))
-            figures |= decoder_error(self.learner, buffer, seed)
-        return {name: value for name, value in figures.items() if math.isfinite(value)}
+    def benchmark(self, protocol: str) -> Benchmark:
+        """Return the benchmark of a protocol on the run's family and quality."""
+        return Benchmark(self.run.spec.family, self.run.spec.quality, get_protocol(protocol))
 
-    def save(self, name: str) -> None:
+    def save(self, file: Path) -> None:
         """Write a checkpoint."""
-        learner = self.learner
-        counters = {"seconds": self.seconds(), "step": learner.step, "env_steps": learner.env_steps}
-        about = {**self.about, **counters, "format": FORMAT, "device": self.run.device}
-        save_tensors(self.run.folder / f"{name}.safetensors", state_of(learner), about)
-
-
-def phases(run: Run) -> list[tuple[str, int]]:
-    """Return the ends of a run's phases, as gradient steps."""
-    offline = getattr(run.config, "offline_steps", run.config.steps)
-    ends = [("final", run.config.steps)]
-    if offline < run.config.steps and run.method == "smac":
-        ends.insert(0, ("offline", offline))
-    return ends
-
-
-def latent_size(learner: Any) -> int:
-    """Size of what the policy is conditioned on."""
-    return learner.policy.inputs - learner.logged.normalise.mean.size
-
-
-def check_folder(run: Run, resume: bool) -> None:
-    """Check what is in a run's folder.
-
-    Raises:
-        RunError: there is a run already, or another one, or none to resume.
-    """
-    file = run.folder / "run.json"
-    if not file.exists():
-        if resume and not (run.folder / "state.safetensors").exists():
-            raise RunError(f"There is no run in {run.folder} to resume.")
-        return
-    if not resume:
-        raise RunError(f"{run.folder} holds a run. Go on with it by --resume, or choose another folder with --out.")
-    there = json.loads(file.read_text(encoding="utf-8"))
-    if there != json.loads(json.dumps(run.about())):
-        changed = differences(there, run.about())
-        raise RunError(f"The run in {run.folder} is another one: {changed}. Choose another folder with --out.")
-
-
-def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Say where two descriptions differ."""
-    flat = [{**{k: v for k, v in about.items() if k != "config"}, **about["config"]} for about in (there, here)]
-    names = sorted(set(flat[0]) | set(flat[1]))
-    changed = [name for name in names if flat[0].get(name) != flat[1].get(name)]
-    return ", ".join(f"{name} is {flat[0].get(name)!r} there and {flat[1].get(name)!r} here" for name in changed)
-
-
-# --- state
-
-
-def state_of(learner: Any) -> dict[str, Tensor]:
-    """Return everything that a resumed run needs, by name."""
-    state = {f"{name}.{key}": t for name, net in learner.nets.items() for key, t in net.state_dict().items()}
-    for i, slots in learner.optimiser.state_dict()["state"].items():
-        state |= {f"optimiser.{i}.{key}": torch.as_tensor(value) for key, value in slots.items()}
-    state["generator"] = learner.generator.get_state()
-    if hasattr(learner, "data"):
-        state["collected"], state["sizes"] = learner.data.beyond(learner.logged)
-    return {name: tensor.detach().cpu() for name, tensor in state.items()}
-
-
-def load_state(learner: Any, state: Mapping[str, Tensor]) -> None:
-    """Put a state back."""
-    for name, net in learner.nets.items():
-        net.load_state_dict({key: state[f"{name}.{key}"] for key in net.state_dict()})
-    slots: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in state.items():
-        if name.startswith("optimiser."):
-            _, i, key = name.split(".")
-            slots.setdefault(int(i), {})[key] = tensor
-    learner.optimiser.load_state_dict({**learner.optimiser.state_dict(), "state": slots})
-    learner.generator.set_state(state["generator"])
-    if hasattr(learner, "data"):
-        learner.data.extend(state["collected"], state["sizes"])
-
-
-def restore(run: Run, learner: Any, about: Mapping[str, Any], branch: Path | None) -> float:
-    """Load the folder's checkpoint, or the one to branch from; return the seconds that it took.
-
-    Raises:
-        RunError: it is damaged, of another format, device, config or data, or its offline phase is another one.
-    """
-    file, here = run.folder / "state.safetensors", json.loads(json.dumps(about))
-    if not file.exists():
-        if branch is None:
-            return 0.0
-        file = branch / "offline.state.safetensors"
-        if not file.exists():
-            raise RunError(f"{branch} has no finished offline phase to branch from.")
-        here = {**here, "method": "smac", "config": {**here["config"], **dict.fromkeys(online_fields(here["config"]))}}
-    try:
-        with safe_open(file, framework="pt") as content:
-            there = json.loads((content.metadata() or {})["offlinemeta"])
-            state = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-        counters = {name: there.pop(name) for name in ("seconds", "step", "env_steps", "format", "device")}
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise RunError(f"The checkpoint {file} is damaged ({error!r}). Delete it to begin anew.") from error
-    if counters["format"] != FORMAT:
-        raise RunError(f"{file} has format {counters['format']}; this version of offlinemeta reads {FORMAT}.")
-    if file.parent != run.folder:
-        there["config"] = {**there["config"], **dict.fromkeys(online_fields(there["config"]))}
-    if there != here:
-        what = "run" if file.parent == run.folder else "offline phase"
-        raise RunError(f"The {what} in {file} is another one: {differences(there, here)}. Choose another folder.")
-    if counters["device"].partition(":")[0] != run.device.partition(":")[0]:
-        raise RunError(
-            f"{file} was trained on {counters['device']}. Go on with it there: --device {counters['device']}"
-        )
-    try:
-        load_state(learner, state)
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise RunError(f"The checkpoint {file} is damaged ({error!r}). Delete it to begin anew.") from error
-    learner.step, learner.env_steps = counters["step"], counters["env_steps"]
-    return counters["seconds"]
-
-
-def online_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that matter only after the offline phase."""
-    names = ("pearl_weight", "label_context", "explore_episodes")
-    return {name: value for name, value in config.items() if name.startswith(("round", "online_")) or name in names}
-
-
-@contextlib.contextmanager
-def log_to(folder: Path) -> Iterator[Any]:
-    """Give a function that appends a line to ``log.jsonl``, and to TensorBoard where that is installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-
-        board = SummaryWriter(folder / "tensorboard")
-    except ImportError:
-        board = None
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
-
-        def log(entry: Mapping[str, Any]) -> None:
-            file.write(json.dumps(entry) + "\n")
-            file.flush()
-            if board is not None:
-                for name, value in entry.items():
-                    if isinstance(value, float):
-                        board.add_scalar(name, value, entry["step"])
-
-        yield log
-    if board is not None:
-        board.close()
+        save_state(file, self.learner, self.about, self.seconds())

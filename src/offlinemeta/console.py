@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+ENDS_WITH_PARENT = "OFFLINEMETA_ENDS_WITH_PARENT"
+"""Environment variable of a process whose standard input is a pipe from its parent, and which ends when that closes."""
+
+
+def end_with_parent() -> None:
+    """End this process when its parent does, whatever ends the parent, where the environment asks for it.
+
+    A pipe works for every way to end and on every system: the kernel closes it with the parent.
+    """
+
+    def wait() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if os.environ.pop(ENDS_WITH_PARENT, None):
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def tolerate_any_encoding() -> None:

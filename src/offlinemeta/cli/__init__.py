@@ -28,6 +28,7 @@ app.command(epilog=families.ENVS_EPILOG)(families.envs)
 app.command(epilog=families.BEHAVIOUR_EPILOG)(families.behaviour)
 app.command(epilog=results.EVALUATE_EPILOG)(results.evaluate)
 app.command(epilog=results.REPORT_EPILOG)(results.report)
+app.command(epilog=training.METHODS_EPILOG)(training.methods)
 fields_as_options = {"ignore_unknown_options": True}  # --lr=1e-3
 app.command(epilog=training.TRAIN_EPILOG, context_settings=fields_as_options)(training.train)
 app.command(epilog=training.STUDY_EPILOG)(training.study)
@@ -47,8 +48,10 @@ def version(
 
 def main() -> None:
     """Run the command line; what this package raises on purpose is shown as one line, without a traceback."""
+    from offlinemeta.console import end_with_parent
     from offlinemeta.envs.errors import OfflineMetaError
 
+    end_with_parent()
     tolerate_any_encoding()
     try:
         app()

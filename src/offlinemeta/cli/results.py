@@ -25,8 +25,11 @@ REPORT_EPILOG = (
 def evaluate(
     benchmark: Annotated[str, typer.Argument(help="family/quality/protocol, such as AntDir/smac/online-10.")],
     agent: Annotated[
-        str, typer.Option(help="module:Class, called as Class(family, checkpoint); or random, expert, latent.")
-    ] = "latent",
+        str,
+        typer.Option(
+            help="module:Class, called as Class(family, checkpoint); or random, expert, or checkpoint: a file of ours."
+        ),
+    ] = "checkpoint",
     checkpoint: Annotated[Path | None, typer.Option(help="File that is given to the agent.")] = None,
     method: Annotated[
         str | None, typer.Option(help="Name under which the result is listed; by default, the agent's.")
@@ -53,7 +56,11 @@ def evaluate(
     if out is not None:
         check_replaceable(out)
     loaded: Any = load_agent(agent, family, checkpoint)
-    about = loaded.about if agent == "latent" else {}  # what our own checkpoints say of their training
+    about: dict[str, Any] = {}
+    if agent == "checkpoint" and checkpoint is not None:
+        from offlinemeta.baselines.training.checkpoint import describe
+
+        about = describe(checkpoint)  # what our own files say of their training
     listed = check_method(method or about.get("method") or agent.rpartition(":")[2])
     logged = load(chosen.dataset, console=console) if chosen.protocol.offline else None
     steps = len(family.tasks[chosen.protocol.split]) * repeats * chosen.protocol.episodes * family.horizon

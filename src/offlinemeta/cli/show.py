@@ -188,6 +188,38 @@ def reference_table(families: Mapping[str, Mapping[str, Any]]) -> RenderableType
     return Group(table, Text(note, style="dim"))
 
 
+def method_list() -> RenderableType:
+    """Return a table of the methods that can be trained."""
+    from offlinemeta.baselines.registry import METHODS, module_of
+
+    table = Table("method", "what it is", "presets", "file", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, method in METHODS.items():
+        home = method.home.partition(":")[0].removeprefix("offlinemeta.").replace(".", "/")
+        table.add_row(name, method.what, ", ".join(module_of(name).PRESETS), f"{home}.py")
+    return Group(table, Text("Fields of a method's config: offlinemeta methods <method>.", style="dim"))
+
+
+def method_detail(name: str, preset: str) -> RenderableType:
+    """Return a method's presets, and its config fields: their values in one of them, meaning, allowed values."""
+    from offlinemeta.baselines.parts.config import options
+    from offlinemeta.baselines.registry import get_method, make_config, module_of
+
+    method, module = get_method(name), module_of(name)
+    config = make_config(name, preset)
+    table = Table("field", preset, "meaning", "allowed", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.columns[0].no_wrap = True
+    for option in options(config):
+        fixed = " (fixed: it makes this method)" if option.name in method.fixed else ""
+        table.add_row(option.name, option.default, option.meaning + fixed, option.allowed)
+    phases = ", ".join(f"{phase.name} up to step {phase.end:,}" for phase in config.phases)
+    facts = [f"{name}: {method.what}", f"Presets: {', '.join(module.PRESETS)}. Phases of {preset}: {phases}."]
+    if method.shares is not None:
+        other, _, phase = method.shares.partition(":")
+        facts.append(f"Its phases up to '{phase}' are those of {other}: --branch takes a run of {other}.")
+    facts.append((module.__doc__ or "").strip())
+    return Group(Text("\n".join(facts[:-1])), table, Text(facts[-1], style="dim"))
+
+
 def get_policy(family: TaskFamily, policy: str, seed: int) -> Scripted:
     """Return a policy by kind: chance, a script, or the trained expert that knows its task.
 

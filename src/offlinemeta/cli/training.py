@@ -1,4 +1,4 @@
-"""``offlinemeta train`` and ``offlinemeta demo``. Torch is imported inside the commands."""
+"""``offlinemeta methods``, ``train``, ``study`` and ``demo``. Heavy imports stay inside the commands."""
 
 from __future__ import annotations
 
@@ -12,35 +12,56 @@ from rich.console import Console
 console = Console()
 
 
+def methods(
+    name: Annotated[str | None, typer.Argument(help="A method to show in detail, such as smac.")] = None,
+    preset: Annotated[str, typer.Option(help="The preset whose values are shown.")] = "default",
+) -> None:
+    """List the methods that can be trained, or show one's presets and every field of its config."""
+    require_torch("Listing the methods")
+    from offlinemeta.cli import show
+
+    wide = Console(width=max(console.width, 120))
+    wide.print(show.method_list() if name is None else show.method_detail(name, preset))
+
+
 def train(
-    method: Annotated[str, typer.Argument(help="pearl, bc, smac, oracle or told.")],
-    dataset: Annotated[str, typer.Argument(help="Such as AntDir/smac.")],
+    method: Annotated[str, typer.Argument(help="The method to train; `offlinemeta methods` lists them.")],
+    dataset: Annotated[str, typer.Argument(help="The dataset to train on, such as AntDir/smac.")],
     fields: Annotated[
-        list[str] | None, typer.Argument(metavar="[--FIELD=VALUE]...", help="Fields of the config, as in run.json.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[--FIELD=VALUE]...", help="Fields of the config; `offlinemeta methods METHOD` lists them."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random in training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for all randomness in training and evaluation.")] = 0,
     preset: Annotated[
-        str, typer.Option(help="default, smoke, or paper: the published sizes and schedule.")
+        str, typer.Option(help="default, smoke (seconds), or paper (the published sizes and schedule).")
     ] = "default",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; by default out/runs/<dataset>/<method>-s<seed>.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     branch: Annotated[
-        Path | None, typer.Option(help="A run with the same offline phase; begin where that ended (for oracle).")
+        Path | None,
+        typer.Option(help="Folder of a run whose first phases are the same: begin where the last of them ended."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default, cuda where it is.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Of torch; at these sizes one is as fast as two.")] = 1,
-    protocols: Annotated[str, typer.Option(help="Evaluated at the end of each phase.")] = "online-10,offline-context",
-    watch: Annotated[int, typer.Option(min=0, help="Gradient steps between held-out curves; 0 for none.")] = 2500,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch; at these sizes one is as fast as two.")] = 1,
+    protocols: Annotated[
+        str, typer.Option(help="Comma-separated protocols that are evaluated at the end of each phase.")
+    ] = "online-10,offline-context",
+    watch: Annotated[
+        int, typer.Option(min=0, help="Gradient steps between curves on training tasks; 0 for none.")
+    ] = 5000,
 ) -> None:
     """Train a method on a dataset, and evaluate it. Any field of its config is an option too: --lr=1e-3."""
+    require_torch("Training")
     import torch
 
     from offlinemeta.baselines.registry import make_config
     from offlinemeta.baselines.training.hardware import check_device, keep_memory
-    from offlinemeta.baselines.training.loop import Run
     from offlinemeta.baselines.training.loop import train as train_run
+    from offlinemeta.baselines.training.run import Run, run_folder
     from offlinemeta.console import say
     from offlinemeta.datasets.spec import get_spec
     from offlinemeta.envs.errors import ArgumentError
@@ -57,7 +78,7 @@ def train(
         config=make_config(method, preset, parse_overrides(fields or [])),
         spec=spec,
         seed=seed,
-        folder=out or Path("out/runs") / f"{spec.family}-{spec.quality}" / f"{method}-s{seed}",
+        folder=out or run_folder(Path("out/runs"), spec, method, seed),
         device=check_device(device),
         protocols=tuple(name for name in protocols.split(",") if name),
         watch=watch,
@@ -67,41 +88,62 @@ def train(
 
 
 def study(
-    dataset: Annotated[str, typer.Argument(help="Such as CheetahVel/smac.")],
-    seeds: Annotated[int, typer.Option(min=1, help="How many, from 0.")] = 3,
-    methods: Annotated[str, typer.Option(help="Which, in this order.")] = "smac,oracle,pearl,bc",
-    preset: Annotated[str, typer.Option(help="Of all methods.")] = "default",
+    dataset: Annotated[str, typer.Argument(help="The dataset to train on, such as CheetahVel/smac.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counted from 0.")] = 3,
+    methods: Annotated[str, typer.Option(help="Comma-separated methods, in this order.")] = "smac,oracle,pearl,bc",
+    preset: Annotated[str, typer.Option(help="Preset of all methods' configs.")] = "default",
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at once, a core each.")] = 2,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("out/runs"),
     results: Annotated[Path, typer.Option(help="Folder where results are gathered.")] = Path("leaderboard/results"),
 ) -> None:
     """Train methods with several seeds on a dataset, and gather their results; goes on where it was stopped."""
+    require_torch("Training")
     from offlinemeta.baselines.registry import make_config
-    from offlinemeta.baselines.training.grid import study as run
+    from offlinemeta.baselines.training.grid import Cell, run_grid
+    from offlinemeta.benchmark.result import gather
     from offlinemeta.datasets.spec import get_spec
+    from offlinemeta.files import check_writable
 
-    names = [name for name in methods.split(",") if name]
+    names, spec = [name for name in methods.split(",") if name], get_spec(dataset)
     for name in names:
         make_config(name, preset)
-    run(get_spec(dataset), names, range(seeds), preset, jobs, runs, results, console)
+    for folder in (runs, results):
+        check_writable(folder)
+    cells = [Cell(spec, name, seed, preset, runs) for seed in range(seeds) for name in names]
+    run_grid(cells, jobs, console, lambda cell: gather(cell.folder / "results", results))
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the runs, the picture, the page and the films.")] = Path("out"),
-    seed: Annotated[int, typer.Option(min=0, help="Of the trainings.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the trainings.")] = 0,
     preset: Annotated[str, typer.Option(help="demo, or smoke to see that it runs.")] = "demo",
 ) -> None:
     """Train offline PEARL and SMAC on CheetahVel/smac, and show how they adapt to held-out tasks: minutes."""
+    require_torch("The demo")
     from offlinemeta.cli.demo import run
 
     run(out, seed, preset, console)
+
+
+def require_torch(what: str) -> None:
+    """Make sure that torch is installed.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    import importlib.util
+
+    from offlinemeta.envs.errors import MissingExtraError
+
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError("baselines", what)
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
     """Read ``--field=value`` or ``--field value``.
 
     Raises:
-        ArgumentError: something else.
+        ArgumentError: an argument is neither.
     """
     from offlinemeta.envs.errors import ArgumentError
 
@@ -115,6 +157,9 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
     return overrides
 
 
+METHODS_EPILOG = (
+    "Examples:\n\n  offlinemeta methods\n\n  offlinemeta methods smac\n\n  offlinemeta methods smac --preset paper"
+)
 STUDY_EPILOG = (
     "Examples:\n\n  offlinemeta study CheetahVel/smac\n\n  offlinemeta study AntDir/smac --seeds 5 --jobs 8\n\n"
     "  offlinemeta report leaderboard/results"

@@ -1,0 +1,68 @@
+"""What a learner is: a paper's algorithm that trains, and is the agent that is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer
+from offlinemeta.baselines.parts.posterior import Gaussian
+from offlinemeta.benchmark.agent import Agent
+from offlinemeta.benchmark.context import Context
+from offlinemeta.datasets.dataset import Dataset
+
+
+class Learner(Agent, Protocol):
+    """A learner is called as ``Class(config, family, generator)``, and lives on the generator's device.
+
+    Training is :meth:`load` once and then :meth:`update` until the config's last phase ends. Everything that a resumed
+    training needs is in the attributes below, apart from what :meth:`load` makes of the dataset anew.
+
+    Attributes:
+        nets: networks by name: all that has parameters or buffers, learned step sizes too.
+        optimisers: by name.
+        generator: of all randomness in training.
+        data: logged and collected experience; None for a learner that keeps none of this form.
+        step: gradient steps made.
+        env_steps: environment steps made in training, beyond the logged ones.
+        acting: names of the nets that an agent file holds; they are all that :meth:`adapt` needs.
+    """
+
+    config: Any
+    nets: Mapping[str, nn.Module]
+    optimisers: Mapping[str, torch.optim.Optimizer]
+    generator: torch.Generator
+    data: TaskBuffer | None
+    step: int
+    env_steps: int
+    acting: tuple[str, ...]
+
+    def load(self, dataset: Dataset) -> None:
+        """Take in the logged data; a method that relabels them, or computes returns, does it here."""
+
+    def update(self) -> Mapping[str, Tensor]:
+        """Make one gradient step, and return its losses by name; collect experience first where that is due."""
+
+    def seed(self, seed: int) -> None:
+        """Seed all randomness of :meth:`adapt` and of the policies that it returns; it is none of the training's."""
+
+
+@runtime_checkable
+class Infers(Agent, Protocol):
+    """An agent with a latent variable, whose posterior can be looked at."""
+
+    def infer(self, contexts: Sequence[Context]) -> Gaussian:
+        """Return q(z|c) of N tasks."""
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """A learner that predicts rewards from a latent variable."""
+
+    encoder: nn.Module
+
+    def decode(self, batch: Batch, z: Tensor) -> Tensor:
+        """Return r(s, a, z): ``[T, B]``."""

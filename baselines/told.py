@@ -1,0 +1,137 @@
+"""Told: an upper bound, SMAC's offline actor-critic with the true task in place of z.
+
+No encoder and no decoder: what is left of SMAC's offline phase (Pong et al., ICML 2022) where nothing has to be
+inferred. Its returns say what the data and the actor-critic are good for, so a method is judged by how near it comes.
+It sees the task at test, and its results say so. The departures of the default preset are SMAC's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from offlinemeta.baselines.parts.awac import awac_weights, bellman_target, own_values, spread
+from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer
+from offlinemeta.baselines.parts.config import Phase, option
+from offlinemeta.baselines.parts.exploration import LatentPolicy
+from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join, widths
+from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of, polyak, target_of
+from offlinemeta.benchmark.context import Context
+from offlinemeta.datasets.dataset import Dataset
+from offlinemeta.envs import Task, TaskFamily
+
+
+@dataclass(frozen=True)
+class Config:
+    """The configuration of the learner that is told the task; its fields are those of SMAC's offline phase."""
+
+    steps: PositiveInt = option(50_000, "Gradient steps.")
+    meta_batch: PositiveInt = option(4, "Tasks in a gradient step.")
+    batch: PositiveInt = option(128, "Transitions of each task for actor and critics.")
+    hidden: tuple[PositiveInt, ...] = option((300, 300, 300), "Widths of the hidden layers of actor and critics.")
+    lr: PositiveFloat = option(3e-4, "Step size of Adam.")
+    discount: Annotated[float, Field(ge=0, le=1)] = option(0.99, "Discount factor γ.")
+    tau: Annotated[float, Field(ge=0, le=1)] = option(0.005, "Polyak step τ of the critics' targets.")
+    reward_scale: PositiveFloat = option(5.0, "Factor of the rewards in the Bellman target.")
+    temperature: PositiveFloat = option(100.0, "Temperature λ of AWAC.")
+    relative_advantages: bool = option(False, "Whether advantages are in units of their standard deviation.")
+    normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
+    layer_norm: bool = option(False, "Whether the critics have layer normalisation (Ball et al., 2023).")
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The only phase is the offline one."""
+        return (Phase("offline", self.steps),)
+
+
+PRESETS = {
+    "paper": Config(),
+    "default": Config(
+        steps=10_000,
+        meta_batch=16,
+        batch=32,
+        hidden=(128, 128, 128),
+        lr=1e-3,
+        temperature=1.0,
+        relative_advantages=True,
+        normalise=True,
+        layer_norm=True,
+    ),
+    "smoke": Config(steps=20, batch=16, hidden=(16, 16)),
+}
+
+
+class Told:
+    """The learner: :meth:`update` is one gradient step, :meth:`adapt` acts on the task that it was told.
+
+    Args:
+        config: as in :class:`Config`.
+        family: the task family.
+        generator: of all randomness in training; the networks live on its device.
+    """
+
+    acting = ("normaliser", "actor")
+
+    def __init__(self, config: Config, family: TaskFamily, generator: torch.Generator) -> None:
+        self.config, self.family, self.generator = config, family, generator
+        (o, a), z = widths(family), len(family.encode(family.params(family.tasks["train"][:1]))[0])
+        self.normaliser = Normaliser(family, generator.device)
+        self.actor = Actor(o + z, a, config.hidden)
+        self.critics = Dense((o + a + z, *config.hidden, 1), n=2, layer_norm=config.layer_norm)
+        self.targets = target_of(self.critics)
+        self.nets = modules_of(self)
+        self.optimisers = {"adam": adam(self.nets.values(), config.lr)}
+        self.data: TaskBuffer | None = None
+        self.step = self.env_steps = 0
+        self.tell(())
+
+    def load(self, dataset: Dataset) -> None:
+        """Take in the logged data, and which tasks they are of."""
+        if self.config.normalise:
+            self.normaliser.fit(dataset.observations)
+        self.data = TaskBuffer.of(dataset, self.normaliser)
+        self.params = self.encode(dataset.tasks)
+
+    def encode(self, tasks: Sequence[Task]) -> Tensor:
+        """Return what stands in place of z: the tasks' parameters, ``[T, E]``."""
+        return torch.as_tensor(self.family.encode(self.family.params(tasks)), device=self.generator.device)
+
+    def update(self) -> dict[str, Tensor]:
+        """Make one gradient step of SMAC's offline phase (its Algorithm 1), z being the task."""
+        c, g, data = self.config, self.generator, self.data
+        assert data is not None, "load(dataset) comes first"
+        tasks = data.draw_tasks(c.meta_batch, g)
+        batch, z = data.take(tasks, data.draw(tasks, c.batch, g)), self.params[tasks]
+        q = self.critics(join(batch.observations, batch.actions, z))[..., 0]  # [2, T, B]
+        y = bellman_target(self.actor, self.targets, batch, z, c.reward_scale, c.discount, g)
+        losses = {"critic": (q - y).square().mean((1, 2)).sum(), "actor": self.actor_loss(batch, z, q.detach())}
+        descend(self.optimisers["adam"], losses)
+        polyak(self.targets.parameters(), self.critics.parameters(), c.tau)
+        self.step += 1
+        return losses
+
+    def actor_loss(self, batch: Batch, z: Tensor, q: Tensor) -> Tensor:
+        """Return the AWAC loss (SMAC, Eq. 2)."""
+        c = self.config
+        u, q_own = own_values(self.actor, self.critics, batch, z, self.generator)
+        advantages = q.amin(0) - q_own
+        unit = spread(advantages) if c.relative_advantages else 1.0
+        return -(awac_weights(advantages / unit, c.temperature) * u.log_prob(batch.actions)).mean()
+
+    def tell(self, tasks: Sequence[Task]) -> None:
+        """Learn which tasks the next contexts are of."""
+        self._told = self.encode(tasks)
+
+    def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:
+        """Act by the mean, told the task; contexts are not looked at."""
+        nowhere = np.zeros(len(contexts), dtype=bool)
+        return LatentPolicy(self.actor, self.normaliser, self._told, nowhere, np.random.default_rng(0))
+
+    def seed(self, seed: int) -> None:
+        """Nothing is random at test."""

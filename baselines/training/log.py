@@ -1,0 +1,77 @@
+"""The log of a run: a line of JSON for each entry, and TensorBoard where that is installed and works."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from offlinemeta.console import say
+from offlinemeta.files import write_text
+
+Log = Callable[[Mapping[str, Any]], None]
+"""Takes an entry: ``step`` and whatever belongs to it."""
+
+
+@contextlib.contextmanager
+def log_to(folder: Path, step: int, console: Console) -> Iterator[Log]:
+    """Give a function that appends entries to ``log.jsonl``.
+
+    Args:
+        folder: of the run.
+        step: at which the run begins, or goes on; what a killed run logged after it is taken away.
+        console: where it is said that TensorBoard does not work.
+    """
+    file, board = folder / "log.jsonl", _board(folder, step, console)
+    # a resumed run evaluates again what was evaluated at this very step
+    kept = [entry for entry in read_log(folder) if entry["step"] + ("result" in entry) <= step]
+    write_text(file, "".join(json.dumps(entry) + "\n" for entry in kept))
+    with file.open("a", encoding="utf-8") as lines:
+
+        def log(entry: Mapping[str, Any]) -> None:
+            nonlocal board
+            lines.write(json.dumps(entry, allow_nan=False) + "\n")
+            lines.flush()
+            try:
+                for name, value in entry.items() if board is not None else ():
+                    if isinstance(value, float):
+                        board.add_scalar(name, value, entry["step"])
+            except Exception as error:  # optional, and no reason to stop a training
+                board = None
+                say(console, f"TensorBoard stopped working ({error!r}); log.jsonl goes on.", style="yellow")
+
+        yield log
+    if board is not None:
+        with contextlib.suppress(Exception):
+            board.close()
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Return the entries of a run's log; a line that is half written is passed over."""
+    file, entries = folder / "log.jsonl", []
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else ():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+                entries.append(entry)
+    return entries
+
+
+def _board(folder: Path, step: int, console: Console) -> Any:
+    """Return TensorBoard's writer, or None."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(folder / "tensorboard", purge_step=step + 1 if step else None)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "tensorboard":
+            return None  # not installed
+        broken: Exception = error
+    except Exception as error:
+        broken = error
+    say(console, f"TensorBoard does not work here ({broken!r}); log.jsonl has everything.", style="yellow")
+    return None

@@ -1,0 +1,146 @@
+"""A run is a folder.
+
+It holds ``run.json`` (what is trained), ``log.jsonl``, ``state.safetensors`` (everything that a resumed run needs),
+``agent.safetensors`` (what the harness evaluates), ``<phase>.state.safetensors`` and ``<phase>.agent.safetensors`` of
+the end of each earlier phase, and ``results/``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from offlinemeta.baselines.parts.config import Phase
+from offlinemeta.baselines.registry import get_method, plain_config
+from offlinemeta.benchmark.errors import RunError
+from offlinemeta.benchmark.protocol import REPEATS
+from offlinemeta.datasets.spec import DatasetSpec
+from offlinemeta.envs import env_id, get_family
+
+PROTOCOLS = ("online-10", "offline-context")
+
+PATIENCE = 10.0
+"""Seconds to wait for a run that is just ending in the same folder."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained.
+
+    Attributes:
+        method: its name in the registry.
+        config: the method's config.
+        spec: the dataset.
+        seed: seed for all randomness in training and evaluation.
+        folder: where the run lives.
+        device: ``cpu`` or ``cuda``.
+        protocols: what is evaluated at the end of each phase.
+        repeats: how often each task is evaluated; returns are averaged.
+        watch: gradient steps between curves on training tasks while training goes on; 0 for none.
+    """
+
+    method: str
+    config: Any
+    spec: DatasetSpec
+    seed: int
+    folder: Path
+    device: str = "cpu"
+    protocols: tuple[str, ...] = PROTOCOLS
+    repeats: int = REPEATS
+    watch: int = 5000
+
+    def about(self) -> dict[str, Any]:
+        """Return what decides the run's numbers, as JSON holds it."""
+        about = {
+            "method": self.method,
+            "config": plain_config(self.config),
+            "dataset": self.spec.id,
+            "env": env_id(get_family(self.spec.family)),
+            "seed": self.seed,
+        }
+        return json.loads(json.dumps(about))
+
+    @property
+    def phases(self) -> dict[int, Phase]:
+        """The phases that are this run's own, by the gradient steps at which they end.
+
+        A phase that is another method's as well (``Method.shares``) is left to that method.
+        """
+        phases, shares = self.config.phases, get_method(self.method).shares
+        names = [phase.name for phase in phases]
+        own = phases if shares is None else phases[names.index(shares.partition(":")[2]) + 1 :]
+        return {phase.end: phase for phase in own}  # of two that end at once, the later one
+
+    def name_of(self, phase: Phase) -> str:
+        """Return how the agent at the end of a phase is listed."""
+        return self.method if phase == self.config.phases[-1] else f"{self.method}-{phase.name}"
+
+    def file_of(self, kind: str, phase: Phase) -> Path:
+        """Return where the state or the agent at the end of a phase is kept."""
+        return self.folder / file_name(kind, None if phase == self.config.phases[-1] else phase.name)
+
+
+def file_name(kind: str, phase: str | None = None) -> str:
+    """Return the name of a checkpoint: ``kind`` is ``state`` or ``agent``; without a phase, of the end or so far."""
+    return f"{kind}.safetensors" if phase is None else f"{phase}.{kind}.safetensors"
+
+
+def run_folder(root: Path, spec: DatasetSpec, method: str, seed: int) -> Path:
+    """Return where a run lives below a folder of runs."""
+    return root / f"{spec.family}-{spec.quality}" / f"{method}-s{seed}"
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a run's folder alone; the system gives it back when the process ends, however it ends.
+
+    Raises:
+        RunError: another process trains in it.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout as error:
+        raise RunError(
+            f"Another process trains in {folder}. Wait for it, or choose another folder with --out."
+        ) from error
+    except NotImplementedError:  # a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_folder(run: Run, resume: bool) -> None:
+    """Check what is in a run's folder.
+
+    Raises:
+        RunError: there is a run already, or another one, or none to resume.
+    """
+    file = run.folder / "run.json"
+    if not file.exists():
+        if resume and not (run.folder / file_name("state")).exists():
+            raise RunError(f"There is no run in {run.folder} to resume.")
+        return
+    if not resume:
+        raise RunError(f"{run.folder} holds a run. Go on with it by --resume, or choose another folder with --out.")
+    there = json.loads(file.read_text(encoding="utf-8"))
+    if there != run.about():
+        changed = differences(there, run.about())
+        raise RunError(f"The run in {run.folder} is another one: {changed}. Choose another folder with --out.")
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Say where two descriptions of runs differ."""
+    flat = [{**{k: v for k, v in about.items() if k != "config"}, **about["config"]} for about in (there, here)]
+    names = sorted(set(flat[0]) | set(flat[1]))
+    changed = [name for name in names if flat[0].get(name) != flat[1].get(name)]
+    return ", ".join(f"{name} is {flat[0].get(name)!r} there and {flat[1].get(name)!r} here" for name in changed)
