@@ -1,4 +1,4 @@
-"""What a set of results says, as rows of a table: one for each method on each family and dataset."""
+"""Sums results up as the rows of a table, one for each method on each family and dataset."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark
 from offlinemeta.benchmark.result import Result
 
 STUDY: Mapping[str, Any] = json.loads((Path(__file__).parent / "study.json").read_text(encoding="utf-8"))
-"""``methods`` of the package, in the order in which they are shown; ``claims``: which of them plays which part."""
+"""The package's ``methods``, in the order in which they are shown; and which of them plays which part in ``claims``."""
 
 
 @dataclass(frozen=True)
