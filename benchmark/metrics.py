@@ -1,4 +1,4 @@
-"""Metrics: pure functions of arrays, with golden numbers in ``tests/test_metrics.py``.
+"""Metrics are pure functions of arrays; their golden numbers are in ``tests/test_metrics.py``.
 
 Scores are normalised per task (0 random, 100 the expert that knows the task) and summarised by their interquartile
 mean with a bootstrap interval (after Agarwal et al., NeurIPS 2021; but see :func:`bootstrap`).
@@ -125,7 +125,7 @@ def bootstrap(
 def draw(
     seeds: int, tasks: int, resamples: int, rng: int
 ) -> tuple[Float[Array, "resample seed"], Float[Array, "resample task"]]:
-    """Return how often each seed and each task is drawn in each resample. The arrays are shared, and read-only."""
+    """Return how often each seed and each task is drawn in each resample; the arrays are shared, and read-only."""
     generator = np.random.default_rng(rng)
     rows, columns = np.empty((resamples, seeds), dtype=np.int64), np.empty((resamples, tasks), dtype=np.int64)
     for i in range(resamples):  # one resample after another, so that the draws do not depend on how many there are

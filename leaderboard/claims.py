@@ -1,4 +1,4 @@
-"""The claims of the SMAC study as measurements: does each hold on a set of results? (Pong et al., ICML 2022.)"""
+"""Tells which claims of the SMAC study (Pong et al., ICML 2022) hold on a set of results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Claim:
     """A claim on one family and dataset.
 
     Attributes:
-        data: such as ``AntDir/smac``.
+        data: the family and dataset, such as ``AntDir/smac``.
         text: what is claimed.
         verdict: :data:`HOLDS`, :data:`FAILS` or :data:`OPEN`.
         figures: the interval that decides; it is claimed to be above zero.
@@ -36,7 +36,7 @@ class Claim:
 
 
 def check_claims(rows: Sequence[Row]) -> list[Claim]:
-    """Check every claim that the results suffice for."""
+    """Return every claim for which there are the results that it needs, with its verdict."""
     return [Claim(data, *claim) for data, group in by_data(rows).items() for claim in _claims(group)]
 
 

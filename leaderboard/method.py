@@ -1,4 +1,4 @@
-"""What is said of a method beside its results: ``results/<method>/method.yaml``, read strictly."""
+"""Reads ``results/<method>/method.yaml``, which describes a method, against a strict schema."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Results as pictures and as one interactive page that needs no network."""
+"""Draws results, as pictures and as one interactive page that needs no network."""
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ from offlinemeta.leaderboard.table import STUDY, Row, by_data, grid, note
 
 # Okabe and Ito's palette: told apart by colour-blind readers
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-MARKERS = "osD^vPXh"
+MARKERS = "osD^vPX"
+"""One fewer than colours, so that only after all pairs of both two methods look alike."""
+ACROSS = 4
+"""Panels of a picture in a row."""
 
 
 def colours(methods: Sequence[str]) -> dict[str, str]:
@@ -48,8 +52,12 @@ def plot(rows: Sequence[Row], files: Sequence[Path]) -> list[Path]:
     marker = {method: MARKERS[place % len(MARKERS)] for place, method in enumerate(order)}
     lines: dict[str, Any] = {}
     with rc_context({"text.parse_math": False}):  # a $ is a $
-        figure = Figure(figsize=(5.4 * len(groups), 4.8), layout="constrained")
-        for axes, (data, group) in zip(np.atleast_1d(figure.subplots(1, len(groups))), groups.items(), strict=True):
+        across, down = min(len(groups), ACROSS), math.ceil(len(groups) / ACROSS)
+        figure = Figure(figsize=(5.4 * across, 4.3 * down + 0.5), layout="constrained")
+        panels = list(figure.subplots(down, across, squeeze=False).flat)
+        for spare in panels[len(groups) :]:
+            spare.remove()
+        for axes, (data, group) in zip(panels, groups.items(), strict=False):
             most = max(len(result.returns[0][0]) for row in group for result in row.results)
             for place, row in enumerate(group):
                 style = {"color": colour[row.method], "marker": marker[row.method], "label": row.method}
@@ -75,7 +83,7 @@ def plot(rows: Sequence[Row], files: Sequence[Path]) -> list[Path]:
             title = f"{data}, {seeds} seed{'s' * (seeds > 1)}"
             axes.set(title=title, xlabel="episode on a new task", ylabel="mean return")
         names = list(lines)  # given by hand: a label of a line that begins with _ would be left out
-        columns = min(len(lines), 4 * len(groups))
+        columns = min(len(lines), 4 * across)
         figure.legend(handles=list(lines.values()), labels=names, loc="outside lower center", ncols=columns)
         for file in files:
             with replacing(file) as draft:
@@ -228,7 +236,7 @@ def _rounded(interval: Interval) -> dict[str, float]:
 
 
 def _parameters(result: Result) -> list[float]:
-    """What tells tasks apart on an axis: their parameter where there is one, else their index."""
+    """Return what tells tasks apart on an axis: their parameter if they have a single one, else their index."""
     benchmark = get_benchmark(result.benchmark)
     family = get_family(benchmark.family)
     tasks = family.tasks[benchmark.protocol.split]

@@ -1,4 +1,4 @@
-"""What a set of results says, as rows of a table: one for each method on each family and dataset."""
+"""Sums results up as the rows of a table, one for each method on each family and dataset."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark
 from offlinemeta.benchmark.result import Result
 
 STUDY: Mapping[str, Any] = json.loads((Path(__file__).parent / "study.json").read_text(encoding="utf-8"))
-"""``methods`` of the package, in the order in which they are shown; ``claims``: which of them plays which part."""
+"""The package's ``methods``, in the order in which they are shown; and which of them plays which part in ``claims``."""
 
 
 @dataclass(frozen=True)
@@ -163,10 +163,10 @@ def cells(row: Row) -> dict[str, str]:
     return dict(zip(MEANING, [*map(figure, values), figure(row.kl_shift, 2)], strict=True))
 
 
-def grid(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Return the head and the lines of a table of these rows; methods and figures, without empty columns."""
+def grid(rows: Sequence[Row], columns: Sequence[str] = tuple(MEANING)) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the lines of a table of these rows; of the columns with figures, those that are not empty."""
     every = [cells(row) for row in rows]
-    columns = [name for name in MEANING if any(line[name] for line in every)]
+    columns = [name for name in columns if any(line[name] for line in every)]
     lines = [
         [row.data, row.label, str(row.seeds), *(line[name] for name in columns)]
         for row, line in zip(rows, every, strict=True)
@@ -174,10 +174,11 @@ def grid(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return ["data", "method", "seeds", *columns], lines
 
 
-def note(rows: Sequence[Row]) -> str:
+def note(rows: Sequence[Row], columns: Sequence[str] = tuple(MEANING)) -> str:
     """Return what the columns of a table of these rows mean."""
-    head, _ = grid(rows)
-    return "; ".join(f"{name}: {MEANING[name]}" for name in head if name in MEANING) + f". {INTERVALS}"
+    head, _ = grid(rows, columns)
+    meanings = "; ".join(f"{name}: {MEANING[name]}" for name in head if name in MEANING)
+    return f"{meanings}. {INTERVALS}" if meanings else ""
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -196,11 +197,16 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in (head, ["---"] * len(head), *rows))
 
 
-def report(rows: Sequence[Row], remarks: Sequence[str] = ()) -> str:
+SHORT = ("last return", "score", "logged context", "shift")
+"""Columns of a short table, such as README's."""
+
+
+def report(rows: Sequence[Row], remarks: Sequence[str] = (), columns: Sequence[str] = tuple(MEANING)) -> str:
     """Return the rows as Markdown, with what there is to say of them."""
-    head, lines = grid(rows)
+    head, lines = grid(rows, columns)
     escaped = [[escape(data), escape(label), *rest] for data, label, *rest in lines]
-    return markdown(head, escaped) + "".join(f"\n{note}\n" for note in (note(rows), *map(escape, remarks)))
+    notes = (note(rows, columns), *map(escape, remarks))
+    return markdown(head, escaped) + "".join(f"\n{text}\n" for text in notes)
 
 
 def escape(text: str) -> str:

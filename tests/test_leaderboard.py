@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from offlinemeta.benchmark.agent import load_agent
 from offlinemeta.benchmark.errors import ResultError
+from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.benchmark.result import place, read_result
+from offlinemeta.benchmark.runner import evaluate
+from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import ArgumentError
+from offlinemeta.files import FileError, fill
 from offlinemeta.leaderboard.method import find_methods, read_method, remarks
+from offlinemeta.leaderboard.table import figure
 
 ROOT = Path(__file__).parents[1] / "leaderboard"
 FOLDERS = [ROOT / "results", *sorted((ROOT / "ablations").iterdir())]
@@ -97,3 +107,75 @@ def test_a_description_of_another_kind_is_refused(tmp_path: Path) -> None:
         read_method(described(tmp_path, "[1, 2]"))
     with pytest.raises(ResultError, match="cannot be read: No such file"):
         read_method(tmp_path / "method.yaml")
+
+
+# --- documents that are generated
+
+
+def test_readme_and_the_study_show_the_committed_results(tmp_path: Path) -> None:
+    """Otherwise: ``offlinemeta report leaderboard/results --out docs/study --readme README.md``."""
+    readme = tmp_path / "README.md"
+    readme.write_bytes((ROOT.parent / "README.md").read_bytes())
+    run("report", ROOT / "results", "--out", tmp_path, "--readme", readme)
+    assert readme.read_text(encoding="utf-8") == (ROOT.parent / "README.md").read_text(encoding="utf-8")
+    shown, made = (folder / "report.md" for folder in (ROOT.parent / "docs" / "study", tmp_path))
+    assert shown.read_text(encoding="utf-8") == made.read_text(encoding="utf-8")
+
+
+def test_the_list_of_references_is_that_of_the_package(tmp_path: Path) -> None:
+    """Otherwise: ``offlinemeta datasets references --doc docs/references.md``."""
+    shown, made = ROOT.parent / "docs" / "references.md", tmp_path / "references.md"
+    made.write_bytes(shown.read_bytes())
+    run("datasets", "references", "--doc", made)
+    assert made.read_text(encoding="utf-8") == shown.read_text(encoding="utf-8")
+
+
+def run(*arguments: str | Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "offlinemeta", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_document_is_filled_in_one_place_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "a.md"
+    place = "<!-- results: by hand -->\n{}<!-- end of results -->\n"
+    file.write_text("# A\n" + place.format("old\n") + "after\n")
+    fill(file, "results", r"new \1")
+    once = file.read_text()
+    assert once == "# A\n" + place.format("\nnew \\1\n\n") + "after\n"
+    fill(file, "results", r"new \1")
+    assert file.read_text() == once
+    for content, count in (("nothing", 0), (2 * once, 2)):
+        file.write_text(content)
+        with pytest.raises(FileError, match=f"has {count} places for results, not one"):
+            fill(file, "results", "new")
+        assert file.read_text() == content
+    with pytest.raises(FileError, match="cannot be read"):
+        fill(tmp_path / "none.md", "results", "new")
+
+
+def test_figures_do_not_depend_on_the_last_bits() -> None:
+    """Sums end in other bits on other processors; what is shown and judged does not."""
+    for value, shown in (
+        (0.3355, "0.336"),
+        (1e-17, "0"),
+        (-1e-17, "0"),
+        (0.0, "0"),
+        (-438.05, "-438"),
+        (1.234e-5, "1.23e-05"),
+    ):
+        others = {figure(value + k * np.spacing(max(abs(value), 1.0))) for k in range(-8, 9)}
+        assert others == {shown}
+
+
+def test_the_agent_in_readme_is_short_and_climbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT.parent / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n([^`]*class Climber[^`]*)```", text)
+    assert len(code.splitlines()) <= 30
+    (tmp_path / "climber.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    benchmark = get_benchmark("PointRobot/smac/online-10")
+    curve = evaluate(load_agent("climber:Climber", get_family("PointRobot")), benchmark).mean(0)
+    said = re.findall(r"climbs from (-\d+) in its first episode to (-\d+) in its tenth", text)
+    assert [(f"{curve[0]:.0f}", f"{curve[-1]:.0f}")] == said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.benchmark.result import Result, join_results, make_result
 from offlinemeta.leaderboard import table
 from offlinemeta.leaderboard.claims import FAILS, HOLDS, OPEN, check_claims
-from offlinemeta.leaderboard.report import COLOURS, colours, page, plot
+from offlinemeta.leaderboard.report import COLOURS, MARKERS, colours, page, plot
 from offlinemeta.leaderboard.table import summarise
 
 LEVELS = {"smac-offline": (-12.0, -8.0), "smac": (-7.0, -6.0), "oracle": (-6.5, -6.0), "pearl": (-15.0, -15.0)}
@@ -118,6 +119,7 @@ def test_usual_methods_keep_their_colours() -> None:
     assert colours(["smac"])["smac"] == colours(["pearl", "mine", "smac"])["smac"]
     assert len(set(colours(["pearl", "bc", "smac", "smac-offline", "oracle", "told", "a", "b"]).values())) == 8
     assert len(COLOURS) == 8
+    assert math.gcd(len(COLOURS), len(MARKERS)) == 1, "two of many methods would look alike"
 
 
 def test_a_picture_and_a_page_are_drawn(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -92,6 +93,31 @@ def write_text(file: Path, text: str) -> None:
     """
     with replacing(file) as draft:
         draft.write_text(text, encoding="utf-8")
+
+
+def fill(file: Path, name: str, content: str) -> None:
+    """Put generated text into a document, in place of what stands between two marks.
+
+    Args:
+        file: a Markdown file with the lines ``<!-- name: how it is made -->`` and ``<!-- end of name -->``.
+        name: the name in the marks.
+        content: what is put between them.
+
+    Raises:
+        FileError: the file cannot be read or written, or has not one such pair of marks.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"{file} cannot be read: {error}.") from error
+    marks = re.compile(rf"(<!-- {re.escape(name)}: [^\n]* -->\n).*?(<!-- end of {re.escape(name)} -->)", re.DOTALL)
+    filled, count = marks.subn(lambda found: f"{found[1]}\n{content.strip()}\n\n{found[2]}", text)
+    if count != 1:
+        raise FileError(
+            f"{file} has {count} places for {name}, not one. A place is a line '<!-- {name}: how it is made -->' and, "
+            f"below it, a line '<!-- end of {name} -->'."
+        )
+    write_text(file, filled)
 
 
 def update_json(file: Path, key: str, value: Any, dump: Callable[[dict[str, Any]], str]) -> None:

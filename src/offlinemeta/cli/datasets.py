@@ -159,15 +159,23 @@ def references(
     family: Annotated[str | None, typer.Argument(help="Of which to measure the references; without, list all.")] = None,
     write: Annotated[bool, typer.Option("--write", help="Enter them into references.json.")] = False,
     episodes: Annotated[int, typer.Option(min=1, help="Per task.")] = 20,
+    doc: Annotated[
+        Path | None, typer.Option(help="A Markdown file with a place for references: write the list there.")
+    ] = None,
 ) -> None:
     """List the reference returns (random and expert, per task), or measure a family's anew."""
     from offlinemeta.cli import show
     from offlinemeta.console import bar
     from offlinemeta.datasets import measure as module
     from offlinemeta.datasets.references import write_references
+    from offlinemeta.files import fill
+    from offlinemeta.leaderboard.table import markdown
 
     if family is None:
-        Console(width=max(console.width, 120)).print(show.reference_list())
+        shipped = show.shipped_references()
+        Console(width=max(console.width, 120)).print(show.reference_table(shipped))
+        if doc is not None:
+            fill(doc, "references", markdown(*show.reference_grid(shipped)))
         return
     with bar(console) as track:
         content = module.measure(family, track(family, module.work(family, episodes)), episodes)

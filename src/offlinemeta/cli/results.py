@@ -17,7 +17,8 @@ EVALUATE_EPILOG = (
 )
 REPORT_EPILOG = (
     "Examples:\n\n  offlinemeta report out/runs\n\n  offlinemeta report leaderboard/results --out report\n\n"
-    "  offlinemeta report a.json b.json --pdf"
+    "  offlinemeta report a.json b.json --pdf\n\n"
+    "  offlinemeta report leaderboard/results --out docs/study --readme README.md"
 )
 
 
@@ -88,12 +89,15 @@ def evaluate(
 def report(
     results: Annotated[list[Path], typer.Argument(help="Result files, or folders of them; seeds are joined.")],
     out: Annotated[Path, typer.Option(help="Folder for the tables, the picture and the page.")] = Path("out/report"),
+    readme: Annotated[
+        Path | None, typer.Option(help="A Markdown file with a place for results: write a short table there.")
+    ] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="Write the picture as PDF too.")] = False,
 ) -> None:
     """Draw results: tables (report.md), adaptation.png, and report.html, one page that needs no network."""
     from offlinemeta.benchmark.result import read_results
     from offlinemeta.console import say
-    from offlinemeta.files import check_writable, write_text
+    from offlinemeta.files import check_writable, fill, write_text
     from offlinemeta.leaderboard import claims, table
     from offlinemeta.leaderboard.method import find_methods, remarks
     from offlinemeta.leaderboard.report import page, plot
@@ -109,6 +113,10 @@ def report(
     if found:
         wide.print(claims.table(found))
     pictures = [out / "adaptation.png", *([out / "adaptation.pdf"] if pdf else [])]
-    write_text(out / "report.md", table.report(rows, said) + claims.report(found))
+    text = "# Results\n\n![adaptation curves](adaptation.png)\n\n" + table.report(rows, said) + claims.report(found)
+    write_text(out / "report.md", text)
+    if readme is not None:
+        fill(readme, "results", table.report(rows, said, table.SHORT))
+        say(console, f"written: {readme}")
     for file in [*plot(rows, pictures), page(rows, out / "report.html", remarks=said), out / "report.md"]:
         say(console, f"written: {file}")

@@ -165,30 +165,41 @@ def dataset_detail(dataset: Dataset) -> RenderableType:
     return Group(Text(text + f"content {dataset.hash}"), table)
 
 
-def reference_list() -> RenderableType:
-    """A table of the reference returns that ship."""
-    return reference_table(json.loads(REFERENCES.read_text(encoding="utf-8")))
+def shipped_references() -> dict[str, Any]:
+    """Return the reference returns that ship, by family."""
+    return json.loads(REFERENCES.read_text(encoding="utf-8"))
 
 
 def reference_table(families: Mapping[str, Mapping[str, Any]]) -> RenderableType:
-    """A table of reference returns: means over tasks."""
-    columns = ("random", "expert, train", "test", "ood", "sampled, train", "sampled, test", "success", "saturated")
-    table = Table("family", *columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    """Return a table of reference returns for a terminal: means over tasks."""
+    head, lines = reference_grid(families)
+    table = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
+    for line in lines:
+        table.add_row(*map(Text, line))
+    note = "Mean returns over tasks. The expert knows its task: its mean actions, and sampled ones as in the datasets."
+    return Group(table, Text(note, style="dim"))
+
+
+def reference_grid(families: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the lines of a table of reference returns."""
+    head = ["family", "random", "expert, train", "test", "ood", "sampled, train", "sampled, test"]
+    lines = []
     for name, facts in families.items():
         expert = {split: f"{np.mean(values):.1f}" for split, values in facts["expert"].items()}
         sampled = {split: f"{value:.1f}" for split, value in facts["sampled"].items()}
-        table.add_row(
-            name,
-            f"{np.mean(facts['random']['train']):.1f}",
-            *(expert.get(split, "") for split in SPLITS),
-            *(sampled.get(split, "") for split in SPLITS[:2]),
-            f"{facts['success']['test']:.2f}" if facts["success"] else "",
-            f"{facts['saturated']:.1%}",
+        lines.append(
+            [
+                name,
+                f"{np.mean(facts['random']['train']):.1f}",
+                *(expert.get(split, "") for split in SPLITS),
+                *(sampled.get(split, "") for split in SPLITS[:2]),
+                f"{facts['success']['test']:.2f}" if facts["success"] else "",
+                f"{facts['saturated']:.1%}",
+            ]
         )
-    note = "Mean returns over tasks. The expert knows its task: its mean actions, and sampled ones as in the datasets."
-    return Group(table, Text(note, style="dim"))
+    return [*head, "success", "saturated"], lines
 
 
 def method_list() -> RenderableType:
