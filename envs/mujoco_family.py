@@ -1,6 +1,6 @@
 """What the MuJoCo families share: an asset with every physics option explicit, and pure functions of the state.
 
-Importing this does not import mujoco; ``physics.py`` does, when the first environment is made.
+Importing this does not import mujoco; ``mujoco_simulator.py`` does, when the first environment is made.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class MujocoFamily(TaskFamily):
 
     def simulator(self, num_envs: int, num_threads: int) -> Simulator:
         """Build the batch engine."""
-        from offlinemeta.envs.physics import MujocoSimulator
+        from offlinemeta.envs.mujoco_simulator import MujocoSimulator
 
         return MujocoSimulator(self, num_envs, num_threads)
 

@@ -22,7 +22,7 @@ from helpers import pickled
 from offlinemeta.envs import TaskEnv, TaskVectorEnv, get_family
 from offlinemeta.envs.errors import ClosedError
 from offlinemeta.envs.mujoco_family import STATE_LIMIT, MujocoFamily
-from offlinemeta.envs.physics import MujocoSimulator, load_model, task_model
+from offlinemeta.envs.mujoco_simulator import MujocoSimulator, load_model, task_model
 
 PAIRS = {
     "CheetahVel": ("HalfCheetah-v5", {}),

@@ -109,7 +109,7 @@ class MetaWorldSimulator:
     """N Meta-World envs, one after the other; each keeps its scene, which takes a quarter of a second to build."""
 
     def __init__(self, family: ML1, num_envs: int) -> None:
-        from offlinemeta.envs.physics import warn_of_other_versions
+        from offlinemeta.envs.mujoco_simulator import warn_of_other_versions
 
         warn_of_other_versions()
         make = _metaworld().ALL_V3_ENVIRONMENTS[f"{family.task_name}-v3"]

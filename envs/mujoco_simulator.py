@@ -144,7 +144,7 @@ class MujocoSimulator:
 
 
 @dataclass
-class Batch:
+class Round:
     """The chunks of one run, and who has finished with them; a new one each run, so that nothing is left over."""
 
     jobs: deque[Job]
@@ -175,7 +175,7 @@ class RolloutTeam:
 
     def _hire(self) -> None:
         self._process = os.getpid()
-        self._inboxes: list[SimpleQueue[Batch | None]] = [SimpleQueue() for _ in self._rollouts[1:]]
+        self._inboxes: list[SimpleQueue[Round | None]] = [SimpleQueue() for _ in self._rollouts[1:]]
         for helper, inbox in enumerate(self._inboxes, start=1):
             threading.Thread(target=self._help, args=(helper, inbox), daemon=True, name=f"rollout-{helper}").start()
 
@@ -194,28 +194,28 @@ class RolloutTeam:
         if self._process != os.getpid():  # forked: threads stay behind
             self._hire()
         inboxes = self._inboxes[: len(jobs) - 1]
-        batch = Batch(deque(jobs), helpers=len(inboxes))
+        turn = Round(deque(jobs), helpers=len(inboxes))
         try:
             for inbox in inboxes:
-                inbox.put(batch)
-            self._work(0, batch)
-            batch.wait()
+                inbox.put(turn)
+            self._work(0, turn)
+            turn.wait()
         except BaseException:  # an interrupt: no helper may write into the arrays of a later step
-            batch.jobs.clear()
-            batch.wait(patience=1.0)
+            turn.jobs.clear()
+            turn.wait(patience=1.0)
             raise
-        if batch.errors:
-            raise batch.errors[0]
+        if turn.errors:
+            raise turn.errors[0]
 
-    def _help(self, helper: int, inbox: SimpleQueue[Batch | None]) -> None:
-        while (batch := inbox.get()) is not None:
-            self._work(helper, batch)
-            batch.finished.append(helper)
+    def _help(self, helper: int, inbox: SimpleQueue[Round | None]) -> None:
+        while (turn := inbox.get()) is not None:
+            self._work(helper, turn)
+            turn.finished.append(helper)
 
-    def _work(self, worker: int, batch: Batch) -> None:
+    def _work(self, worker: int, turn: Round) -> None:
         rollout, data = self._rollouts[worker], self._data[worker]
         # the caller takes chunks from the front, helpers from the back, so that most models stay in one core's cache
-        take = batch.jobs.popleft if worker == 0 else batch.jobs.pop
+        take = turn.jobs.popleft if worker == 0 else turn.jobs.pop
         while True:
             try:
                 models, *rest = take()
@@ -224,7 +224,7 @@ class RolloutTeam:
             try:
                 rollout(models, data, *rest, None)
             except Exception as error:
-                batch.errors.append(error)
+                turn.errors.append(error)
 
     def close(self) -> None:
         """Let the helpers go, each when it has finished what it is at."""
