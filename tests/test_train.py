@@ -169,17 +169,21 @@ def test_a_method_branches_from_itself_with_other_fields_of_later_phases(tmp_pat
 def test_a_study_gathers_its_cells_and_keeps_finished_ones(tmp_path: Path) -> None:
     arguments = ["study", "PointRobot/smac", "--seeds", "1", "--methods", "smac,oracle", "--preset", "smoke"]
     arguments += ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    folders = [tmp_path / "runs" / "PointRobot-smac" / f"{method}-s0" for method in ("smac", "oracle")]
+    wanted = {
+        Path(method, "PointRobot-smac", f"{protocol}-s0.json")
+        for method in ("smac", "smac-offline", "oracle")
+        for protocol in ("online-10", "offline-context")
+    }
     for _ in range(2):
         done = CliRunner().invoke(app, arguments)
         assert done.exit_code == 0, done.output
-        assert {(r.method, r.benchmark.split("/")[2]) for r in read_results([tmp_path / "results"])} == {
-            (method, protocol)
-            for method in ("smac", "smac-offline", "oracle")
-            for protocol in ("online-10", "offline-context")
-        }
-    states = [
-        load_file(tmp_path / "runs/PointRobot-smac" / f"{m}-s0" / "state.safetensors") for m in ("smac", "oracle")
-    ]
+        found = {file.relative_to(tmp_path / "results") for file in (tmp_path / "results").rglob("*.json")}
+        assert found == wanted
+        ends = [(folder / "output.txt").stat().st_mtime_ns for folder in folders]
+        (tmp_path / "results" / min(wanted)).unlink()
+    assert ends == [(folder / "output.txt").stat().st_mtime_ns for folder in folders], "finished cells do not run again"
+    states = [load_file(folder / "state.safetensors") for folder in folders]
     assert torch.equal(states[0]["nets.decoder.biases.0"], states[1]["nets.decoder.biases.0"]), "one offline phase"
     done = CliRunner().invoke(app, ["study", "PointRobot/smac", "--methods", "smca"])
     assert "Did you mean 'smac'" in str(done.exception)
@@ -196,7 +200,12 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
         train(run_of(tmp_path / "run", "bc", lr=0.1), resume=True)
     with pytest.raises(RunError, match=r"seed is 0 there and 5 here"):
         train(run_of(tmp_path / "run", "bc", seed=5), resume=True)
-    assert train(run, resume=True) == first  # finished: only its evaluation is made again
+    assert train(run, resume=True) == first  # finished: nothing is left to do
+    before = [file.read_text() for file in first]
+    first[0].unlink()
+    assert train(run, resume=True) == first  # its evaluation is made again
+    again = [json.loads(file.read_text())["returns"] for file in first]
+    assert again == [json.loads(text)["returns"] for text in before]
 
 
 @pytest.mark.parametrize(
