@@ -104,7 +104,7 @@ class Result(BaseModel):
         return np.array(self.returns)
 
     def scores(self) -> Float[Array, "seed task episode"]:
-        """Normalised returns: 0 random, 100 the expert."""
+        """Normalised returns: 0 is random, 100 the expert (:func:`offlinemeta.datasets.references.normalise`)."""
         return measures.normalise(self.array(), np.array(self.random), np.array(self.expert))
 
     def final(self) -> measures.Interval:
