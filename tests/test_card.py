@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,51 +11,70 @@ import pytest
 from offlinemeta import datasets
 from offlinemeta.datasets import card
 from offlinemeta.datasets import identifiability as module
-from offlinemeta.datasets.identifiability import Identifiability, SetRegressor, identifiability, transitions
+from offlinemeta.datasets.collect import collect
+from offlinemeta.datasets.dataset import Dataset
+from offlinemeta.datasets.identifiability import (
+    Identifiability,
+    _score,
+    identifiability,
+    kernel_ridge,
+    random_features,
+    transitions,
+)
+from offlinemeta.datasets.references import read_references
+from offlinemeta.datasets.spec import get_spec
 
 
 @pytest.fixture(autouse=True)
 def quick(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STEPS", 250)
-    monkeypatch.setattr(module, "SPLITS", 1)
+    monkeypatch.setattr(module, "SPLITS", 2)
 
 
-def test_gradients_are_those_of_the_loss() -> None:
+def test_kernel_ridge_on_three_points_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """x = -1, 0, 1 are 1.5 and 6 apart in squared deviations, whose median (of all nine) is 1.5."""
+    monkeypatch.setattr(module, "WIDTH", 1.0)
+    monkeypatch.setattr(module, "RIDGE", 0.5)
+    near, far = np.exp(-1), np.exp(-4)
+    kernel = np.array([[1.5, near, far], [near, 1.5, near], [far, near, 1.5]])
+    weights = np.linalg.solve(kernel, [[-1.0], [-1.0], [2.0]])
+    expected = 2.0 + np.array([1.0, near, far]) @ weights
+    x = np.array([[-1.0], [0.0], [1.0]])
+    assert kernel_ridge(x, np.array([[1.0], [1.0], [4.0]]), x[:1])[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_order_within_a_set_does_not_matter_and_rewards_multiply_the_rest() -> None:
     rng = np.random.default_rng(0)
-    network = SetRegressor(3, 2, rng)
-    parameters = [*network._w, *network._b]
-    for p in parameters:
-        p += 0.1 * rng.standard_normal(p.shape).astype(np.float32)
-    x, y = rng.standard_normal((4, 5, 3)), rng.standard_normal((4, 2))
-    double = SetRegressor(3, 2, rng)
-    double._w, double._b = ([p.astype(np.float64) for p in ps] for ps in (network._w, network._b))
-
-    def loss() -> float:
-        return float(((double._forward(x)[-1] - y) ** 2).mean())
-
-    for p, gradient in zip([*double._w, *double._b], double.gradients(x, y), strict=True):
-        for index in [(0,) * p.ndim, tuple(n - 1 for n in p.shape)]:
-            before = p[index]
-            p[index] = before + 1e-5
-            above = loss()
-            p[index] = before - 1e-5
-            below = loss()
-            p[index] = before
-            assert gradient[index] == pytest.approx((above - below) / 2e-5, rel=1e-3, abs=1e-6)
+    describe, x = random_features(5, rng), rng.standard_normal((64, 3)).astype(np.float32)
+    assert describe(x) == pytest.approx(describe(x[::-1].copy()), abs=1e-6)
+    other = x.copy()  # the same states and the same rewards, paired otherwise
+    other[:, 2] = x[::-1, 2]
+    assert np.abs(describe(x) - describe(other)).max() > 0.01
 
 
-def test_order_within_a_set_does_not_matter() -> None:
+def test_random_features_tell_a_product_from_its_parts() -> None:
+    """The task is in the sign of E[r·s] alone: states and rewards by themselves look alike in all tasks."""
     rng = np.random.default_rng(0)
-    network, x = SetRegressor(3, 2, rng), rng.standard_normal((4, 5, 3)).astype(np.float32)
-    assert network.predict(x) == pytest.approx(network.predict(x[:, ::-1].copy()), abs=1e-6)
+    sign = rng.choice([-1.0, 1.0], size=(40, 1))
+    states = rng.standard_normal((40, 400))
+    rows = np.stack([states, sign * states], axis=2).reshape(-1, 2).astype(np.float32)
+    groups = [[np.arange(400 * task, 400 * (task + 1))] for task in range(40)]
+    assert _score(rows, groups, sign, np.random.default_rng(1)) > 0.95
+    rows[:, 1] = 0.0
+    assert _score(rows, groups, sign, np.random.default_rng(1)) < 0.1
 
 
-def test_random_data_need_rewards_and_expert_data_do_not(here: Path) -> None:
-    chance = identifiability(datasets.load("PointRobot/random"))
+def few(name: str) -> Dataset:
+    """A dataset of five rollouts on each task, of the first policy or the last."""
+    spec = replace(get_spec(name), rollouts=5)
+    return collect(spec, spec.shares(read_references(spec.family).normalised))
+
+
+def test_random_data_need_rewards_and_expert_data_do_not() -> None:
+    chance = identifiability(few("PointRobot/random"))
     assert chance.task_with_rewards > 0.5
     assert chance.task_without_rewards < 0.1
     assert "can teach" in chance.verdict
-    expert = identifiability(datasets.load("PointRobot/expert"))
+    expert = identifiability(few("PointRobot/expert"))
     assert expert.task_without_rewards > 0.9
     assert "cannot teach" in expert.verdict
     assert "cannot tell" in Identifiability(0.1, 0.1, 0.0, 0.02).verdict
@@ -62,8 +82,9 @@ def test_random_data_need_rewards_and_expert_data_do_not(here: Path) -> None:
     assert "cannot tell" in Identifiability(-0.3, -0.6, -0.3, -0.6).verdict
 
 
-def test_transitions_are_whole(here: Path) -> None:
-    dataset = datasets.load("HopperParam/smac-heldout")
+def test_transitions_are_whole() -> None:
+    spec = get_spec("HopperParam/smac-heldout")
+    dataset = collect(spec, spec.shares(read_references(spec.family).normalised))
     rows, by_task, by_episode = transitions(dataset)
     assert len(rows) == len(dataset.rewards)
     assert sum(len(group) for groups in by_episode for group in groups) == len(rows)

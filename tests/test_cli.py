@@ -127,6 +127,7 @@ def test_references_are_listed() -> None:
     assert float(rows["SparsePointRobot"][1]) == pytest.approx(0, abs=0.1)
     assert float(rows["SparsePointRobot"][2]) == pytest.approx(13.1, abs=0.2)
     assert float(rows["CheetahVel"][1]) < -300 < -20 < float(rows["CheetahVel"][2])
+    assert rows["WalkerParam:"][-6:] == ["test", "13,", "ood", "1,", "ood", "5."]  # scored by the mean gap
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,7 @@ def card(
 
     dataset = load_dataset(name, offline=offline, console=console)
     with bar(console) as track:
-        steps = 4 * identifiability.SPLITS * identifiability.STEPS
-        paths = write_card(dataset, out, track("task identifiability", steps))
+        paths = write_card(dataset, out, track("task identifiability", identifiability.WORK))
     for path in paths:
         say(console, f"wrote {path}")
 
@@ -158,6 +157,9 @@ def publish(
 def references(
     family: Annotated[str | None, typer.Argument(help="Of which to measure the references; without, list all.")] = None,
     write: Annotated[bool, typer.Option("--write", help="Enter them into references.json.")] = False,
+    allow_gaps: Annotated[
+        bool, typer.Option("--allow-gaps", help="Also where some tasks have no gap from random to expert to score by.")
+    ] = False,
     episodes: Annotated[int, typer.Option(min=1, help="Per task.")] = 20,
     doc: Annotated[
         Path | None, typer.Option(help="A Markdown file with a place for references: write the list there.")
@@ -179,9 +181,9 @@ def references(
         return
     with bar(console) as track:
         content = module.measure(family, track(family, module.work(family, episodes)), episodes)
-    if write:
-        write_references(family, content)
     Console(width=max(console.width, 120)).print(show.reference_table({family: content}))
+    if write:
+        write_references(family, content, allow_gaps)
 
 
 @app.command(epilog="Example:\n\n  offlinemeta datasets manifest CheetahVel/smac")

@@ -18,6 +18,7 @@ from rich.text import Text
 from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
 from offlinemeta.datasets.collect import behaviours
 from offlinemeta.datasets.dataset import Dataset
+from offlinemeta.datasets.references import as_references
 from offlinemeta.datasets.scripted import SCRIPTED, Scripted
 from offlinemeta.datasets.spec import REFERENCES
 from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, env_id, get_family
@@ -178,8 +179,16 @@ def reference_table(families: Mapping[str, Mapping[str, Any]]) -> RenderableType
         column.justify = "right"
     for line in lines:
         table.add_row(*map(Text, line))
-    note = "Mean returns over tasks. The expert knows its task: its mean actions, and sampled ones as in the datasets."
-    return Group(table, Text(note, style="dim"))
+    notes = [
+        "Mean returns over tasks. The expert knows its task: its mean actions, and sampled ones as in the datasets."
+    ]
+    for name, facts in families.items():
+        references = as_references(facts)
+        wrong = [(split, task) for split in references.random for task in references.untrusted(split)]
+        if wrong:
+            listed = ", ".join(f"{split} {task}" for split, task in wrong)
+            notes.append(f"{name}: tasks scored by the mean gap of the others, their own being too small: {listed}.")
+    return Group(table, Text("\n".join(notes), style="dim"))
 
 
 def reference_grid(families: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
