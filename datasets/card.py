@@ -21,6 +21,7 @@ from offlinemeta.datasets.spec import QUALITIES
 from offlinemeta.envs import SPLITS, env_id
 from offlinemeta.envs.errors import MissingExtraError
 from offlinemeta.envs.shapes import Array, Float
+from offlinemeta.files import check_writable, replacing, write_text
 
 GRID = 50
 """Cells along each axis of the map of observations."""
@@ -83,19 +84,19 @@ def write_card(
 
     Raises:
         MissingExtraError: matplotlib is not installed.
+        FileError: nothing can be written in the folder.
     """
     spec, references = dataset.spec, read_references(dataset.spec.family)
     page, picture = (folder / f"{spec.family}-{spec.name}.{end}" for end in ("md", "png"))
     figure = blank_figure()
-    with storage.telling(f"{folder} cannot be written"):
-        folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     known, covered = identifiability(dataset, progress), coverage(dataset)
     draw(figure, dataset, references, known, covered)
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), keep_trailing_newline=True)
     text = templates.get_template("card.md.jinja").render(_facts(dataset, references, known, covered, picture.name))
-    with storage.telling(f"{folder} cannot be written"):
-        figure.savefig(picture, dpi=110)
-        page.write_text(text, encoding="utf-8")
+    with replacing(picture) as file:
+        figure.savefig(file, dpi=110, format="png")
+    write_text(page, text)
     return page, picture
 
 
@@ -228,7 +229,10 @@ def _draw_returns_by_behaviour(axes: Any, dataset: Dataset, colours: Array) -> N
         body.set(facecolor=colours[b], alpha=0.9)
     for line in boxes["medians"]:
         line.set(color="black")
-    axes.set_xticks(range(1, len(groups) + 1), [dataset.behaviours[b] for b in groups], rotation=30)
+    axes.set_xticks(range(1, len(groups) + 1), [dataset.behaviours[b] for b in groups])
+    axes.tick_params("x", rotation=20)
+    for text in axes.get_xticklabels():
+        text.set(ha="right", rotation_mode="anchor")
     axes.set(ylabel="return of an episode", title="Returns by behaviour policy")
 
 

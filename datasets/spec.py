@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,14 @@ class DatasetSpec:
     rollouts: int
 
     @property
+    def short(self) -> str:
+        """The id without namespace and version, such as ``AntDir/replay-heldout``."""
+        return f"{self.family}/{self.quality}{'-heldout' if self.heldout else ''}"
+
+    @property
     def name(self) -> str:
-        """Such as ``replay-heldout-v0``."""
-        return f"{self.quality}{'-heldout' if self.heldout else ''}-v{VERSION}"
+        """The last part of the id, such as ``replay-heldout-v0``."""
+        return f"{self.short.partition('/')[2]}-v{VERSION}"
 
     @property
     def id(self) -> str:
@@ -63,8 +68,8 @@ class DatasetSpec:
 
     @property
     def heldout_sibling(self) -> DatasetSpec:
-        """The dataset of the same family and quality over the held-out tasks."""
-        return DATASETS[f"{NAMESPACE}/{self.family}/{self.quality}-heldout-v{VERSION}"]
+        """The dataset of the same quality over the test and ood tasks; itself, if it is that one."""
+        return DATASETS[replace(self, heldout=True).id]
 
     @property
     def tasks(self) -> tuple[Task, ...]:

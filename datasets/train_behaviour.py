@@ -34,6 +34,7 @@ from offlinemeta.datasets.spec import spread
 from offlinemeta.envs import SPLITS, Task, TaskFamily, TaskVectorEnv, VectorTaskObservation, get_family
 from offlinemeta.envs.errors import MissingExtraError, UnknownNameError
 from offlinemeta.envs.shapes import Array
+from offlinemeta.files import check_writable, write_text
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks; the cores are for the physics
 
@@ -254,8 +255,7 @@ def save(folder: Path, model: Any, normalize: Any, state: dict[str, Any]) -> Non
     model.save(new / "model.zip")
     normalize.save(str(new / "normalize.pkl"))
     (new / "state.pkl").write_bytes(pickle.dumps(state))
-    (folder / "latest.draft").write_text(new.name)
-    (folder / "latest.draft").replace(folder / "latest")
+    write_text(folder / "latest", new.name)
     for old in folder.iterdir():
         if old.is_dir() and old != new:
             shutil.rmtree(old)
@@ -266,10 +266,13 @@ def train(name: str, seed: int, out: Path, destination: Path, threads: int | Non
 
     Raises:
         UnknownNameError: the family has no recipe.
+        FileError: nothing can be written where the checkpoints or the resumable state go.
     """
     if name not in RECIPES:
         raise UnknownNameError("Recipe of family", name, RECIPES)
     recipe, family, folder = RECIPES[name], get_family(name), out / name
+    for place in (folder, destination):
+        check_writable(place)
     envs = SquashedTasks(with_fresh_tasks(family, recipe.tasks, seed), recipe, seed, threads)
     iterations = recipe.steps // (ENVS * ROLLOUT)
     if (folder / "latest").exists():

@@ -21,6 +21,7 @@ from offlinemeta.datasets.collect import behaviours, evaluate
 from offlinemeta.datasets.scripted import walk_to_goal
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import UnknownNameError
+from offlinemeta.files import FileError
 
 SHIPPED = sorted(path.stem for path in CHECKPOINTS.glob("*.safetensors"))
 
@@ -57,6 +58,11 @@ def test_checkpoints_survive_their_file(tmp_path: Path, monkeypatch: pytest.Monk
     loaded, metadata = load_checkpoints("Some")
     assert metadata == {"seed": 7}
     assert [path.name for path in tmp_path.iterdir()] == ["Some.safetensors"]
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "Some.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode  # the umask's
+    (tmp_path / "Other.safetensors").write_bytes(b"garbage")
+    with pytest.raises(FileError, match=r"Other\.safetensors is damaged"):
+        load_checkpoints("Other")
     inputs = np.random.default_rng(0).standard_normal((10, 5))
     for policy, read in zip(policies, loaded, strict=True):
         assert np.array_equal(read.act(inputs, None), unpack(pack(policy, "x"), "x").act(inputs, None))

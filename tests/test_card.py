@@ -23,6 +23,7 @@ from offlinemeta.datasets.identifiability import (
 )
 from offlinemeta.datasets.references import read_references
 from offlinemeta.datasets.spec import get_spec
+from offlinemeta.files import FileError
 
 
 @pytest.fixture(autouse=True)
@@ -51,16 +52,18 @@ def test_order_within_a_set_does_not_matter_and_rewards_multiply_the_rest() -> N
     assert np.abs(describe(x) - describe(other)).max() > 0.01
 
 
-def test_random_features_tell_a_product_from_its_parts() -> None:
-    """The task is in the sign of E[r·s] alone: states and rewards by themselves look alike in all tasks."""
+def test_rewards_that_are_a_product_tell_the_task() -> None:
+    """Rewards v·s: states and rewards by themselves look alike in all tasks, and only E[r·s] tells v."""
     rng = np.random.default_rng(0)
-    sign = rng.choice([-1.0, 1.0], size=(40, 1))
-    states = rng.standard_normal((40, 400))
-    rows = np.stack([states, sign * states], axis=2).reshape(-1, 2).astype(np.float32)
-    groups = [[np.arange(400 * task, 400 * (task + 1))] for task in range(40)]
-    assert _score(rows, groups, sign, np.random.default_rng(1)) > 0.95
-    rows[:, 1] = 0.0
-    assert _score(rows, groups, sign, np.random.default_rng(1)) < 0.1
+    directions = rng.standard_normal((100, 20))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    states = rng.standard_normal((100, 200, 20))
+    rewards = np.einsum("tsd,td->ts", states, directions)[..., None]
+    rows = np.concatenate([states, rewards], axis=2).reshape(-1, 21).astype(np.float32)
+    groups = [[np.arange(200 * task, 200 * (task + 1))] for task in range(100)]
+    assert _score(rows, groups, directions, np.random.default_rng(1)) > 0.4  # 0.3 without the products
+    rows[:, -1] = 0.0
+    assert _score(rows, groups, directions, np.random.default_rng(1)) < 0.1
 
 
 def few(name: str) -> Dataset:
@@ -105,6 +108,7 @@ def test_a_card(here: Path) -> None:
     dataset = datasets.load("PointRobot/smac")
     page, picture = card.write_card(dataset, here / "cards")
     assert picture.read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in picture.parent.iterdir()} == {page.name, picture.name}
     text = page.read_text()
     assert "{{" not in text
     assert "{%" not in text
@@ -127,6 +131,16 @@ def test_a_card(here: Path) -> None:
     by_hand = (np.abs(dataset.actions[second]) > 0.99).mean()
     assert rows[0].saturated == pytest.approx(by_hand)
     assert 0 < card.coverage(dataset).per_task < card.coverage(dataset).occupied <= 1
+
+
+def test_a_card_that_cannot_be_written_says_so_before_the_work(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = datasets.load("CheetahDir/smac-heldout")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(card, "identifiability", None)
+    with pytest.raises(FileError, match=r"Nothing can be written in .*file/cards: Not a directory"):
+        card.write_card(dataset, tmp_path / "file" / "cards")
 
 
 def test_two_tasks_are_too_few_to_tell(here: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from offlinemeta import datasets
+from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.datasets import loading, storage
 from offlinemeta.datasets import references as references_module
 from offlinemeta.datasets import spec as specs
@@ -220,6 +221,38 @@ def datasets_from(dataset: Dataset, arrays: dict[str, Any]) -> Dataset:
     return from_arrays(dataset.spec, dataset.behaviours, arrays, {})
 
 
+def test_the_examples_of_the_docs_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One after the other, as a reader would; the one about replaying asserts by itself."""
+    import re
+
+    text = (Path(__file__).parent.parent / "docs" / "datasets.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == 3
+    for example in examples:
+        exec(example, {})
+    assert capsys.readouterr().out == "[1, 5]\n"
+
+
+def test_minari_s_own_episodes_have_their_task_and_a_score(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import minari
+
+    spec = tiny(get_spec("HopperParam/smac-heldout"), 4)
+    dataset = build(spec, monkeypatch)
+    data = minari.load_dataset(spec.id)
+    assert datasets.tasks_of(data) == [episode.task for episode in dataset]
+    assert len(set(datasets.tasks_of(data))) == 2
+    chosen = np.arange(len(dataset))[::2]
+    some = minari.load_dataset(spec.id).filter_episodes(lambda episode: episode.id in chosen)
+    assert datasets.tasks_of(some) == [dataset[e].task for e in chosen]
+    references, (test, ood) = read_references(spec.family), spec.tasks
+    low = (references.random["test"][test.index] + references.random["ood"][ood.index]) / 2
+    high = (references.expert["test"][test.index] + references.expert["ood"][ood.index]) / 2
+    assert minari.get_normalized_score(data, np.array([low, high])) == pytest.approx([0, 1])
+    data.storage.update_metadata({"offlinemeta": None})
+    with pytest.raises(DatasetError, match="it is no dataset of OfflineMeta"):
+        datasets.tasks_of(minari.load_dataset(spec.id))
+
+
 @pytest.mark.parametrize("mended", [True, pytest.param(False, marks=pytest.mark.xfail(strict=True))])
 def test_torchrl_reads_it(mended: bool, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TorchRL 0.13 and 0.14 copy nothing into their own files (``memmap_like``); the card says how to mend that."""
@@ -307,6 +340,13 @@ def test_a_family_with_references_has_datasets() -> None:
 
 def test_names() -> None:
     full = "OfflineMeta/AntDir/smac-heldout-v0"
+    for name in ("AntDir/smac", full):
+        assert get_spec(name).heldout_sibling is get_spec(full)
+    assert get_spec(full).short == "AntDir/smac-heldout"
+    assert [get_benchmark(f"AntDir/smac/{name}").dataset for name in ("train-online-3", "online-3", "zero-shot")] == [
+        "AntDir/smac",
+        *["AntDir/smac-heldout"] * 2,
+    ]
     assert get_spec("AntDir/smac-heldout").id == get_spec(full).id == get_spec(get_spec(full)).id == full
     with pytest.raises(UnknownNameError, match=r"Family 'AntDri' does not exist\. Did you mean 'AntDir'"):
         get_spec("AntDri/replay")

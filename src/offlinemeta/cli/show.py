@@ -136,7 +136,7 @@ def dataset_list(family: str | None, local: bool) -> RenderableType:
             continue
         size, file = storage.estimate(spec), storage.place(spec) / "data" / "main_data.hdf5"
         table.add_row(
-            f"{spec.family}/{spec.quality}{'-heldout' if spec.heldout else ''}",
+            spec.short,
             str(len(spec.tasks)),
             f"{spec.steps:,}",
             f"{(file.stat().st_size if file.exists() else size) / 1e6:,.0f}",
