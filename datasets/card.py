@@ -122,7 +122,7 @@ def _facts(
             dt=family.dt,
             terminates=family.terminates,
         ),
-        "quality": QUALITIES[spec.quality],
+        "quality": QUALITIES[spec.quality].what,
         "picture": picture,
         "env": env_id(family),
         "tasks": ", ".join(f"{count} {split}" for split, count in counts.items() if count),

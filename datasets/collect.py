@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode
 from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
 from offlinemeta.datasets.dataset import Dataset, Episode, join_episodes
 from offlinemeta.datasets.scripted import NOISE, SCRIPTED, with_noise
-from offlinemeta.datasets.spec import DatasetSpec, strays
+from offlinemeta.datasets.spec import DatasetSpec
 from offlinemeta.envs import Task, TaskFamily, TaskVectorEnv, get_family
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.shapes import Array, Float, Float32
@@ -188,7 +188,7 @@ def collect(
     names = [policy.name for policy in policies]
     if -1 in shares:
         policies, names, shares = (uniform(family),), ["random"], [0] * len(shares)
-    astray = strays(spec.quality, len(shares))
+    astray = spec.strays
     if any(astray):
         names += [f"{name}, told another task" for name in names]
     plan = [(share, stray, task) for share, stray in zip(shares, astray, strict=True) for task in spec.tasks]

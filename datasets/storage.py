@@ -303,14 +303,14 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         float(np.mean([table[task.split][task.index] for task in spec.tasks]))
         for table in (references.random, references.expert)
     )
-    where = "test and ood" if spec.heldout else "training"
+    where, what = "test and ood" if spec.heldout else "training", QUALITIES[spec.quality].what
     return {
         "dataset_id": spec.id,
         "minari_version": importlib.metadata.version("minari"),
-        "algorithm_name": f"{spec.quality}: {QUALITIES[spec.quality]}",
+        "algorithm_name": f"{spec.quality}: {what}",
         "author": {"The offlinemeta developers"},
         "description": (
-            f"{get_family(spec.family).summary}; {QUALITIES[spec.quality]}, on the {where} tasks. Rewards are those of "
+            f"{get_family(spec.family).summary}; {what}, on the {where} tasks. Rewards are those of "
             f"the episode's own task. Made by: offlinemeta datasets build {spec.id}. License: {LICENSE}."
         ),
         "license": LICENSE,

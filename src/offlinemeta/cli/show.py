@@ -144,7 +144,7 @@ def dataset_list(family: str | None, local: bool) -> RenderableType:
             known[spec.id]["sha256"][:8] if spec.id in known else "",
             duration(spec),
         )
-    notes = [f"{name}: {text}" for name, text in QUALITIES.items()]
+    notes = [f"{name}: {quality.what}" for name, quality in QUALITIES.items()]
     if chosen is None:
         notes.append(
             "Each has a -heldout sibling over the test and ood tasks. Full ids: OfflineMeta/<family>/<name>-v0."
