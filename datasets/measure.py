@@ -12,20 +12,23 @@ from offlinemeta.datasets.dataset import Episode
 from offlinemeta.envs import SPLITS, Task, TaskFamily, get_family
 
 EPISODES = 20
-"""Per task."""
+"""Episodes on each task."""
 
 LEAST_SAMPLED = 100
-"""Episodes at least for the mean return of a behaviour policy."""
+"""Least number of episodes for the mean return of a behaviour policy."""
 
 
 def sample_of(family: TaskFamily, split: str) -> tuple[list[Task], int]:
-    """Return the tasks and the episodes on each for means over a split; Meta-World, a hundred times slower, has few."""
+    """Return on which tasks of a split, and how often, a mean return is measured; seldom on Meta-World: it is slow."""
     tasks = list(family.tasks[split])
     return (tasks[::5], 1) if is_meta_world(family) else (tasks, max(2, LEAST_SAMPLED // len(tasks)))
 
 
 def expert_episodes(family: TaskFamily, episodes: int) -> int:
-    """A task of Meta-World always begins alike, so that one episode of a deterministic policy is as good as many."""
+    """Return how many episodes the expert needs on a task, where ``episodes`` are asked for.
+
+    A task of Meta-World always begins alike, so that one episode of a deterministic policy is as good as many.
+    """
     return 1 if is_meta_world(family) else episodes
 
 
@@ -33,10 +36,10 @@ def measure(name: str, progress: Callable[[int], None], episodes: int = EPISODES
     """Measure a family's references.
 
     Args:
-        name: of the family.
-        progress: is told how many env steps were made.
-        episodes: per task.
-        seed: of resets and actions.
+        name: the family.
+        progress: told how many env steps were made.
+        episodes: number on each task.
+        seed: seed for resets and actions.
     """
     family = get_family(name)
     policies, chance, once = behaviours(family), uniform(family), expert_episodes(family, episodes)

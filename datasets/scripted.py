@@ -90,7 +90,7 @@ SCRIPTED: Mapping[str, Scripted] = {
         )
     },
 }  # fmt: skip
-"""The families that have a script."""
+"""The script of each family that has one."""
 
 NOISE: Mapping[str, tuple[float, ...]] = {
     name: (1.0, 0.8, 0.6, 0.4, 0.2, 0.05)
@@ -99,4 +99,4 @@ NOISE: Mapping[str, tuple[float, ...]] = {
     for name in SCRIPTED
     if name != "CheetahVel"
 }
-"""Families whose behaviour policies mix their script with noise: its share in each, from random to expert."""
+"""Share of noise in each behaviour policy, from random to expert, of families whose policies are noisy scripts."""
