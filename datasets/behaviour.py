@@ -21,7 +21,7 @@ from offlinemeta.files import read_tensors, write_tensors
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 CLIP = 10.0
-"""Normalised observations are clipped here, as in training."""
+"""Bound to which normalised observations are clipped, as they were in training."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def unpack(arrays: Mapping[str, Array], prefix: str) -> BehaviourPolicy:
 
 
 def save_checkpoints(path: Path, policies: list[BehaviourPolicy], metadata: Mapping[str, Any]) -> None:
-    """Write checkpoints in order, and what made them; the file is replaced at once or not at all.
+    """Write checkpoints, from random to best, and metadata that say what made them.
 
     Raises:
         FileError: there is no space or no permission.

@@ -24,13 +24,13 @@ from offlinemeta.envs.shapes import Array, Float
 from offlinemeta.files import check_writable, replacing, write_text
 
 GRID = 50
-"""Cells along each axis of the map of observations."""
+"""Number of cells along each axis of the map of observations."""
 
 SHOWN = 20_000
-"""Observations in the map."""
+"""Number of observations drawn in the map."""
 
 MOST_SATURATED = 0.05
-"""Share of actions on the bounds above which tanh-Gaussian likelihoods degenerate."""
+"""Share of actions on the bounds above which the likelihoods of tanh-Gaussian policies degenerate."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Coverage:
     """Where the observations lie.
 
     Attributes:
-        points: ``[n, 2]`` principal components of a sample.
-        occupied: share of the cells of a grid over all observations' components that have any.
-        per_task: the same for one task's observations, on average.
-        explained: share of the variance in the two components.
+        points: ``[n, 2]`` first two principal components of a sample of the observations.
+        occupied: share of the cells of a grid over these components in which there is an observation.
+        per_task: the share in which there is one of a single task, averaged over tasks.
+        explained: share of the variance that the two components hold.
     """
 
     points: Float[Array, "n 2"]
@@ -75,9 +75,9 @@ def write_card(
     """Write a dataset's card.
 
     Args:
-        dataset: as loaded.
-        folder: gets ``<family>-<name>.md`` and ``.png``.
-        progress: is told of the steps of :func:`identifiability`.
+        dataset: the dataset.
+        folder: where ``<family>-<name>.md`` and ``.png`` are written.
+        progress: told of the regressions of :func:`identifiability`.
 
     Returns:
         The paths of the page and the picture.
@@ -103,7 +103,7 @@ def write_card(
 def _facts(
     dataset: Dataset, references: References, known: Identifiability, covered: Coverage, picture: str
 ) -> dict[str, Any]:
-    """All that the page says."""
+    """Return all that the page says."""
     spec, family, facts = dataset.spec, dataset.family, dataset.facts()
     rows, trained = behaviour_rows(dataset, references), None
     if (CHECKPOINTS / f"{family.name}.safetensors").exists() and spec.quality != "random":

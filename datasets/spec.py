@@ -1,4 +1,4 @@
-"""What the datasets are meant to be: a family, a quality, and which behaviour policies run how often on which tasks."""
+"""Specifications of the datasets: which behaviour policies run how often on which tasks of a family."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.registry import NAMESPACE
 
 VERSION = 0
+"""The version in every dataset's id; a change of content needs a new one."""
 
 REFERENCES = Path(__file__).parent / "references.json"
-"""Reference returns by family (``references.py``)."""
+"""The file of reference returns by family, which ``references.py`` reads."""
 
 MAX_STEPS = 10_000
-"""Transitions per task at most, which for Meta-World's long horizon makes it 20 rollouts."""
+"""The most transitions on each task; for Meta-World's long horizon this makes 20 rollouts."""
 
 STUDY_POLICIES = 6
 """How many behaviour policies make the study's kind of data."""
@@ -83,13 +84,13 @@ QUALITIES: Mapping[str, Quality] = {
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What a dataset is: the loader checks the data against it.
+    """What a dataset is meant to be; the loader checks the data against it.
 
     Attributes:
         family: name of the task family.
         quality: one of :data:`QUALITIES`.
-        heldout: over the test and ood tasks, for context at evaluation only; else over the training tasks.
-        rollouts: per task; each is the family's horizon long, in one or (where episodes terminate) more episodes.
+        heldout: whether it covers the test and ood tasks, for context at evaluation only, or the training tasks.
+        rollouts: number on each task; each is as long as the horizon, in several episodes where some terminate.
     """
 
     family: str
@@ -119,13 +120,13 @@ class DatasetSpec:
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """The tasks in it."""
+        """The tasks that the dataset covers."""
         lists = get_family(self.family).tasks
         return (*lists["test"], *lists["ood"]) if self.heldout else lists["train"]
 
     @property
     def steps(self) -> int:
-        """Transitions in all."""
+        """Number of transitions on all tasks together."""
         return len(self.tasks) * self.rollouts * get_family(self.family).horizon
 
     def shares(self, returns: Sequence[float]) -> list[int]:
@@ -149,7 +150,7 @@ class DatasetSpec:
 
 
 def _with_references() -> list[TaskFamily]:
-    """The families whose behaviour policies have been measured, which their datasets are planned by."""
+    """Return the families whose behaviour policies have been measured: only their datasets can be planned."""
     measured = json.loads(REFERENCES.read_text(encoding="utf-8")) if REFERENCES.exists() else {}
     return [family for family in FAMILIES.values() if family.name in measured]
 

@@ -17,7 +17,7 @@ from offlinemeta.datasets.behaviour import (
     save_checkpoints,
     unpack,
 )
-from offlinemeta.datasets.collect import behaviours, evaluate
+from offlinemeta.datasets.collect import behaviours, play
 from offlinemeta.datasets.scripted import walk_to_goal
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import UnknownNameError
@@ -82,11 +82,11 @@ def test_noisy_scripts_go_from_random_to_near_the_optimum(name: str) -> None:
     family = get_family(name)
     policies = behaviours(family)
     tasks = family.tasks["test"]
-    means = [evaluate(family, tasks, policy.act, 20, seed=0, sample=True)[0].mean() for policy in policies]
+    means = [play(family, tasks, policy.act, 20, seed=0, sample=True)[0].mean() for policy in policies]
     assert means == sorted(means)
     # the optimum walks at full speed; noise of 5 % and actions a little short of the box cost little
-    best, _ = evaluate(family, tasks, lambda o, p, rng: walk_to_goal(o, p, 0), 20, seed=0, sample=False)
-    calm, episodes = evaluate(family, tasks, policies[-1].act, 20, seed=0, sample=False)
+    best, _ = play(family, tasks, lambda o, p, rng: walk_to_goal(o, p, 0), 20, seed=0, sample=False)
+    calm, episodes = play(family, tasks, policies[-1].act, 20, seed=0, sample=False)
     gap = best.mean() - means[0]
     assert best.mean() - calm.mean() < 0.03 * gap
     assert best.mean() - means[-1] < 0.07 * gap
