@@ -1,4 +1,4 @@
-"""Wrappers that change what the agent is told: the task itself (an oracle), or the whole history of a task."""
+"""Wrappers that change what the agent is told: the task itself, or the whole history of a task."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ else:  # no generic class before Gymnasium 1.4
 
 
 class TaskObservation(gymnasium.ObservationWrapper[Array, Array, Array], gymnasium.utils.RecordConstructorArgs):
-    """Append the task's description (``family.encode``) to the observation: the oracle that knows its task.
+    """Append the task's description (``family.encode``) to the observation: for agents that are told their task.
 
     Args:
         env: an env of this package, wrapped or not.
