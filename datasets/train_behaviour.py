@@ -18,7 +18,7 @@ import pickle
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -203,14 +203,14 @@ class Measured(NamedTuple):
 
 
 def measure(
-    family: TaskFamily, policy: BehaviourPolicy, split: str, episodes: int, seed: int, sample: bool
+    family: TaskFamily, policy: BehaviourPolicy, tasks: Sequence[Task], episodes: int, seed: int, sample: bool
 ) -> Measured:
-    """Run episodes on every task of a split."""
+    """Run a number of episodes on each of some tasks of a family."""
 
     def act(observations: Array, params: Array, rng: np.random.Generator | None) -> Array:
         return policy.act(np.concatenate([observations, family.encode(params)], axis=1), rng)
 
-    returns, ran = play(family, family.tasks[split], act, episodes, seed, sample)
+    returns, ran = play(family, tasks, act, episodes, seed, sample)
     actions = np.concatenate([episode.actions for episode in ran])
     return Measured(round(float(returns.mean()), 1), round(float((np.abs(actions) > 0.99).mean()), 4))
 
@@ -333,16 +333,17 @@ def falling(start: float) -> Callable[[float], float]:
 def finish(family: TaskFamily, seed: int, recipe: Recipe, state: dict[str, Any], path: Path, console: Console) -> None:
     """Evaluate all snapshots on the training tasks, choose ten, and write them."""
     policies = [unpack(arrays, "s") for arrays in state["snapshots"]]
-    returns = [measure(family, policy, "train", 1, seed, sample=True).mean for policy in policies]
+    train = family.tasks["train"]
+    returns = [measure(family, policy, train, 1, seed, sample=True).mean for policy in policies]
     chosen = spread(returns[: int(np.argmax(returns)) + 1], CHECKPOINTS)
     rows = []
     for i in chosen:
-        measured = measure(family, policies[i], "train", 2, seed + 1, sample=True)
+        measured = measure(family, policies[i], train, 2, seed + 1, sample=True)
         rows.append({"steps": state["curve"][i]["steps"], "return": measured.mean, "saturated": measured.saturated})
     expert = {}
     for split in (split for split in SPLITS if family.tasks[split]):
         for kind, sample in (("sampled", True), ("mean", False)):
-            measured = measure(family, policies[chosen[-1]], split, 5, seed + 2, sample)
+            measured = measure(family, policies[chosen[-1]], family.tasks[split], 5, seed + 2, sample)
             expert[f"{split}, {kind} actions"] = measured.mean
     import mujoco
     import stable_baselines3

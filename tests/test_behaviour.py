@@ -127,10 +127,11 @@ def test_shipped_checkpoints_go_from_random_to_expert_and_do_what_they_claim(nam
     assert steps[0] == 0
     assert max(row["saturated"] for row in rows) < 0.05
     gap = max(claimed) - min(claimed)
+    tasks = family.tasks["train"][:: 2 if len(family.tasks["train"]) >= 50 else 1]  # enough for such a tolerance
     for i in (0, 9):
-        measured = measure(family, policies[i], "train", 1, seed=11, sample=True)
+        measured = measure(family, policies[i], tasks, 1, seed=11, sample=True)
         assert measured.mean == pytest.approx(claimed[i], abs=0.1 * gap)
-    measured = measure(family, policies[9], "test", 1, seed=12, sample=True)
+    measured = measure(family, policies[9], family.tasks["test"], 1, seed=12, sample=True)
     assert measured.mean == pytest.approx(metadata["expert"]["test, sampled actions"], abs=0.1 * gap)
 
 
@@ -196,7 +197,7 @@ def test_training_continues_where_it_was_killed(tmp_path: Path, monkeypatch: pyt
         patch.setattr(module.Keeper, "keep", killed)
         with pytest.raises(KeyboardInterrupt):
             module.train(*arguments)
-    assert not (tmp_path / "done").exists()
+    assert not list((tmp_path / "done").iterdir())
     module.train(*arguments)
     assert "continuing PointRobot at 25,600 steps" in console.export_text()
     monkeypatch.setattr("offlinemeta.datasets.behaviour.CHECKPOINTS", tmp_path / "done")
