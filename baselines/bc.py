@@ -1,7 +1,7 @@
 """Meta-behaviour-cloning: SMAC's encoder and reward decoder, and an actor that imitates the logged actions.
 
-The baseline of the SMAC study (Pong et al., ICML 2022): what is left of SMAC's offline phase without reinforcement
-learning. Constants of the ``paper`` preset are those of SMAC's; the departures of the default preset are SMAC's too.
+The method is the baseline of the SMAC study (Pong et al., ICML 2022): SMAC's offline phase without its reinforcement
+learning. The constants of the ``paper`` preset and the departures of the default preset are SMAC's.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from offlinemeta.envs import TaskFamily
 class Config:
     """The configuration of meta-behaviour-cloning; its fields are those of SMAC's offline phase."""
 
-    steps: PositiveInt = option(50_000, "Gradient steps.")
+    steps: PositiveInt = option(50_000, "Gradient steps of the training.")
     meta_batch: PositiveInt = option(4, "Tasks in a gradient step.")
-    batch: PositiveInt = option(128, "Transitions of each task for actor and decoder.")
-    context: PositiveInt = option(64, "Transitions of each task for the encoder.")
-    latent: PositiveInt = option(5, "Size of z.")
+    batch: PositiveInt = option(128, "Transitions of a task in a batch, for actor and decoder.")
+    context: PositiveInt = option(64, "Transitions of a task in a context, which the encoder reads.")
+    latent: PositiveInt = option(5, "Size of the latent variable z.")
     hidden: tuple[PositiveInt, ...] = option((300, 300, 300), "Widths of the actor's hidden layers.")
     encoder_hidden: tuple[PositiveInt, ...] = option((200, 200, 200), "Widths of the encoder's hidden layers.")
     decoder_hidden: tuple[PositiveInt, ...] = option((64, 64), "Widths of the reward decoder's hidden layers.")
     lr: PositiveFloat = option(3e-4, "Step size of Adam.")
     kl_weight: NonNegativeFloat = option(0.1, "Weight of KL(q(z|c) || N(0, I)), averaged over the tasks of a batch.")
-    explore_episodes: NonNegativeInt = option(2, "Episodes of a new task that are explored with z from the prior.")
-    next_observations: bool = option(False, "Whether the encoder reads s', which varying dynamics need.")
+    explore_episodes: NonNegativeInt = option(2, "First episodes in a new task, explored with z ~ N(0, I).")
+    next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
-    episode_contexts: bool = option(False, "Whether a training context is of one rollout, and not of all the task's.")
+    episode_contexts: bool = option(False, "Whether a training context is drawn from one logged rollout, not all data.")
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -68,12 +68,12 @@ PRESETS = {
 
 
 class MetaBC:
-    """The learner: :meth:`update` is one gradient step, :meth:`adapt` the meta-test.
+    """The learner: :meth:`update` makes one gradient step, :meth:`adapt` is the meta-test.
 
     Args:
-        config: as in :class:`Config`.
+        config: the configuration; :class:`Config` explains its fields.
         family: the task family.
-        generator: of all randomness in training; the networks live on its device.
+        generator: draws all random numbers of training; the networks live on its device.
     """
 
     acting = ("normaliser", "encoder", "actor")
@@ -98,7 +98,7 @@ class MetaBC:
         self.data = TaskBuffer.of(dataset, self.normaliser)
 
     def update(self) -> dict[str, Tensor]:
-        """Make one gradient step; the actor's loss does not reach the encoder."""
+        """Make one gradient step; return the losses. The gradient of the actor's loss does not reach the encoder."""
         c, g, data = self.config, self.generator, self.data
         assert data is not None, "load(dataset) comes first"
         tasks = data.draw_tasks(c.meta_batch, g)
@@ -115,7 +115,7 @@ class MetaBC:
         return losses
 
     def context(self, data: TaskBuffer, tasks: Tensor) -> Batch:
-        """Draw transitions of each task for the encoder, from all of its data or from one rollout."""
+        """Draw transitions of each task for the encoder: from all of its data or one logged rollout."""
         among = data.logged_rollout(tasks, self.generator) if self.config.episode_contexts else None
         return data.take(tasks, data.draw(tasks, self.config.context, self.generator, among))
 
@@ -124,16 +124,16 @@ class MetaBC:
         return self.decoder(join(batch.observations, batch.actions, z))[..., 0]
 
     def decoder_loss(self, batch: Batch, z: Tensor) -> Tensor:
-        """L_reward without its KL (SMAC, Eq. 3): mean (r - r(s, a, z))²."""
+        """Return L_reward without its KL (SMAC, Eq. 3): mean (r - r(s, a, z))²."""
         return (self.decode(batch, z) - batch.rewards).square().mean()
 
     def actor_loss(self, batch: Batch, z: Tensor) -> Tensor:
-        """L_π = -mean log π(a | s, z) of the logged actions."""
+        """Return L_π = -mean log π(a | s, z) of the logged actions."""
         return -self.actor(join(batch.observations, z)).log_prob(batch.actions).mean()
 
     @torch.no_grad()
     def infer(self, contexts: Sequence[Context]) -> Gaussian:
-        """Return q(z|c) of N tasks."""
+        """Return q(z|c) of N tasks: mean and variance, ``[N, Z]`` each."""
         return self.encoder(*pad(contexts, self.normaliser))
 
     def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:

@@ -1,13 +1,14 @@
 """Offline PEARL: the losses of PEARL (Rakelly et al., ICML 2019, arXiv 1903.08254) on logged data.
 
-SAC with a value network, conditioned on z ~ q(z|c); the encoder is trained by the critics' loss and a KL to the prior,
-nothing else. No correction for being offline: this is the baseline that the offline methods are measured against.
+The method is SAC with a value network, conditioned on z ~ q(z|c). The encoder is trained by the critics' loss and by a
+KL to the prior, and by nothing else. Nothing corrects for being offline: this is the baseline that the offline methods
+are measured against.
 
-Constants of the ``paper`` preset are those of the authors' public code. Departures, in all presets: z is drawn once a
-step (the code draws it twice and drops the first); hidden biases start at 0, not 0.1; families whose dynamics vary need
-``next_observations=true``, which no preset sets; one optimiser steps all losses of an update at once, so that actor
-and value see the critics of before the step. In the default preset: sizes and schedule as in ``PRESETS``, and
-observations are normalised by the moments of the logged ones.
+Constants of the ``paper`` preset are those of the authors' public code. All presets depart from it as follows: z is
+drawn once a step (the code draws it twice and drops the first); hidden biases start at 0, not 0.1; families whose
+dynamics vary need ``next_observations=true``, which no preset sets; one optimiser steps all losses of an update at
+once, so that the actor and the value network see the critics as they were before the step. The default preset also has
+the sizes and the schedule in ``PRESETS``, and normalises observations by the moments of the logged ones.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ from offlinemeta.envs import TaskFamily
 class Config:
     """The configuration of offline PEARL."""
 
-    steps: PositiveInt = option(1_000_000, "Gradient steps.")
+    steps: PositiveInt = option(1_000_000, "Gradient steps of the training.")
     meta_batch: PositiveInt = option(16, "Tasks in a gradient step.")
-    batch: PositiveInt = option(256, "Transitions of each task for actor, value and critics.")
-    context: PositiveInt = option(100, "Transitions of each task for the encoder.")
-    latent: PositiveInt = option(5, "Size of z.")
+    batch: PositiveInt = option(256, "Transitions of a task in a batch, for actor, value and critics.")
+    context: PositiveInt = option(100, "Transitions of a task in a context, which the encoder reads.")
+    latent: PositiveInt = option(5, "Size of the latent variable z.")
     hidden: tuple[PositiveInt, ...] = option(
         (300, 300, 300), "Widths of the hidden layers of actor, value and critics."
     )
@@ -52,10 +53,10 @@ class Config:
     reward_scale: PositiveFloat = option(5.0, "Factor of the rewards, which sets the weight of the entropy.")
     kl_weight: NonNegativeFloat = option(0.1, "Weight of KL(q(z|c) || N(0, I)), summed over the tasks of a batch.")
     regularisation: NonNegativeFloat = option(1e-3, "Weight of the actor's squared means and log standard deviations.")
-    explore_episodes: NonNegativeInt = option(2, "Episodes of a new task that are explored with z from the prior.")
-    next_observations: bool = option(False, "Whether the encoder reads s', which varying dynamics need.")
+    explore_episodes: NonNegativeInt = option(2, "First episodes in a new task, explored with z ~ N(0, I).")
+    next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
-    episode_contexts: bool = option(False, "Whether a training context is of one rollout, and not of all the task's.")
+    episode_contexts: bool = option(False, "Whether a training context is drawn from one logged rollout, not all data.")
     bfloat16: bool = option(False, "Whether matrix products are made in bfloat16.")
 
     @property
@@ -81,12 +82,12 @@ PRESETS["demo"] = PRESETS["default"]
 
 
 class PEARL:
-    """The learner: :meth:`update` is one gradient step, :meth:`adapt` the meta-test.
+    """The learner: :meth:`update` makes one gradient step, :meth:`adapt` is the meta-test.
 
     Args:
-        config: as in :class:`Config`.
+        config: the configuration; :class:`Config` explains its fields.
         family: the task family.
-        generator: of all randomness in training; the networks live on its device.
+        generator: draws all random numbers of training; the networks live on its device.
     """
 
     acting = ("normaliser", "encoder", "actor")
@@ -113,7 +114,7 @@ class PEARL:
         self.data = TaskBuffer.of(dataset, self.normaliser)
 
     def update(self) -> dict[str, Tensor]:
-        """Make one gradient step of Algorithm 1, without its data collection."""
+        """Make one gradient step of Algorithm 1, without its data collection; return the losses."""
         c, g, data = self.config, self.generator, self.data
         assert data is not None, "load(dataset) comes first"
         tasks = data.draw_tasks(c.meta_batch, g)
@@ -133,12 +134,15 @@ class PEARL:
         return losses
 
     def context(self, data: TaskBuffer, tasks: Tensor) -> Batch:
-        """Draw transitions of each task for the encoder, from all of its data or from one rollout."""
+        """Draw transitions of each task for the encoder: from all of its data or one logged rollout."""
         among = data.logged_rollout(tasks, self.generator) if self.config.episode_contexts else None
         return data.take(tasks, data.draw(tasks, self.config.context, self.generator, among))
 
     def critic_loss(self, batch: Batch, z: Tensor) -> Tensor:
-        """L_Q = Σ_j mean (Q_j(s, a, z) - y)², y = scale · r + γ (1 - d) V'(s', z); reaches the encoder through z."""
+        """Return L_Q = Σ_j mean (Q_j(s, a, z) - y)², y = scale · r + γ (1 - d) V'(s', z).
+
+        Its gradient reaches the encoder through z.
+        """
         c = self.config
         with torch.no_grad():
             following = self.value_target(join(batch.next_observations, z))[..., 0].float()
@@ -147,7 +151,7 @@ class PEARL:
         return (q - y).square().mean((1, 2)).sum()
 
     def actor_and_value_loss(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
-        """L_π = mean (log π(a|s, z) - min Q(s, a, z)), L_V = mean (V(s, z) - (min Q - log π))², with a ~ π."""
+        """Return L_π = mean (log π(a|s, z) - min Q(s, a, z)), L_V = mean (V(s, z) - (min Q - log π))², with a ~ π."""
         u = self.actor(join(batch.observations, z))
         actions, log_prob = u.sample(self.generator)
         q = self.critics(join(batch.observations, actions, z), frozen=True)[..., 0].float().amin(0)
@@ -160,7 +164,7 @@ class PEARL:
 
     @torch.no_grad()
     def infer(self, contexts: Sequence[Context]) -> Gaussian:
-        """Return q(z|c) of N tasks."""
+        """Return q(z|c) of N tasks: mean and variance, ``[N, Z]`` each."""
         return self.encoder(*pad(contexts, self.normaliser))
 
     def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:

@@ -1,4 +1,4 @@
-"""The methods by name; a new one is a file and a line here."""
+"""The registry of methods by name; a new method is one file and one line here."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Method:
 
     Attributes:
         home: ``module:Class`` of the learner; its module has ``Config`` and ``PRESETS``.
-        what: one sentence on it.
-        fixed: fields of the config that make it this method.
-        shares: another method and a phase, such as ``"smac:offline"``, up to which the two are the same training: a run
-            may begin where that phase of a run of the other has ended.
+        what: one sentence that describes the method.
+        fixed: config fields that define the method, with the only values that they may have.
+        shares: another method and one of its phases, such as ``"smac:offline"``, up to whose end both methods train
+            alike; a run of this method may begin where that phase of the other method's run has ended.
     """
 
     home: str
@@ -32,12 +32,14 @@ class Method:
 
 
 METHODS = {
-    "pearl": Method("offlinemeta.baselines.pearl:PEARL", "Offline PEARL: SAC on logged data, encoder by the Q loss."),
+    "pearl": Method(
+        "offlinemeta.baselines.pearl:PEARL", "Offline PEARL: SAC on logged data; the critics' loss trains the encoder."
+    ),
     "bc": Method("offlinemeta.baselines.bc:MetaBC", "Meta-behaviour-cloning, with SMAC's encoder and decoder."),
-    "smac": Method("offlinemeta.baselines.smac:SMAC", "Offline training, then self-supervised interaction."),
+    "smac": Method("offlinemeta.baselines.smac:SMAC", "SMAC: offline training, then self-supervised interaction."),
     "oracle": Method(
         "offlinemeta.baselines.smac:SMAC",
-        "SMAC with true rewards in its interaction.",
+        "SMAC that is given the true rewards in its interaction.",
         {"online_rewards": "true"},
         "smac:offline",
     ),
@@ -51,7 +53,7 @@ def get_method(name: str) -> Method:
     """Return a method by name.
 
     Raises:
-        UnknownNameError: there is none of that name.
+        UnknownNameError: there is no method of that name.
     """
     if name not in METHODS:
         raise UnknownNameError("Method", name, METHODS)
@@ -59,13 +61,13 @@ def get_method(name: str) -> Method:
 
 
 def module_of(name: str) -> Any:
-    """Import the module of a method's paper."""
+    """Import the module that defines a method, and return it."""
     return import_module(get_method(name).home.partition(":")[0])
 
 
 @cache
 def learner_class(name: str) -> Any:
-    """Import a method's learner."""
+    """Import a method's learner class, and return it."""
     return getattr(module_of(name), get_method(name).home.partition(":")[2])
 
 
@@ -84,13 +86,13 @@ def make_config(name: str, preset: str = "default", overrides: Mapping[str, Any]
         if each not in known:
             raise UnknownNameError(f"Config field of {name}", each, known)
         if each in method.fixed and str(value) != str(method.fixed[each]):
-            raise ArgumentError(f"{name} is what it is by {each}={method.fixed[each]}; {value!r} makes another method.")
+            raise ArgumentError(f"{name} is defined by {each}={method.fixed[each]}, so {value!r} cannot be set.")
     plain = plain_config(module.PRESETS[preset])
     return read_config(name, {**plain, **{each: _parsed(value, plain[each]) for each, value in given.items()}})
 
 
 def read_config(name: str, plain: Mapping[str, Any]) -> Any:
-    """Return the config that :func:`plain_config` wrote down.
+    """Return a config from the plain values that :func:`plain_config` returned.
 
     Raises:
         ArgumentError: a value does not fit its field.
@@ -106,12 +108,12 @@ def read_config(name: str, plain: Mapping[str, Any]) -> Any:
 
 
 def plain_config(config: Any) -> dict[str, Any]:
-    """Return a config as JSON holds it."""
+    """Return a config's fields as plain values, which JSON can hold."""
     return TypeAdapter(type(config)).dump_python(config, mode="json")
 
 
 def _parsed(value: Any, present: Any) -> Any:
-    """Split the text of a tuple: ``64,64``."""
+    """Split text such as ``64,64`` where the field's present value is a tuple."""
     if isinstance(value, str) and isinstance(present, Sequence) and not isinstance(present, str):
         return [part for part in value.strip("()[] ").split(",") if part.strip()]
     return value

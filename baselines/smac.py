@@ -5,18 +5,18 @@ actor-critic conditioned on z is trained on the logged data. Then both encoder a
 acts in the training tasks *without rewards*: it labels what it sees with the decoder, and goes on training the
 actor-critic on all of it. Now it has met contexts that it collected itself, which closes the context shift.
 
-Sections and equations are the paper's; constants of the ``paper`` preset are those of the authors' public code.
-Departures, in all presets: one optimiser steps all losses of an update at once, so that the actor's advantages are
-those of the critics before the step; z is held for a rollout, not drawn anew at each step; a round's tasks are drawn
-without replacement and visited at once, so that its posterior rollouts see the visits before it and not its own prior
-rollouts; an episode that terminates goes on with another one until its rollout has ``horizon`` steps; logged actions
-are clipped to ±0.9999 for the inverse of tanh.
+Sections and equations are the paper's; constants of the ``paper`` preset are those of the authors' public code. All
+presets depart from it as follows: one optimiser steps all losses of an update at once, so that the actor's advantages
+are those of the critics before the step; z is held for a rollout, not drawn anew at each step; a round draws its tasks
+without replacement and visits them all at once, so that its posterior rollouts follow contexts from earlier visits, not
+from its own prior rollouts; after a termination another episode begins, until the rollout has ``horizon`` steps; logged
+actions are clipped to ±0.9999 for the inverse of tanh.
 
-In the default preset: sizes and schedule as in ``PRESETS``, more tasks and fewer transitions of each in a batch;
-observations are normalised by the moments of the logged ones; critics have layer normalisation; advantages are in units
-of their spread; in the self-supervised phase, a context is of one own visit, as it is at test, and the encoder, not the
-decoder, is trained on: frozen, as published, it does not learn to read such contexts (``online_encoder=false``). What
-was tried and seen is in ``docs/training.md``.
+The default preset also has the sizes and the schedule in ``PRESETS``, with more tasks and fewer transitions of each in
+a batch. It normalises observations by the moments of the logged ones, normalises the critics' layers, and divides
+advantages by their standard deviation. In the self-supervised phase it draws a context from one own visit, as at test,
+and goes on training the encoder, though not the decoder: an encoder that is frozen, as published, does not learn to
+read such contexts (``online_encoder=false``). ``docs/training.md`` says what was tried and seen.
 """
 
 from __future__ import annotations
@@ -46,53 +46,53 @@ from offlinemeta.envs.shapes import Array
 
 @dataclass(frozen=True)
 class Config:
-    """The configuration of SMAC; what is not said is the authors' public one."""
+    """The configuration of SMAC; its defaults are the constants of the authors' public code."""
 
     offline_steps: NonNegativeInt = option(50_000, "Gradient steps before the self-supervised phase.")
     rounds: NonNegativeInt = option(501, "Rounds of the self-supervised phase: collect, label, train.", "online")
-    round_steps: PositiveInt = option(16_000, "Gradient steps of a round.", "online")
-    round_tasks: PositiveInt = option(5, "Training tasks visited in a round.", "online")
-    round_prior: NonNegativeInt = option(3, "Rollouts of a visit with z from the prior.", "online")
-    round_posterior: NonNegativeInt = option(2, "Rollouts of a visit with z from q(z | own context).", "online")
+    round_steps: PositiveInt = option(16_000, "Gradient steps in a round of the self-supervised phase.", "online")
+    round_tasks: PositiveInt = option(5, "Training tasks visited in a self-supervised round.", "online")
+    round_prior: NonNegativeInt = option(3, "Rollouts in a visit to a task with z from the prior.", "online")
+    round_posterior: NonNegativeInt = option(2, "Rollouts in a visit to a task with z ~ q(z|c).", "online")
     meta_batch: PositiveInt = option(4, "Tasks in a gradient step.")
-    batch: PositiveInt = option(128, "Transitions of each task for actor and critics.")
-    online_batch: PositiveInt = option(256, "The same in the self-supervised phase.", "online")
-    context: PositiveInt = option(64, "Transitions of each task for the encoder.")
-    online_context: PositiveInt = option(64, "The same in the self-supervised phase.", "online")
-    label_context: PositiveInt = option(256, "Transitions for the encoder in exploration and labelling.", "online")
-    latent: PositiveInt = option(5, "Size of z.")
+    batch: PositiveInt = option(128, "Transitions of a task in an offline batch, for actor, critics and decoder.")
+    online_batch: PositiveInt = option(256, "Transitions of a task in a batch of the self-supervised phase.", "online")
+    context: PositiveInt = option(64, "Transitions of a task in an offline context, which the encoder reads.")
+    online_context: PositiveInt = option(64, "Transitions of a task in a self-supervised context.", "online")
+    label_context: PositiveInt = option(256, "Transitions of a task in a context for exploring or labelling.", "online")
+    latent: PositiveInt = option(5, "Size of the latent variable z.")
     hidden: tuple[PositiveInt, ...] = option((300, 300, 300), "Widths of the hidden layers of actor and critics.")
     encoder_hidden: tuple[PositiveInt, ...] = option((200, 200, 200), "Widths of the encoder's hidden layers.")
     decoder_hidden: tuple[PositiveInt, ...] = option((64, 64), "Widths of the reward decoder's hidden layers.")
-    lr: PositiveFloat = option(3e-4, "Step size of Adam.")
-    online_lr: PositiveFloat = option(3e-4, "The same in the self-supervised phase.", "online")
+    lr: PositiveFloat = option(3e-4, "Step size of Adam in the offline phase.")
+    online_lr: PositiveFloat = option(3e-4, "Step size of Adam in the self-supervised phase.", "online")
     discount: Annotated[float, Field(ge=0, le=1)] = option(0.99, "Discount factor γ.")
     tau: Annotated[float, Field(ge=0, le=1)] = option(0.005, "Polyak step τ of the critics' targets.")
-    reward_scale: PositiveFloat = option(5.0, "Factor of the rewards in the Bellman target; the decoder's have none.")
-    temperature: PositiveFloat = option(100.0, "Temperature λ of AWAC.")
-    online_temperature: PositiveFloat = option(100.0, "The same in the self-supervised phase.", "online")
-    relative_advantages: bool = option(False, "Whether advantages and Q are in units of the advantages' spread.")
+    reward_scale: PositiveFloat = option(5.0, "Factor of the rewards in the Bellman target, not in the decoder's loss.")
+    temperature: PositiveFloat = option(100.0, "Temperature λ of AWAC in the offline phase.")
+    online_temperature: PositiveFloat = option(100.0, "Temperature λ of AWAC in the self-supervised phase.", "online")
+    relative_advantages: bool = option(False, "Whether advantages and Q are divided by advantages' standard deviation.")
     kl_weight: NonNegativeFloat = option(0.1, "Weight of KL(q(z|c) || N(0, I)), averaged over the tasks of a batch.")
-    pearl_weight: NonNegativeFloat = option(1.0, "Weight λ_pearl of the reparametrised actor loss.", "online")
-    actor: Literal["awac", "pearl"] = option("awac", "The actor's loss; pearl: without the behaviour's likelihood.")
-    encoder_loss: Literal["reward", "q"] = option("reward", "Whose error trains the encoder: of rewards, or Q.")
-    online_encoder: bool = option(False, "Whether the encoder is trained on, at labels of the offline one.", "online")
-    online_rewards: Literal["decoder", "true"] = option("decoder", "The labels; true: the oracle's.", "online")
-    explore_episodes: NonNegativeInt = option(2, "Episodes of a new task explored with z from the prior.", "online")
-    next_observations: bool = option(False, "Whether the encoder reads s', which varying dynamics need.")
+    pearl_weight: NonNegativeFloat = option(1.0, "Weight λ_pearl of PEARL's loss after the offline phase.", "online")
+    actor: Literal["awac", "pearl"] = option("awac", "Loss of the actor: AWAC's, or PEARL's, which maximises Q alone.")
+    encoder_loss: Literal["reward", "q"] = option("reward", "Error that trains the encoder: that of rewards or of Q.")
+    online_encoder: bool = option(False, "Whether the encoder is trained in the self-supervised phase too.", "online")
+    online_rewards: Literal["decoder", "true"] = option("decoder", "Labels of own rollouts: decoded or true.", "online")
+    explore_episodes: NonNegativeInt = option(2, "First episodes in a new task, explored with z ~ N(0, I).", "online")
+    next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
     layer_norm: bool = option(False, "Whether the critics have layer normalisation (Ball et al., 2023).")
-    episode_contexts: bool = option(False, "Whether an offline context is of one logged rollout, and not of all D_i.")
-    online_visits: bool = option(False, "Whether an online context is of one own visit, not of all D_i.", "online")
+    episode_contexts: bool = option(False, "Whether an offline context is drawn from one logged rollout, not all data.")
+    online_visits: bool = option(False, "Whether a self-supervised context is from one visit, not all data.", "online")
 
     @property
     def steps(self) -> int:
-        """Gradient steps in all."""
+        """Number of gradient steps in both phases."""
         return self.offline_steps + self.rounds * self.round_steps
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """First offline; then self-supervised, on the learner's own experience too."""
+        """The offline phase, and then the self-supervised one, which also trains on the learner's own experience."""
         return Phase("offline", self.offline_steps), Phase("online", self.steps)
 
 
@@ -140,12 +140,12 @@ PRESETS["demo"] = replace(PRESETS["default"], offline_steps=6_000, rounds=3, rou
 
 
 class SMAC:
-    """The learner: :meth:`update` is one gradient step, :meth:`adapt` the meta-test.
+    """The learner: :meth:`update` makes one gradient step, :meth:`adapt` is the meta-test.
 
     Args:
-        config: as in :class:`Config`.
+        config: the configuration; :class:`Config` explains its fields.
         family: the task family, in whose training tasks the learner acts.
-        generator: of all randomness in training; the networks live on its device.
+        generator: draws all random numbers of training; the networks live on its device.
     """
 
     acting = ("normaliser", "encoder", "actor")
@@ -155,7 +155,7 @@ class SMAC:
         (o, a), z = widths(family), config.latent
         self.normaliser = Normaliser(family, generator.device)
         self.encoder = Encoder(family, z, config.encoder_hidden, config.next_observations, generator)
-        self.labeller = target_of(self.encoder)  # the encoder as it was at the end of the offline phase
+        self.labeller = target_of(self.encoder)  # the encoder at the end of the offline phase, which labels
         self.decoder = Dense((o + a + z, *config.decoder_hidden, 1), generator)
         self.actor = Actor(o + z, a, config.hidden, generator)
         self.critics = Dense((o + a + z, *config.hidden, 1), generator, n=2, layer_norm=config.layer_norm)
@@ -174,11 +174,11 @@ class SMAC:
 
     @property
     def offline(self) -> bool:
-        """Whether this is the offline phase."""
+        """Whether training is in its offline phase."""
         return self.step < self.config.offline_steps
 
     def update(self) -> dict[str, Tensor]:
-        """Make one gradient step of Algorithm 1; collect first where a round of the self-supervised phase begins."""
+        """Make one gradient step of Algorithm 1; return the losses. A self-supervised round collects first."""
         c, g, data = self.config, self.generator, self.data
         assert data is not None, "load(dataset) comes first"
         if not self.offline and (self.step - c.offline_steps) % c.round_steps == 0:
@@ -205,7 +205,7 @@ class SMAC:
         return losses | {"q": q.detach().mean()}
 
     def context(self, data: TaskBuffer, tasks: Tensor, size: int) -> Batch:
-        """Draw ``size`` transitions of each task for the encoder: from all of D_i, one logged rollout, or one visit."""
+        """Draw ``size`` transitions of each task for the encoder: from all data, one logged rollout or one visit."""
         c, g, among = self.config, self.generator, None
         if self.offline and c.episode_contexts:
             among = data.logged_rollout(tasks, g)
@@ -214,7 +214,7 @@ class SMAC:
         return data.take(tasks, data.draw(tasks, size, g, among))
 
     def visit(self, data: TaskBuffer, tasks: Tensor) -> Span:
-        """Draw one own visit to each task; one logged rollout where a task has not been visited."""
+        """Draw the rows of one own visit to each task, or of one logged rollout where a task has not been visited."""
         c, g, logged = self.config, self.generator, data.logged[tasks]
         first_logged, end_logged = data.logged_rollout(tasks, g)
         length = (c.round_prior + c.round_posterior) * data.horizon
@@ -223,11 +223,11 @@ class SMAC:
         return torch.where(visits > 0, first, first_logged), torch.where(visits > 0, first + length, end_logged)
 
     def decode(self, batch: Batch, z: Tensor) -> Tensor:
-        """Return r(s, a, z): ``[T, B]``; frozen after the offline phase."""
+        """Return r(s, a, z): ``[T, B]``; the decoder is frozen after the offline phase."""
         return self.decoder(join(batch.observations, batch.actions, z), frozen=not self.offline)[..., 0]
 
     def decoder_loss(self, batch: Batch, z: Tensor) -> Tensor:
-        """L_reward without its KL (Eq. 3): mean (r - r(s, a, z))²."""
+        """Return L_reward without its KL (Eq. 3): mean (r - r(s, a, z))²."""
         z = z if self.config.encoder_loss == "reward" else z.detach()
         return (self.decode(batch, z) - batch.rewards).square().mean()
 
@@ -241,7 +241,7 @@ class SMAC:
         return bellman_target(self.actor, self.targets, batch, z, c.reward_scale, c.discount, self.generator)
 
     def actor_loss(self, batch: Batch, z: Tensor, q: Tensor) -> Tensor:
-        """Return the AWAC loss (Eq. 2), in the self-supervised phase with λ_pearl times PEARL's (Eq. 5)."""
+        """Return the AWAC loss (Eq. 2); in the self-supervised phase, add λ_pearl times PEARL's (Eq. 5)."""
         c = self.config
         u, q_own = own_values(self.actor, self.critics, batch, z, self.generator)
         if c.actor == "pearl":
@@ -254,7 +254,7 @@ class SMAC:
 
     @torch.no_grad()
     def collect(self, data: TaskBuffer) -> None:
-        """Act in training tasks without reward, and label (Eq. 4): r(s, a, z), z ~ q(z | logged), one a rollout."""
+        """Act in training tasks without rewards; label rollouts by r(s, a, z) with a z ~ q(z | logged) each (Eq. 4)."""
         c, g = self.config, self.generator
         if self.step == c.offline_steps:
             self.labeller.load_state_dict(self.encoder.state_dict())
@@ -278,13 +278,13 @@ class SMAC:
         data.add([episode for rollout in rollouts for episode in rollout])
 
     def label(self, episode: Episode, z: Tensor) -> Array:
-        """Return the decoder's rewards of an episode: ``[T]``."""
+        """Return the rewards that the decoder gives an episode: ``[T]``."""
         batch = Batch(*(column[None] for column in transitions([episode], self.normaliser)))
         return self.decode(batch, z)[0].cpu().numpy()
 
     @torch.no_grad()
     def infer(self, contexts: Sequence[Context]) -> Gaussian:
-        """Return q(z|c) of N tasks."""
+        """Return q(z|c) of N tasks: mean and variance, ``[N, Z]`` each."""
         return self.encoder(*pad(contexts, self.normaliser))
 
     def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:

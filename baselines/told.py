@@ -1,8 +1,9 @@
 """Told: an upper bound, SMAC's offline actor-critic with the true task in place of z.
 
-No encoder and no decoder: what is left of SMAC's offline phase (Pong et al., ICML 2022) where nothing has to be
-inferred. Its returns say what the data and the actor-critic are good for, so a method is judged by how near it comes.
-It sees the task at test, and its results say so. The departures of the default preset are SMAC's.
+The method is SMAC's offline phase (Pong et al., ICML 2022) without encoder and decoder, since nothing has to be
+inferred. Its returns show what the data and the actor-critic allow, so another method is judged by how near it comes to
+them. It sees the task at test, and its results say so. The constants of the ``paper`` preset and the departures of the
+default preset are SMAC's.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ from offlinemeta.envs import Task, TaskFamily
 class Config:
     """The configuration of the learner that is told the task; its fields are those of SMAC's offline phase."""
 
-    steps: PositiveInt = option(50_000, "Gradient steps.")
+    steps: PositiveInt = option(50_000, "Gradient steps of the training.")
     meta_batch: PositiveInt = option(4, "Tasks in a gradient step.")
-    batch: PositiveInt = option(128, "Transitions of each task for actor and critics.")
+    batch: PositiveInt = option(128, "Transitions of a task in a batch, for actor and critics.")
     hidden: tuple[PositiveInt, ...] = option((300, 300, 300), "Widths of the hidden layers of actor and critics.")
     lr: PositiveFloat = option(3e-4, "Step size of Adam.")
     discount: Annotated[float, Field(ge=0, le=1)] = option(0.99, "Discount factor γ.")
     tau: Annotated[float, Field(ge=0, le=1)] = option(0.005, "Polyak step τ of the critics' targets.")
     reward_scale: PositiveFloat = option(5.0, "Factor of the rewards in the Bellman target.")
     temperature: PositiveFloat = option(100.0, "Temperature λ of AWAC.")
-    relative_advantages: bool = option(False, "Whether advantages are in units of their standard deviation.")
+    relative_advantages: bool = option(False, "Whether advantages are divided by their standard deviation.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
     layer_norm: bool = option(False, "Whether the critics have layer normalisation (Ball et al., 2023).")
 
@@ -68,12 +69,12 @@ PRESETS = {
 
 
 class Told:
-    """The learner: :meth:`update` is one gradient step, :meth:`adapt` acts on the task that it was told.
+    """The learner: :meth:`update` makes one gradient step, :meth:`adapt` acts on the task that it was told.
 
     Args:
-        config: as in :class:`Config`.
+        config: the configuration; :class:`Config` explains its fields.
         family: the task family.
-        generator: of all randomness in training; the networks live on its device.
+        generator: draws all random numbers of training; the networks live on its device.
     """
 
     acting = ("normaliser", "actor")
@@ -92,18 +93,18 @@ class Told:
         self.tell(())
 
     def load(self, dataset: Dataset) -> None:
-        """Take in the logged data, and which tasks they are of."""
+        """Take in the logged data and the parameters of its tasks."""
         if self.config.normalise:
             self.normaliser.fit(dataset.observations)
         self.data = TaskBuffer.of(dataset, self.normaliser)
         self.params = self.encode(dataset.tasks)
 
     def encode(self, tasks: Sequence[Task]) -> Tensor:
-        """Return what stands in place of z: the tasks' parameters, ``[T, E]``."""
+        """Return the tasks' parameters, which take the place of z: ``[T, E]``."""
         return torch.as_tensor(self.family.encode(self.family.params(tasks)), device=self.generator.device)
 
     def update(self) -> dict[str, Tensor]:
-        """Make one gradient step of SMAC's offline phase (its Algorithm 1), z being the task."""
+        """Make one gradient step of SMAC's offline phase (its Algorithm 1), with the task as z; return the losses."""
         c, g, data = self.config, self.generator, self.data
         assert data is not None, "load(dataset) comes first"
         tasks = data.draw_tasks(c.meta_batch, g)
@@ -125,13 +126,13 @@ class Told:
         return -(awac_weights(advantages / unit, c.temperature) * u.log_prob(batch.actions)).mean()
 
     def tell(self, tasks: Sequence[Task]) -> None:
-        """Learn which tasks the next contexts are of."""
+        """Take the tasks of the next contexts, in the same order; :meth:`adapt` acts on them."""
         self._told = self.encode(tasks)
 
     def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:
-        """Act by the mean, told the task; contexts are not looked at."""
+        """Act by the mean in the tasks that :meth:`tell` took; the contexts are not read."""
         nowhere = np.zeros(len(contexts), dtype=bool)
         return LatentPolicy(self.actor, self.normaliser, self._told, nowhere, np.random.default_rng(0))
 
     def seed(self, seed: int) -> None:
-        """Nothing is random at test."""
+        """Do nothing: nothing in :meth:`adapt` or its policies is random."""

@@ -1,4 +1,4 @@
-"""What users pass in, checked at the door: a typed error that shows the value and the remedy, or the value to use."""
+"""Checks of what users pass in: each returns the value to use, or raises an error with the value and the remedy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_count(name: str, count: Any, least: int = 1) -> int:
     """Return a whole number of at least ``least``.
 
     Raises:
-        ArgumentError: it is none.
+        ArgumentError: the value is not a whole number, or is too small.
     """
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < least:
         raise ArgumentError(f"{name}={count!r} must be a whole number of at least {least}.")
@@ -30,7 +30,7 @@ def check_horizon(max_episode_steps: Any, family: str, horizon: int) -> int:
     """Return the number of steps until truncation.
 
     Raises:
-        ArgumentError: not between 1 and the family's horizon.
+        ArgumentError: the number is not between 1 and the family's horizon.
     """
     if max_episode_steps is None:
         return horizon
@@ -40,10 +40,10 @@ def check_horizon(max_episode_steps: Any, family: str, horizon: int) -> int:
 
 
 def check_render_mode(mode: Any) -> str | None:
-    """Return a render mode.
+    """Return a render mode, or None.
 
     Raises:
-        UnknownNameError: there is none of that name.
+        UnknownNameError: there is no render mode of that name.
     """
     if mode is not None and mode not in RENDER_MODES:
         raise UnknownNameError("Render mode", mode, RENDER_MODES)
@@ -51,10 +51,10 @@ def check_render_mode(mode: Any) -> str | None:
 
 
 def check_autoreset_mode(mode: Any) -> AutoresetMode:
-    """Return an autoreset mode from itself or its value.
+    """Return an autoreset mode, which is given as itself or as its value.
 
     Raises:
-        UnknownNameError: there is none of that name.
+        UnknownNameError: there is no autoreset mode of that name.
     """
     try:
         return AutoresetMode(mode)
@@ -63,11 +63,11 @@ def check_autoreset_mode(mode: Any) -> AutoresetMode:
 
 
 def check_options(options: Any, known: tuple[str, ...]) -> dict[str, Any]:
-    """Return reset options.
+    """Return reset options; None becomes an empty dict.
 
     Raises:
-        ArgumentError: no dict.
-        UnknownNameError: an option that does not exist.
+        ArgumentError: the options are not a dict.
+        UnknownNameError: an option does not exist.
     """
     if options is None:
         return {}
@@ -83,7 +83,7 @@ def check_seed(seed: Any) -> int | None:
     """Return a seed as a plain int.
 
     Raises:
-        ArgumentError: no whole number, or negative.
+        ArgumentError: the seed is not a whole number, or is negative.
     """
     if seed is None:
         return None
@@ -97,10 +97,10 @@ def check_seed(seed: Any) -> int | None:
 
 
 def check_seeds(seed: Any, num_envs: int) -> list[int | None]:
-    """Return a seed for each env: ``seed + i``, or those of a sequence.
+    """Return a seed for each env: ``seed + i`` for env i, or the seeds of a sequence.
 
     Raises:
-        ArgumentError: no whole numbers, or another number of them.
+        ArgumentError: the seeds are not whole numbers, or there are more or fewer seeds than envs.
     """
     if isinstance(seed, (Sequence, np.ndarray)) and not isinstance(seed, str) and np.ndim(np.array(seed, object)) == 1:
         if len(seed) != num_envs:
@@ -111,10 +111,10 @@ def check_seeds(seed: Any, num_envs: int) -> list[int | None]:
 
 
 def check_mask(mask: Any, num_envs: int) -> Bool[Array, " N"]:
-    """Return which envs to reset; all without a mask.
+    """Return which envs to reset; without a mask, all of them.
 
     Raises:
-        ArgumentError: no bool array of that length, or none is True.
+        ArgumentError: the mask is not a bool array ``[N]``, or it is True nowhere.
     """
     if mask is None:
         return np.ones(num_envs, dtype=bool)
@@ -130,7 +130,7 @@ def check_actions(actions: Any, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Return actions as float64, clipped to [-1, 1].
 
     Raises:
-        ActionError: no real numbers, a wrong shape, or entries that are not finite.
+        ActionError: the actions are not real numbers, have a wrong shape, or have entries that are not finite.
     """
     try:
         array = np.asarray(actions)

@@ -1,4 +1,4 @@
-"""One environment of a family: the Gymnasium face of a simulator with one copy."""
+"""One environment of a family: Gymnasium's interface to a simulator of a single environment."""
 
 from __future__ import annotations
 
@@ -46,11 +46,12 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         split: ``"train"``, ``"test"`` or ``"ood"``.
         task: index in the split; 0 by default.
         render_mode: ``"rgb_array"``, ``"human"`` or None.
-        width, height: of pictures [pixels].
+        width, height: size of pictures [pixels].
 
     Raises:
-        UnknownNameError: no such family or split.
-        TaskError: no such task.
+        UnknownNameError: there is no such family, split or render mode.
+        TaskError: there is no such task.
+        ArgumentError: ``width`` or ``height`` is not a whole number of at least 1.
     """
 
     _spec: EnvSpec | None = None
@@ -75,7 +76,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         self._open()
 
     def _open(self) -> None:
-        """Build what a copy cannot take over: the simulator and the renderer. No episode is running."""
+        """Build the simulator and the renderer, which cannot be copied; no episode is running then."""
         self._renderer = Renderer(self.render_mode, *self._size) if self.render_mode is not None else None
         self._simulator = self.family.simulator(num_envs=1, num_threads=1)
         self._steps, self._closed = 0, False
@@ -92,7 +93,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
 
     @property
     def spec(self) -> EnvSpec | None:
-        """How to make this environment again."""
+        """The specification from which Gymnasium can make this environment again."""
         return self._spec
 
     @spec.setter
@@ -134,15 +135,15 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         """Begin an episode.
 
         Args:
-            seed: seeds the initial states from here on.
+            seed: seed of the initial states, of this episode and the following ones.
             options: ``{"task": k}`` switches to a task, given by index or as a :class:`Task`; an index counts in the
                 present split, or in that of a second option, ``{"task": k, "split": "ood"}``.
 
         Raises:
-            UnknownNameError: another option, or no such split.
-            ArgumentError: a seed that is no whole number of at least 0.
+            UnknownNameError: there is no such option or split.
+            ArgumentError: the seed is not a whole number of at least 0, or a split is given without a task.
             TaskError: the family has no such task.
-            ClosedError: after close().
+            ClosedError: the environment has been closed.
         """
         self._check_open()
         seed = check_seed(seed)
@@ -168,8 +169,9 @@ class TaskEnv(gymnasium.Env[Array, Array]):
             action: ``[A]`` numbers in [-1, 1].
 
         Raises:
-            ResetNeededError: before the first reset, after the end, or after a change of task.
-            ActionError: a wrong shape, or entries that are not finite.
+            ResetNeededError: no episode is running: before the first reset, after the end, or after a change of task.
+            ActionError: the action has a wrong shape, or entries that are not finite.
+            ClosedError: the environment has been closed.
         """
         self._check_open()
         if self._over is not None:
@@ -188,7 +190,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         return self._simulator.observe()[0], float(rewards[0]), terminated, truncated, info
 
     def render(self) -> UInt8[Array, "H W 3"] | None:
-        """Draw the present state and what shows the task; ``[height, width, 3]`` in mode ``rgb_array``.
+        """Draw the present state with the markers of the task; in mode ``rgb_array``, return ``[height, width, 3]``.
 
         Raises:
             RenderError: OpenGL is not available; the message names the remedy.
@@ -212,5 +214,5 @@ class TaskEnv(gymnasium.Env[Array, Array]):
 
 
 def frames_per_second(family: TaskFamily) -> int:
-    """Return the speed at which a film runs in real time; a point's steps have no real time, and get 5 a second."""
+    """Return the frames per second of a film in real time; families without real time get 5 steps a second."""
     return 5 if family.dt >= 1 else round(1 / family.dt)

@@ -1,4 +1,4 @@
-"""What goes wrong, as types. Every message shows the value and says what to do next."""
+"""The errors and warnings of this package. Every message shows the value and says what to do next."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterable
 import gymnasium
 
 MOST_LISTED = 60
-"""Names that a message lists at most."""
+"""The largest number of names that a message lists."""
 
 
 class OfflineMetaError(Exception):
-    """Anything this package raises on purpose."""
+    """The base class of all errors that this package raises on purpose."""
 
 
 class UnknownNameError(OfflineMetaError, ValueError):
-    """A name that does not exist: a family, a split, an option."""
+    """There is nothing of the given name, such as a family, a split or an option."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
         known = list(known)
@@ -28,30 +28,30 @@ class UnknownNameError(OfflineMetaError, ValueError):
 
 
 class TaskError(OfflineMetaError, ValueError):
-    """A task that the family does not have: an index out of range, or a task of another family."""
+    """The family does not have the task: its index is out of range, or it belongs to another family."""
 
 
 class TaskFileError(OfflineMetaError, RuntimeError):
-    """A frozen task list that is missing, unreadable or inconsistent."""
+    """A frozen task list is missing, unreadable or inconsistent."""
 
 
 class ActionError(OfflineMetaError, ValueError):
-    """Actions of the wrong shape, or not finite."""
+    """Actions have the wrong shape, or entries that are not finite."""
 
 
 class ResetNeededError(OfflineMetaError, gymnasium.error.ResetNeeded):
-    """A step before the first reset, after the end of an episode, or after a change of task."""
+    """A step was made before the first reset, after the end of an episode, or after a change of task."""
 
 
 class ClosedError(OfflineMetaError, gymnasium.error.ClosedEnvironmentError):
-    """Use after close()."""
+    """An environment was used after ``close()``."""
 
     def __init__(self) -> None:
         super().__init__("The environment is closed. Make it anew.")
 
 
 class NoSubEnvironmentError(OfflineMetaError, AttributeError):
-    """Something asked of a single environment of a batch, which is one simulator and has no single environments."""
+    """A batch was asked for one of its environments, but it is one simulator and has no single environments."""
 
 
 class NotRelabelableError(OfflineMetaError, TypeError):
@@ -59,7 +59,7 @@ class NotRelabelableError(OfflineMetaError, TypeError):
 
 
 class MissingExtraError(OfflineMetaError, ImportError):
-    """An optional dependency that is not installed."""
+    """An optional dependency is not installed."""
 
     def __init__(self, extra: str, what: str) -> None:
         super().__init__(f"{what} needs an optional dependency. Install it with: pip install 'offlinemeta[{extra}]'")
@@ -74,4 +74,4 @@ class ReferenceWarning(UserWarning):
 
 
 class ArgumentError(OfflineMetaError, ValueError):
-    """An argument outside of what makes sense, such as ``num_envs=0``."""
+    """An argument has a value that makes no sense, such as ``num_envs=0``."""

@@ -1,4 +1,4 @@
-"""What a task family is, and what simulates it.
+"""The definition of a task family, and the simulator of its environments.
 
 A :class:`TaskFamily` is the definition: spaces, horizon, tasks, and pure functions over any leading axes. A
 :class:`Simulator` is the physics of N copies at once. The environments (``env.py`` for one, ``vector.py`` for a batch)
@@ -30,14 +30,14 @@ TASK_SEED = 1337
 
 @dataclass(frozen=True)
 class Transition:
-    """What one step of N environments gives, apart from the observation.
+    """The outcome of one step of N environments, apart from the observation.
 
     Attributes:
-        features: ``[N, F]`` all that the reward depends on.
-        terminated: ``[N]`` the MDP has ended (never a time limit).
-        diverged: ``[N]`` the simulation became unstable; such an env is also terminated, and keeps its last good state.
-        rewards: ``[N]``, only where the reward is no function of features (Meta-World).
-        info: ``[N]`` for each of the family's ``info_names``.
+        features: ``[N, F]``, everything that the reward depends on.
+        terminated: ``[N]``, whether the MDP has ended; a time limit does not count.
+        diverged: ``[N]``, whether the simulation became unstable; such an env also terminates, in its last good state.
+        rewards: ``[N]``, given only where the reward is not a function of the features (Meta-World).
+        info: an array ``[N]`` for each of the family's ``info_names``.
     """
 
     features: Float32[Array, "N F"]
@@ -49,10 +49,10 @@ class Transition:
 
 @runtime_checkable
 class Simulator(Protocol):
-    """The physics of N environments of one family, each with a task of its own. It knows neither reward nor horizon."""
+    """The physics of N environments of one family, each with its own task. It knows neither reward nor horizon."""
 
     def set_task(self, i: int, task: Task) -> None:
-        """Give environment ``i`` a task; it holds from the next reset."""
+        """Give environment ``i`` a task, which holds from the next reset on."""
 
     def reset(self, i: int, rng: np.random.Generator) -> None:
         """Draw an initial state for environment ``i``."""
@@ -64,7 +64,7 @@ class Simulator(Protocol):
         """Return the observations of the present states, as a new array."""
 
     def view(self, i: int) -> View:
-        """Return what a renderer needs to draw environment ``i``."""
+        """Return the model, state and camera with which a renderer draws environment ``i``."""
 
     def close(self) -> None:
         """Release threads and processes."""
@@ -78,30 +78,30 @@ class TaskFamily(ABC):
 
     name: str
     summary: str
-    """One line for lists."""
+    """One line that describes the family in lists."""
     varies: Literal["reward", "dynamics"]
     horizon: int = 200
     """Steps until truncation."""
     dt: float
     """Time per step [s]."""
     terminates: str = "never"
-    """When ``terminated`` is set, in words."""
+    """In words, when an episode terminates."""
     param_names: tuple[str, ...]
-    """The entries of ``Task.params``, with units."""
+    """The names of the entries of ``Task.params``, with units."""
     feature_names: tuple[str, ...]
-    """The entries of the reward features."""
+    """The names of the entries of the reward features, with units."""
     info_names: tuple[str, ...] = ()
-    """Further entries of the step's info, a number each."""
+    """The names of further entries of a step's info, each of which is a number."""
     steps_per_second: float = 1e4
-    """Env steps a second, roughly, at which a dataset is collected on two cores; says how long a build takes."""
+    """Env steps a second, roughly, at which two cores collect a dataset; the time of a build is estimated from it."""
     extra: str | None = None
-    """The optional dependency that the family needs, as in ``pip install 'offlinemeta[extra]'``."""
+    """Name of the optional dependency that the family needs, as in ``pip install 'offlinemeta[extra]'``, or None."""
     fixed_start: bool = False
     """Whether every reset to a task gives the same state."""
     in_processes: bool = False
     """Whether a batch is simulated by processes in place of threads, which takes a hundred times as long."""
     suite: str | None = None
-    """Name of the collection of families that this is one of, such as ``"ML1"``; lists show one on a line."""
+    """Name of the suite of families that this one belongs to, such as ``"ML1"``; lists show a suite on one line."""
     observation_space: spaces.Box
     action_space: spaces.Box
 
@@ -122,14 +122,14 @@ class TaskFamily(ABC):
 
     @abstractmethod
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
-        """Draw the task parameters of each split by the family's formula (used once, to freeze the lists)."""
+        """Draw the task parameters of each split by the family's formula; used once, to freeze the task lists."""
 
     def task(self, task: TaskLike, split: str = "train") -> Task:
         """Return a task by its index in a split; a :class:`Task` of this family is returned as it is.
 
         Raises:
             UnknownNameError: there is no such split.
-            TaskError: the index is out of range, or the task is another family's.
+            TaskError: the index is out of range, or the task belongs to another family.
         """
         if isinstance(task, Task):
             if task.family != self.name:
@@ -150,7 +150,7 @@ class TaskFamily(ABC):
 
         Raises:
             TaskError: the split has no tasks.
-            ArgumentError: ``n`` is no whole number of at least 0.
+            ArgumentError: ``n`` is not a whole number of at least 0.
         """
         self.task(0, split)
         check_count("n", n, least=0)
@@ -159,11 +159,11 @@ class TaskFamily(ABC):
 
     @cached_property
     def num_params(self) -> int:
-        """How many parameters a task has."""
+        """The number of parameters of a task."""
         return len(self.param_names)
 
     def params(self, tasks: Sequence[Task]) -> Float[Array, "n P"]:
-        """Stack the parameters of tasks."""
+        """Return the parameters of n tasks, stacked: ``[n, P]``."""
         return np.array([task.params for task in tasks]).reshape(len(tasks), self.num_params)
 
     # --- pure functions, over any leading axes ---------------------------------------------------------------------
@@ -176,8 +176,8 @@ class TaskFamily(ABC):
             params: ``[..., P]``, task parameters; leading axes broadcast against those of ``features``.
 
         Raises:
-            NotRelabelableError: the family's reward is no such function.
-            ArgumentError: another number of features or parameters.
+            NotRelabelableError: the family's reward is not a function of recorded features.
+            ArgumentError: there are more or fewer features or parameters than the family has.
         """
         sizes, expected = (features.shape[-1], params.shape[-1]), (len(self.feature_names), self.num_params)
         if sizes != expected:
@@ -188,10 +188,10 @@ class TaskFamily(ABC):
     def _reward(
         self, features: Float[Array, "*#batch F"], params: Float[Array, "*#batch P"]
     ) -> Float[Array, "*#batch"]:
-        """The family's formula."""
+        """Compute the reward by the family's formula."""
 
     def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
-        """Describe tasks to a task-conditioned policy (:class:`TaskObservation`); by default, the parameters."""
+        """Return the description of tasks that :class:`TaskObservation` shows to a policy; by default, ``params``."""
         return params.astype(np.float32)
 
     # --- simulation ------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ class TaskFamily(ABC):
         """Build the physics of ``num_envs`` environments."""
 
     def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
-        """Return what a picture shows of the task ``time`` seconds into the episode: a goal, a direction, a pace."""
+        """Return shapes that show the task, ``time`` [s] into the episode: a goal, a direction, a pace."""
         return ()
 
     def __repr__(self) -> str:

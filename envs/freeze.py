@@ -20,11 +20,11 @@ from offlinemeta.envs.shapes import Array, Float
 from offlinemeta.envs.task import TASK_FILES, read_tasks, write_tasks
 
 ROUNDING = 1e-12
-"""The largest difference of a task parameter, in its own unit, that is laid to the processor."""
+"""The largest difference of a task parameter, in its own unit, that counts as the processor's rounding."""
 
 
 def freeze(name: str) -> None:
-    """Draw a family's tasks by its formula and write them; what is frozen already stays where it agrees."""
+    """Draw a family's tasks by its formula and write them; splits that are frozen and agree stay as they are."""
     family = get_family(name)
     drawn = family.draw_tasks()
     names = vector_names(drawn["train"].shape[1]) if isinstance(family, ML1) else family.param_names
@@ -36,7 +36,7 @@ def freeze(name: str) -> None:
 
 
 def _frozen(path: Path, family: str, names: Sequence[str]) -> Mapping[str, Float[Array, "tasks P"]]:
-    """Return the parameters of the frozen tasks by split; none where there is no list that can be used."""
+    """Return the parameters of the frozen tasks by split; without a usable task list, return an empty mapping."""
     try:
         lists = read_tasks(path, family, names)
     except TaskFileError:

@@ -1,4 +1,4 @@
-"""What the MuJoCo families share: an asset with every physics option explicit, and pure functions of the state.
+"""The base of the MuJoCo families: an asset with every physics option explicit, and pure functions of the state.
 
 Importing this does not import mujoco; ``mujoco_simulator.py`` does, when the first environment is made.
 """
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     import mujoco
 
 STATE_LIMIT = 1e3
-"""Where a position [m, rad] or velocity [m/s, rad/s] counts as unstable; it also bounds the observation spaces."""
+"""Positions [m, rad] and velocities [m/s, rad/s] beyond it count as unstable; it also bounds observation spaces."""
 
 
 @dataclass(frozen=True)
 class Physics:
-    """A model and how it is integrated. Nothing is inherited from the file or from a simulator's default.
+    """A model and how it is integrated; no option is left to the file or to a simulator's default.
 
     Attributes:
-        asset: file among Gymnasium's MuJoCo assets.
-        sha256: of that file, as these families were defined.
-        timestep: of one simulator step [s].
-        frame_skip: simulator steps per env step.
-        integrator, solver, iterations: MuJoCo's.
+        asset: name of a file among Gymnasium's MuJoCo assets.
+        sha256: the SHA-256 of that file when these families were defined.
+        timestep: duration of one simulator step [s].
+        frame_skip: number of simulator steps in an env step.
+        integrator, solver, iterations: MuJoCo's options of these names.
     """
 
     asset: str
@@ -45,9 +45,9 @@ class Physics:
 
 
 class State(NamedTuple):
-    """The state of any number of copies.
+    """The states of any number of environments.
 
-    ``com`` is the centre of mass of the body that the family tracks, empty where it tracks none.
+    ``com`` is the centre of mass of the body that the family tracks [m]; it is empty where the family tracks none.
     """
 
     qpos: Float[Array, "... nq"]
@@ -62,7 +62,7 @@ class MujocoFamily(TaskFamily):
     reset_noise: ClassVar[float]
     reset_velocity: ClassVar[Literal["normal", "uniform"]]
     tracked_body: ClassVar[str | None] = None
-    """Body whose subtree's centre of mass the features need."""
+    """Name of the body whose subtree's centre of mass the features need, or None."""
     camera: ClassVar[Camera]
 
     @property
@@ -72,18 +72,18 @@ class MujocoFamily(TaskFamily):
 
     @abstractmethod
     def observe(self, state: State) -> Float32[Array, "... O"]:
-        """Return what the agent sees of a state."""
+        """Return the agent's observation of a state."""
 
     @abstractmethod
     def features(
         self, before: State, actions: Float[Array, "... A"], after: State, ended: Bool[Array, "..."]
     ) -> Float32[Array, "... F"]:
-        """Return all that the reward of a step depends on, in the order of ``feature_names``.
+        """Return everything that the reward of a step depends on, in the order of ``feature_names``.
 
         Args:
-            before, after: the states around the step; equal where the simulation diverged.
-            actions: in [-1, 1].
-            ended: where the step terminated the episode, a divergence included.
+            before, after: the states before and after the step; they are equal where the simulation diverged.
+            actions: the actions, in [-1, 1].
+            ended: whether the step terminated the episode, by a divergence too.
         """
 
     def terminated(self, state: State) -> Bool[Array, "..."]:
@@ -101,25 +101,25 @@ class MujocoFamily(TaskFamily):
         return qpos, rng.uniform(-noise, noise, nv)
 
     def apply(self, params: Sequence[float], model: mujoco.MjModel) -> None:
-        """Write a task's dynamics into a fresh copy of the model (families that vary in dynamics)."""
+        """Write a task's dynamics into a fresh copy of the model; only families that vary in dynamics do so."""
 
     def simulator(self, num_envs: int, num_threads: int) -> Simulator:
-        """Build the batch engine."""
+        """Build the simulator of a batch, which uses ``num_threads`` threads."""
         from offlinemeta.envs.mujoco_simulator import MujocoSimulator
 
         return MujocoSimulator(self, num_envs, num_threads)
 
 
 def speed(before: Float[Array, "... xyz"], after: Float[Array, "... xyz"], dt: float) -> Float[Array, "... xyz"]:
-    """Finite difference over one env step [m/s]."""
+    """Return the velocity over one env step, as a finite difference [m/s]."""
     return (after - before) / dt
 
 
 def squared_norm(vector: Float[Array, "*batch A"]) -> Float[Array, "*batch 1"]:
-    """‖a‖², as a column."""
+    """Return ‖a‖² as a column."""
     return (vector * vector).sum(-1, keepdims=True)
 
 
 def join(*parts: Float[Array, "*batch _"] | Bool[Array, "*batch _"]) -> Float32[Array, "*batch F"]:
-    """Concatenate columns to one float32 array."""
+    """Return columns as one float32 array."""
     return np.concatenate(parts, axis=-1, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The batch engine: N copies of a MuJoCo model, stepped in C by ``mujoco.rollout`` on all cores.
+"""The simulator of MuJoCo families: N copies of a model, stepped in C by ``mujoco.rollout`` on all cores.
 
 Each env step starts the constraint solver cold (no warm start from the step before), so that a transition is a
 function of state and action alone: a state taken from a dataset replays exactly.
@@ -39,7 +39,7 @@ REFERENCE_MUJOCO = "3.3.0"
 CHUNKS_PER_THREAD = 6
 
 Job = tuple[Any, ...]
-"""The arguments of one call of mujoco.rollout: models, steps, control spec, state, warm start, control, outputs."""
+"""The arguments of one call of ``mujoco.rollout``: models, steps, control spec, state, warm start, control, outputs."""
 
 
 class MujocoSimulator:
@@ -74,7 +74,7 @@ class MujocoSimulator:
             self._com_jobs = self._divide(kinematics(model), 1, self._state, still, ignored, self._com[:, None])
 
     def _divide(self, model: mujoco.MjModel, steps: int, state: Array, *arrays: Array) -> list[Job]:
-        """Cut a batch into the chunks that threads take in turn; arrays are control, trajectory, sensor data."""
+        """Cut a batch into chunks, which threads take in turn; ``arrays`` are control, trajectory and sensor data."""
         jobs = []
         for start in range(0, len(state), self._chunk):
             rows = slice(start, start + self._chunk)
@@ -121,21 +121,21 @@ class MujocoSimulator:
         return Transition(family.features(before, actions, now, ended), ended, diverged)
 
     def observe(self) -> Float32[Array, "N O"]:
-        """The observations of the present states."""
+        """Return the observations of the present states."""
         return self._family.observe(self._now(self._state, self._com))
 
     def _now(self, state: Float[Array, "N S"], com: Float[Array, "N _"]) -> State:
         return State(state[:, 1 : 1 + self._nq], state[:, 1 + self._nq :], com)
 
     def _load(self, i: int) -> mujoco.MjData:
-        """Put copy ``i``'s state into a MjData, with all positions and position sensors computed."""
+        """Return a MjData with copy ``i``'s state, in which all positions and position sensors are computed."""
         data = self._data
         data.qpos[:], data.qvel[:] = self._state[i, 1 : 1 + self._nq], self._state[i, 1 + self._nq :]
         mujoco.mj_forward(self._model, data)
         return data
 
     def view(self, i: int) -> View:
-        """What a renderer needs to draw copy ``i``."""
+        """Return the model, state and camera with which a renderer draws copy ``i``."""
         return View(self._model, self._load(i), self._family.camera)
 
     def close(self) -> None:
@@ -145,7 +145,7 @@ class MujocoSimulator:
 
 @dataclass
 class Round:
-    """The chunks of one run, and who has finished with them; a new one each run, so that nothing is left over."""
+    """The chunks of one run, and the helpers that have finished; each run has a new round, so nothing is left over."""
 
     jobs: deque[Job]
     helpers: int
@@ -153,17 +153,17 @@ class Round:
     errors: list[BaseException] = field(default_factory=list)
 
     def wait(self, patience: float = float("inf")) -> None:
-        """Return when all helpers have finished, at most a chunk from now; to sleep and be woken would take longer."""
+        """Return when all helpers have finished, or after ``patience`` [s]; do not sleep, since waking takes longer."""
         deadline = time.monotonic() + patience
         while len(self.finished) < self.helpers and time.monotonic() < deadline:
             time.sleep(0)
 
 
 class RolloutTeam:
-    """Runs chunks of a batch on the calling thread and its helpers, whoever is free.
+    """Threads that run the chunks of a batch: the calling thread and its helpers, each taking a chunk when it is free.
 
     ``mujoco.rollout`` has a thread pool of its own, whose caller sleeps until the pool has woken up and finished; at a
-    millisecond of work per step that costs a third of the speed on two cores. Here the caller starts at once.
+    millisecond of work per step that costs a third of the speed on two cores. Here the caller starts to work at once.
     """
 
     def __init__(self, model: mujoco.MjModel, num_threads: int) -> None:
@@ -227,7 +227,7 @@ class RolloutTeam:
                 turn.errors.append(error)
 
     def close(self) -> None:
-        """Let the helpers go, each when it has finished what it is at."""
+        """Stop the helper threads, each after the chunk that it is working on."""
         with self._lock:
             self._closed = True
             for inbox in self._inboxes:
@@ -274,7 +274,7 @@ def load_model(physics: Physics, tracked_body: str | None = None) -> mujoco.MjMo
 
 
 def kinematics(model: mujoco.MjModel) -> mujoco.MjModel:
-    """Return a copy without forces and contacts, a step of which computes position sensors and little more."""
+    """Return a copy without forces and contacts, whose step computes position sensors and little more."""
     idle = copy.copy(model)
     idle.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
     names = (
@@ -302,7 +302,7 @@ def task_model(family: MujocoFamily, task: Task) -> mujoco.MjModel:
 
 @cache
 def warn_of_other_versions() -> None:
-    """Say once that this MuJoCo is not the reference."""
+    """Warn, once, that the installed MuJoCo is not the reference version."""
     if mujoco.__version__ != REFERENCE_MUJOCO:
         warnings.warn(
             f"MuJoCo {mujoco.__version__} is installed; offlinemeta's reference is {REFERENCE_MUJOCO}. Trajectories "

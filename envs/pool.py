@@ -1,4 +1,4 @@
-"""A simulator whose environments live in processes, for physics that holds Python's lock (Meta-World)."""
+"""A simulator whose environments run in several processes, for physics that holds Python's lock (Meta-World)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from offlinemeta.envs.shapes import Array, Float, Float32
 from offlinemeta.envs.task import Task
 
 Call = tuple[str, tuple[Any, ...]]
-"""A method of the simulator, and its arguments."""
+"""The name of a method of the simulator, and its arguments."""
 
 
 class WorkerError(OfflineMetaError, RuntimeError):
@@ -28,15 +28,18 @@ class WorkerError(OfflineMetaError, RuntimeError):
 
 
 class ProcessPool:
-    """Splits N environments over processes, each with a simulator of its own for its share.
+    """A simulator that splits N environments over processes, each of which simulates its share.
 
-    Tasks and resets are noted and travel with the next step or observation, so that all processes reset at once.
+    Tasks and resets are noted and sent with the next step or observation, so that all processes reset at once.
 
     Args:
-        make: builds the simulator of ``n`` environments in its process; must be picklable.
-        num_envs: how many in all.
-        num_processes: over how many to split them.
-        preload: modules that workers need; where processes can be forked from a server, it imports them once.
+        make: a picklable function that builds a simulator of ``n`` environments; each process calls it.
+        num_envs: number of environments in all processes.
+        num_processes: number of processes; there are no more of them than environments.
+        preload: names of modules that workers need; a fork server, where there is one, imports them once.
+
+    Raises:
+        WorkerError: a process failed to build its simulator.
     """
 
     def __init__(
@@ -101,12 +104,17 @@ class ProcessPool:
         self._noted[worker].append(("set_task", (local, task)))
 
     def reset(self, i: int, rng: np.random.Generator) -> None:
-        """Reset environment ``i``. The generator is copied: simulators with random resets cannot be pooled."""
+        """Reset environment ``i``; the process gets a copy of the generator, so resets must not be random."""
         worker, local = self._home[i]
         self._noted[worker].append(("reset", (local, rng)))
 
     def step(self, actions: Float[Array, "N A"]) -> Transition:
-        """Step all environments at once."""
+        """Step all environments at once.
+
+        Raises:
+            WorkerError: a process failed or is gone, or an earlier step was interrupted.
+            ClosedError: the pool has been closed.
+        """
         parts: list[Transition] = self._exchange([[("step", (actions[rows],))] for rows in self._rows])
         return Transition(
             features=np.concatenate([part.features for part in parts]),
@@ -119,7 +127,7 @@ class ProcessPool:
         )
 
     def observe(self) -> Float32[Array, "N O"]:
-        """The observations of all environments."""
+        """Return the observations of all environments."""
         return np.concatenate(self._exchange([[("observe", ())] for _ in self._rows]))
 
     def view(self, i: int) -> View:
@@ -142,7 +150,7 @@ def _stop(pipes: list[Connection], processes: list[BaseProcess]) -> None:
 
 
 def _work(pipe: Connection, make: Callable[[int], Simulator], num_envs: int) -> None:
-    """The life of a worker: build a simulator, then make calls on it until the pipe closes."""
+    """Run a worker process: build a simulator, then make calls on it until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's business
     simulator: Simulator | None = None
     try:

@@ -33,14 +33,14 @@ FAMILIES: Mapping[str, TaskFamily] = {
         *(ML1(task) for task in ML1_TASKS),
     )
 }
-"""Every family by name. A new one is one line here."""
+"""Every family by name. A new family is one line here."""
 
 
 def get_family(name: str | TaskFamily) -> TaskFamily:
     """Return a family by name, such as ``"AntDir"``; a family is returned as it is.
 
     Raises:
-        UnknownNameError: there is none of that name; the message has the nearest.
+        UnknownNameError: there is no family of that name; the message has the most similar name.
     """
     if isinstance(name, TaskFamily):
         return name
@@ -50,7 +50,7 @@ def get_family(name: str | TaskFamily) -> TaskFamily:
 
 
 def picklable(family: TaskFamily) -> str | TaskFamily:
-    """Return a registered family's name, by which a copy finds the same object again; another family as it is."""
+    """Return a registered family's name, from which a copy gets the same object; return other families as they are."""
     return family.name if FAMILIES.get(family.name) is family else family
 
 
@@ -63,7 +63,7 @@ def register_envs() -> None:
     """Register every family with Gymnasium.
 
     Entry points are strings and kwargs are plain, so that a spec survives JSON and Minari can recover the environment
-    of a dataset without importing this package first. They are stored in published datasets: never move them.
+    of a dataset without importing this package first. Published datasets store them, so they must never move.
     """
     for family in FAMILIES.values():
         gymnasium.register(

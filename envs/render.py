@@ -1,4 +1,4 @@
-"""Pictures and films, for every family by MuJoCo's own renderer, on a screen or without one."""
+"""Pictures and films of every family, by MuJoCo's own renderer, with or without a screen."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
     import mujoco
 
 GL_COMMAND = "apt-get install -y libosmesa6"
-"""What gives a machine without a screen an OpenGL library."""
+"""The command that installs an OpenGL library on a machine without a screen."""
 
 RENDER_MODES = ("rgb_array", "human")
 
 
 @dataclass(frozen=True)
 class Marker:
-    """A shape that shows the task: a goal, a direction, a pace. It is drawn, and has no part in the physics.
+    """A shape that shows the task: a goal, a direction, a pace. It is only drawn, and has no part in the physics.
 
     Attributes:
         kind: a sphere, or an arrow that starts at ``position`` and points along ``direction``.
-        position: [m]; added to the camera's target where ``follow``.
+        position: position in the world [m]; with ``follow``, relative to the camera's target in x and y.
         size: radius of the sphere or length of the arrow [m].
-        rgba: colour, each in [0, 1].
-        direction: angle in the plane [rad].
-        follow: whether the shape travels with what the camera tracks.
+        rgba: red, green, blue and opacity, each in [0, 1].
+        direction: angle of an arrow in the plane [rad].
+        follow: whether the shape moves with the camera's target.
     """
 
     kind: Literal["sphere", "arrow"]
@@ -52,14 +52,14 @@ class Marker:
 
 @dataclass(frozen=True)
 class Camera:
-    """Where one looks from: at a fixed point, or at a body that it follows.
+    """A camera, which looks at a fixed point or follows a body.
 
     Attributes:
-        lookat: [m], or None to follow ``body``.
-        distance: [m].
-        azimuth, elevation: [degrees], MuJoCo's.
-        body: name of the body to follow.
-        height: the target's height above ground [m]; None keeps the body's own.
+        distance: distance of the camera from its target [m].
+        azimuth, elevation: angles of the camera, as MuJoCo defines them [degrees].
+        lookat: the fixed point that is the target [m], or None to follow ``body``.
+        body: name of the body to follow, or None.
+        height: the target's height above ground [m]; None keeps the height of the body.
     """
 
     distance: float
@@ -79,7 +79,7 @@ class View(NamedTuple):
 
 
 class Renderer:
-    """Draws views of one family as ``[height, width, 3]`` pictures, or in a window.
+    """A renderer that draws views of one family as ``[height, width, 3]`` pictures, or in a window.
 
     Raises:
         RenderError: no OpenGL library is found; the message names the command that provides one.
@@ -93,7 +93,7 @@ class Renderer:
         self._shown_at = 0.0
 
     def render(self, view: View, markers: Iterable[Marker], pace: float) -> UInt8[Array, "H W 3"] | None:
-        """Draw a view; ``human`` mode shows it in a window, ``pace`` [s] after the last one, and returns None."""
+        """Draw a view; mode ``human`` shows it in a window, ``pace`` [s] after the last one, and returns None."""
         target = _target(view)
         if self._mode == "human":
             self._show(view, target, markers, pace)
@@ -131,7 +131,7 @@ class Renderer:
 
 
 class _Window:
-    """MuJoCo's passive viewer on a copy of the state, so that it can follow any simulator."""
+    """MuJoCo's passive viewer of a copy of the state, so that it can show any simulator."""
 
     def __init__(self, view: View) -> None:
         if sys.platform == "linux" and not _has_screen():
@@ -167,16 +167,19 @@ class _Window:
 
 
 def write_film(path: str | Path, pictures: Iterable[UInt8[Array, "H W 3"]], fps: float) -> Path:
-    """Write pictures as a film; the name's end decides the format.
+    """Write pictures as a film; the ending of the file's name decides the format.
 
     Args:
-        path: ends in ``.mp4`` or ``.gif``.
-        pictures: ``[height, width, 3]``, all of one size.
+        path: the file, whose name ends in ``.mp4`` or ``.gif``.
+        pictures: the pictures, ``[height, width, 3]`` each, all of one size.
         fps: pictures per second.
+
+    Returns:
+        The path of the film.
 
     Raises:
         MissingExtraError: imageio is not installed.
-        ArgumentError: another format.
+        ArgumentError: the name has another ending.
         FileError: the file cannot be written; nothing has been drawn.
     """
     from offlinemeta.files import check_replaceable  # which imports this package's errors
@@ -223,10 +226,10 @@ def _open_offscreen(model: mujoco.MjModel, width: int, height: int) -> mujoco.Re
 
 
 def _gl_context() -> Any:
-    """Return the module from which MuJoCo's renderer takes its surface; where it lies depends on the version.
+    """Return the module from which MuJoCo's renderer takes its surface; its place depends on MuJoCo's version.
 
     Raises:
-        RenderError: this version of MuJoCo has it in a place that is not known here.
+        RenderError: this version of MuJoCo has the module in an unknown place.
     """
     import mujoco
 

@@ -1,6 +1,6 @@
 """Array annotations such as ``Float[Array, "N A"]``.
 
-They are documentation at run time and cost nothing; under pytest, jaxtyping and beartype check them at every call
+They document shapes and cost nothing at run time; under pytest, jaxtyping and beartype check them at every call
 (``tests/conftest.py``), which catches the ``[N] x [N, 1]`` broadcast.
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING or "jaxtyping" in sys.modules:
 else:
 
     class Unchecked:
-        """Stands in for jaxtyping's types: ``Float[Array, "N A"]`` is an array."""
+        """A stand-in for jaxtyping's types: ``Float[Array, "N A"]`` is then a plain array type."""
 
         def __class_getitem__(cls, item: Any) -> Any:
             return Array

@@ -1,6 +1,6 @@
 """Tasks and their frozen lists.
 
-A :class:`Task` is all that distinguishes one MDP from its siblings. Each family's lists are frozen as
+A :class:`Task` is everything that distinguishes one MDP of a family from the others. Each family's lists are frozen as
 ``envs/tasks/<family>.json``, written by ``python -m offlinemeta.envs.freeze`` from the formulas in
 :meth:`TaskFamily.draw_tasks`; the JSON is what counts, so that no change of a random generator can move a task.
 """
@@ -36,7 +36,7 @@ class Task:
         family: name of the family, such as ``"AntDir"``.
         split: one of :data:`SPLITS`.
         index: position in the family's list of that split.
-        params: what varies, in the family's own units (``family.param_names``).
+        params: the values of the parameters that vary, in the family's own units (``family.param_names``).
     """
 
     family: str
@@ -50,10 +50,10 @@ class Task:
 
 
 def check_split(split: str) -> str:
-    """Return the split, or raise.
+    """Return the split, if there is a split of that name.
 
     Raises:
-        UnknownNameError: it is none of :data:`SPLITS`.
+        UnknownNameError: the name is not in :data:`SPLITS`.
     """
     if split not in SPLITS:
         raise UnknownNameError("Split", split, SPLITS)
@@ -63,7 +63,7 @@ def check_split(split: str) -> str:
 def write_tasks(
     path: Path, family: str, param_names: Sequence[str], params: Mapping[str, Sequence[Sequence[float]]]
 ) -> None:
-    """Freeze a family's task lists: one line a task, floats in full precision."""
+    """Write a family's task lists as JSON, with one line for each task and floats in full precision."""
     lines = [f' "family": {json.dumps(family)}', f' "params": {json.dumps(list(param_names))}']
     for split in SPLITS:
         rows = ",\n  ".join(json.dumps([float(p) for p in row]) for row in params[split])
@@ -76,11 +76,11 @@ def read_tasks(path: Path, family: str, param_names: Sequence[str] | None) -> Ta
 
     Args:
         path: the JSON file.
-        family: whose it must be.
-        param_names: what its tasks must have; None where the file decides.
+        family: name of the family that the file must be of.
+        param_names: names of the parameters that its tasks must have; with None, the file's own names are taken.
 
     Raises:
-        TaskFileError: the file is missing, is no JSON, or is not this family's.
+        TaskFileError: the file is missing, is not JSON, belongs to another family, or has other or broken tasks.
     """
 
     def fail(why: object) -> TaskFileError:

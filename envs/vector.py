@@ -36,7 +36,7 @@ Tasks = TaskLike | Sequence[TaskLike] | Array
 
 
 class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
-    """N environments of a family, stepped at once; trajectories are those of N single ones of the same seeds.
+    """N environments of a family, stepped at once, with the same trajectories as N single ones of the same seeds.
 
     Infos are arrays with a mask each, as in Gymnasium: ``task`` ``[N]``, ``features`` ``[N, F]``, ``diverged`` ``[N]``.
     In the default autoreset mode, SAME_STEP, the observation after an episode's end is the first of the next episode,
@@ -47,19 +47,19 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
 
     Args:
         family: name of a family, or a :class:`TaskFamily`.
-        num_envs: how many.
+        num_envs: number of environments.
         split: ``"train"``, ``"test"`` or ``"ood"``.
-        task: an index for all, or one for each env; by default env i has task i modulo the number of tasks.
+        task: one index for all envs, or one for each env; by default, env i has task i modulo the number of tasks.
         max_episode_steps: can shorten the family's horizon, not extend it.
         autoreset_mode: Gymnasium's ``AutoresetMode``, or its value as a string.
         render_mode: ``"rgb_array"`` or None.
-        width, height: of pictures [pixels].
-        num_threads: threads (processes for Meta-World); all available cores by default.
+        width, height: size of pictures [pixels].
+        num_threads: number of threads (for Meta-World, of processes); by default, all available cores.
 
     Raises:
-        ArgumentError: ``num_envs`` or ``num_threads`` below 1, or a horizon that is too long.
-        UnknownNameError: no such family, split or mode.
-        TaskError: no such task, or not as many tasks as environments.
+        ArgumentError: ``num_envs``, ``num_threads`` or a size is below 1, or the horizon is too long.
+        UnknownNameError: there is no such family, split or mode.
+        TaskError: there is no such task, or there are more or fewer tasks than environments.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         self._open()
 
     def _open(self) -> None:
-        """Build what a copy cannot take over: the simulator and the renderer. No episode is running."""
+        """Build the simulator and the renderer, which cannot be copied; no episode is running then."""
         self._renderer = Renderer("rgb_array", *self._size) if self.render_mode is not None else None
         threads = self._num_threads if self._num_threads is not None else available_cores()
         self._simulator = self.family.simulator(self.num_envs, min(threads, self.num_envs))
@@ -132,7 +132,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """Choose the tasks of the next episodes; running ones end here, so that no episode mixes two tasks.
 
         Args:
-            tasks: an index in the present split or a :class:`Task`, for all; or a sequence of one for each env.
+            tasks: an index in the present split or a :class:`Task` for all envs, or a sequence of one for each env.
 
         Raises:
             TaskError: the family has no such task, or the sequence has another length.
@@ -145,7 +145,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         return list(self._tasks)
 
     def get_params(self) -> Float[Array, "N P"]:
-        """Return the present tasks' parameters."""
+        """Return the parameters of the present tasks: ``[N, P]``."""
         return self._params.copy()
 
     def sample_tasks(self, n: int | None = None, rng: np.random.Generator | int | None = None) -> list[Task]:
@@ -158,7 +158,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """Call ``get_task()`` or ``set_task(task)`` of each environment; an attribute is returned as by ``get_attr``.
 
         Raises:
-            NoSubEnvironmentError: another method; the batch is one simulator, and has no single environments.
+            NoSubEnvironmentError: the name is of another method; the batch has no single environments to call.
             TaskError: the family has no such task.
         """
         if name == "get_task":
@@ -172,7 +172,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """Return an attribute of each environment: one of its spaces, ``family``, ``render_mode`` or ``np_random``.
 
         Raises:
-            NoSubEnvironmentError: another attribute.
+            NoSubEnvironmentError: the name is of another attribute.
         """
         known = {
             "action_space": (self.single_action_space,) * self.num_envs,
@@ -186,7 +186,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         return known[name]
 
     def set_attr(self, name: str, values: Any) -> None:
-        """Raise NoSubEnvironmentError: environments of a batch have no attributes of their own to set."""
+        """Raise NoSubEnvironmentError: a batch has no single environments whose attributes could be set."""
         raise self._no_single(f"can be given a {name!r}")
 
     def _no_single(self, what: str) -> NoSubEnvironmentError:
@@ -224,15 +224,16 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """Begin an episode in all environments, or in those of a mask.
 
         Args:
-            seed: env i is seeded with ``seed + i``; or a sequence with a seed for each. ``np_random``, from which the
-                batch itself draws nothing, is seeded with the first.
-            options: ``task``: tasks as in :meth:`set_tasks`; ``reset_mask``: bool ``[N]``, which environments to reset.
+            seed: a number, with which env i is seeded by ``seed + i``, or a sequence with a seed for each env. The
+                first seed also goes to ``np_random``, from which the batch itself draws nothing.
+            options: ``task``, the tasks as in :meth:`set_tasks`; ``reset_mask``, a bool array ``[N]`` that says which
+                environments to reset.
 
         Raises:
-            UnknownNameError: another option.
-            TaskError: no such task, or another number of tasks.
-            ArgumentError: a bad seed, or a mask or a sequence of seeds of another length.
-            ClosedError: after close().
+            UnknownNameError: there is no such option.
+            TaskError: there is no such task, or there are more or fewer tasks than environments.
+            ArgumentError: a seed is bad, or a mask or a sequence of seeds has another length.
+            ClosedError: the batch has been closed.
         """
         self._check_open()
         options = check_options(options, ("task", "reset_mask"))
@@ -263,8 +264,10 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
             actions: ``[N, A]`` numbers in [-1, 1].
 
         Raises:
-            ResetNeededError: before the first reset, after a change of task, or, where autoreset is off, after the end.
-            ActionError: a wrong shape, or entries that are not finite.
+            ResetNeededError: an environment has no running episode: before the first reset, after a change of task, or,
+                with autoreset disabled, after the end of its episode.
+            ActionError: the actions have a wrong shape, or entries that are not finite.
+            ClosedError: the batch has been closed.
         """
         self._check_ready()
         step = self._simulator.step(check_actions(actions, (self.num_envs, *self.family.action_space.shape)))
@@ -291,7 +294,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
             array[where] = 0
 
     def _final(self, step: Transition, where: Bool[Array, " N"]) -> dict[str, Any]:
-        """The observations and infos that an automatic reset would hide, as Gymnasium names them."""
+        """Return the observations and infos that an automatic reset would hide, under Gymnasium's names."""
         observations, final = self._simulator.observe(), np.full(self.num_envs, None, dtype=object)
         for i in np.flatnonzero(where).tolist():
             final[i] = observations[i].copy()
@@ -303,7 +306,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         }
 
     def _info(self, step: Transition | None, where: Bool[Array, " N"]) -> dict[str, Any]:
-        """The infos of a step, or of a reset where there is none, each with the mask of the envs that they are of."""
+        """Return the infos of a step, or without a step those of a reset, each with a mask of the envs it is of."""
         n = self.num_envs
         if step is None:
             features = np.zeros((n, len(self.family.feature_names)), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Wrappers that change what the agent is told: the task itself, or the whole history of a task."""
+"""Wrappers that change what an agent sees: the task itself, or several episodes of a task as one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class TaskObservation(gymnasium.ObservationWrapper[Array, Array, Array], gymnasi
     """Append the task's description (``family.encode``) to the observation: for agents that are told their task.
 
     Args:
-        env: an env of this package, wrapped or not.
+        env: an environment of this package, wrapped or not.
+
+    Raises:
+        ArgumentError: the environment is not one of this package, or its observations are not vectors.
     """
 
     def __init__(self, env: gymnasium.Env[Array, Array]) -> None:
@@ -43,10 +46,13 @@ class TaskObservation(gymnasium.ObservationWrapper[Array, Array, Array], gymnasi
 
 
 class VectorTaskObservation(_VectorWrapper):
-    """The same for a batch; ``final_obs`` too gets its task.
+    """Append each task's description (``family.encode``) to the observations of a batch, and to ``final_obs``.
 
     Args:
-        env: a batch of this package.
+        env: a batch of this package, wrapped or not.
+
+    Raises:
+        ArgumentError: the batch is not one of this package, or its observations are not vectors.
     """
 
     def __init__(self, env: gymnasium.vector.VectorEnv[Any, Any, Any]) -> None:
@@ -61,12 +67,12 @@ class VectorTaskObservation(_VectorWrapper):
         return np.concatenate([observations, self._task_env.family.encode(self._task_env.get_params())], axis=1)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Reset, and append the tasks."""
+        """Reset the batch, and append the tasks' descriptions to its observations."""
         observations, info = self.env.reset(seed=seed, options=options)
         return self._append(observations), info
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Step, and append the tasks; an automatic reset keeps the task, so final observations have the same."""
+        """Step the batch, and append the tasks' descriptions, to final observations too: a reset keeps the task."""
         observations, rewards, terminated, truncated, info = self.env.step(actions)
         observations = self._append(observations)
         if "final_obs" in info:
@@ -77,7 +83,7 @@ class VectorTaskObservation(_VectorWrapper):
 
 
 class MetaEpisode(gymnasium.Wrapper[Array, Array, Array, Array], gymnasium.utils.RecordConstructorArgs):
-    """``k`` episodes of one task as one long episode, as recurrent meta-RL needs it (RL², Duan et al., 2016).
+    """Join ``k`` episodes of one task into one long episode, as recurrent meta-RL needs it (RL², Duan et al., 2016).
 
     The observation is ``[observation, reward of the last step, done flag]``. When an inner episode ends, the env begins
     the next one by itself: the returned observation is the first of the new episode, with the last reward and a done
@@ -85,8 +91,11 @@ class MetaEpisode(gymnasium.Wrapper[Array, Array, Array, Array], gymnasium.utils
     ``info["inner_episode"]`` counts from 0; the step that ends an inner episode carries ``info["final_obs"]``.
 
     Args:
-        env: an env of this package with its time limit.
-        k: episodes per meta-episode.
+        env: an environment of this package, with its time limit.
+        k: number of episodes in a meta-episode.
+
+    Raises:
+        ArgumentError: the environment is not one of this package, its observations are not vectors, or ``k < 1``.
     """
 
     def __init__(self, env: gymnasium.Env[Array, Array], k: int = 3) -> None:
@@ -103,13 +112,13 @@ class MetaEpisode(gymnasium.Wrapper[Array, Array, Array, Array], gymnasium.utils
         return np.append(observation, [reward, float(done)]).astype(np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
-        """Begin a meta-episode; options as for the env."""
+        """Begin a meta-episode; the options are those of the environment."""
         observation, info = self.env.reset(seed=seed, options=options)
         self._episode = 0
         return self._join(observation, 0.0, False), info | {"inner_episode": 0}
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """Step; at the end of an inner episode that is not the last, begin the next."""
+        """Advance by one step; at the end of an inner episode that is not the last one, begin the next."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         info["inner_episode"] = self._episode
         done = terminated or truncated
@@ -128,10 +137,10 @@ def _task_env(env: gymnasium.Env[Any, Any]) -> TaskEnv:
 
 
 def flat_box(space: spaces.Space[Any]) -> spaces.Box:
-    """Return a vector space.
+    """Return the space, if its elements are vectors.
 
     Raises:
-        ArgumentError: it is none.
+        ArgumentError: the elements of the space are not vectors.
     """
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
         raise ArgumentError(f"The wrapper needs observations that are vectors, not {space}.")

@@ -21,14 +21,17 @@ from offlinemeta.envs import TaskFamily
 
 @dataclass(frozen=True)
 class Config:
-    values: PositiveInt = option(10, "Steps of the phase that fits values.")
-    imitation: PositiveInt = option(20, "Steps of the phase that imitates.", "imitation")
-    steps: PositiveInt = option(30, "Steps of the phase that learns how far to adapt.", "rates")
-    lr: PositiveFloat = option(1e-2, "Step size of the first two phases.")
-    rate_lr: PositiveFloat = option(1e-2, "Step size of the last phase.", "rates")
+    """The configuration of the toy learner."""
+
+    values: PositiveInt = option(10, "Gradient steps of the phase that fits a value function.")
+    imitation: PositiveInt = option(20, "Gradient steps of the phase that imitates the logged actions.", "imitation")
+    steps: PositiveInt = option(30, "Gradient steps of the phase that learns how far to adapt.", "rates")
+    lr: PositiveFloat = option(1e-2, "Step size of the first two phases' optimisers.")
+    rate_lr: PositiveFloat = option(1e-2, "Step size of the last phase's optimiser.", "rates")
 
     @property
     def phases(self) -> tuple[Phase, ...]:
+        """Fitting values, imitating, and learning how far to adapt; the first phase's agent is not evaluated."""
         ends = (self.values, self.values + self.imitation, self.values + self.imitation + self.steps)
         return Phase("values", ends[0], evaluated=False), Phase("imitation", ends[1]), Phase("rates", ends[2])
 
@@ -37,7 +40,7 @@ PRESETS = {"default": Config(), "smoke": Config()}
 
 
 class Rate(nn.Module):
-    """A learned step size."""
+    """A learned step size, exp(log), as a module so that checkpoints hold it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,6 +48,14 @@ class Rate(nn.Module):
 
 
 class Toy:
+    """A linear policy, which imitates the logged actions and adapts to a task by one gradient step on its context.
+
+    Args:
+        config: the configuration; :class:`Config` explains its fields.
+        family: the task family.
+        generator: draws all random numbers of training; the networks live on its device.
+    """
+
     acting = ("normaliser", "actor", "rate")
 
     def __init__(self, config: Config, family: TaskFamily, generator: torch.Generator) -> None:
@@ -65,6 +76,7 @@ class Toy:
         self.seed(0)
 
     def load(self, dataset: Dataset) -> None:
+        """Take in the logged data, and compute the return-to-go of each of its transitions."""
         self.normaliser.fit(dataset.observations)
         self.data = data = TaskBuffer.of(dataset, self.normaliser)
         places = torch.arange(len(data.tasks))
@@ -73,6 +85,7 @@ class Toy:
         self.returns = to_go.reshape(len(places), -1)
 
     def update(self) -> dict[str, Tensor]:
+        """Make one gradient step of the present phase; return its loss."""
         c, g, data = self.config, self.generator, self.data
         assert data is not None
         tasks = data.draw_tasks(3, g)
@@ -95,12 +108,16 @@ class Toy:
         return losses
 
     def adapted(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of imitation for each of T tasks: ``[T, A, O]``, ``[T, A]``; a linear layer's gradient by hand."""
+        """Return weight ``[T, A, O]`` and bias ``[T, A]`` after one step of imitation in each of T tasks.
+
+        The gradient of the linear layer is written out by hand, so that the step itself can be learned.
+        """
         error = 2 * (self.actor(observations) - actions) / actions.shape[1]  # [T, C, A]
         rate = self.rate.log.exp()
         return self.actor.weight - rate * error.mT @ observations, self.actor.bias - rate * error.sum(1)
 
     def adapt(self, contexts: Sequence[Context]) -> Any:
+        """Return a policy that has made one gradient step on each context; on an empty one it has made none."""
         rng, adapted = np.random.default_rng(self._seed), []
         for context in contexts:
             seen, done = (torch.tensor(x)[None] for x in (context.observations, context.actions))
@@ -110,6 +127,8 @@ class Toy:
             )
 
         class Policy:
+            """Acts linearly in N tasks, each with its own weights, and with a little noise."""
+
             def act(policy, observations: np.ndarray) -> np.ndarray:
                 s = self.normaliser(torch.tensor(observations))
                 with torch.no_grad():
@@ -120,4 +139,5 @@ class Toy:
         return Policy()
 
     def seed(self, seed: int) -> None:
+        """Seed the noise of the policies of :meth:`adapt`."""
         self._seed = seed

@@ -1,1 +1,1 @@
-"""What papers share: the learner's contract, the buffer, networks, encoder, exploration. Imports no paper."""
+"""Parts that papers share: the learner's contract, buffer, networks, encoder, exploration. They import no paper."""

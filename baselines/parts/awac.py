@@ -1,4 +1,4 @@
-"""AWAC (Nair et al., 2020, arXiv 2006.09359), conditioned on z: what SMAC and the told learner share."""
+"""AWAC (Nair et al., 2020, arXiv 2006.09359), conditioned on z: the parts that SMAC and the told learner share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def bellman_target(
 def own_values(
     actor: Actor, critics: Dense, batch: Batch, z: Tensor, generator: torch.Generator
 ) -> tuple[Normal, Tensor]:
-    """Draw the actor's own actions; gradients pass through the critics to the actor, not into the critics.
+    """Draw actions from the actor and evaluate them; gradients pass through the critics, but do not change them.
 
     Returns:
         The actor's distribution of u, and min Q(s, a, z) with a ~ π(.|s, z) ``[T, B]``.

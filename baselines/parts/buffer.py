@@ -1,4 +1,4 @@
-"""Experience of many tasks as one block of memory: a meta-batch is one gather."""
+"""Experience of many tasks in one block of memory, so that a meta-batch is one gather operation."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ class Batch(NamedTuple):
 
 
 Span = tuple[Tensor, Tensor]
-"""Of each of T tasks the first row and one past the last, ``[T]`` each, that may be drawn from."""
+"""The rows of T tasks that may be drawn: each task's first row, and one past its last row, ``[T]`` each."""
 
 
 class TaskBuffer:
     """Transitions by task: first the logged ones, then those that the learner has collected.
 
     A row is a transition, and a batch is chosen by rows (:meth:`draw`, :meth:`trajectories`) and then gathered
-    (:meth:`take`). What else there is to know of a transition, such as a return or a belief, is a tensor
+    (:meth:`take`). Anything else that belongs to a transition, such as a return or a belief, is a tensor
     ``[tasks, rows, ...]`` beside the buffer, gathered by the same rows (:func:`gather`).
 
     Attributes:
-        tasks: whose experience it is; a batch names tasks by their places here.
-        sizes: ``[tasks]``, how many rows each task has.
-        logged: ``[tasks]``, how many of them are of the dataset; those beyond have been collected.
-        horizon: how many rows a rollout has.
+        tasks: the tasks whose experience the buffer holds; a batch names a task by its place in this tuple.
+        sizes: ``[tasks]``, the number of rows of each task.
+        logged: ``[tasks]``, the number of those rows that come from the dataset; the rows after them were collected.
+        horizon: the number of rows in a rollout.
     """
 
     def __init__(self, tasks: Sequence[Task], normaliser: Normaliser) -> None:
@@ -62,7 +62,7 @@ class TaskBuffer:
         return buffer
 
     def __len__(self) -> int:
-        """Return the number of transitions in all."""
+        """Return the number of transitions of all tasks."""
         return int(self.sizes.sum())
 
     @property
@@ -73,17 +73,17 @@ class TaskBuffer:
     # --- choose rows, gather them
 
     def draw_tasks(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw places of tasks, uniformly with replacement: ``[count]``."""
+        """Draw the places of tasks, uniformly with replacement: ``[count]``."""
         return torch.randint(len(self.tasks), (count,), generator=generator, device=self.device)
 
     def draw(self, tasks: Tensor, count: int, generator: torch.Generator, among: Span | None = None) -> Tensor:
         """Draw rows of each of T tasks, uniformly with replacement: ``[T, count]``.
 
         Args:
-            tasks: ``[T]`` places.
-            count: how many of each.
-            generator: on the buffer's device.
-            among: what to draw from; by default, all that a task has.
+            tasks: the tasks' places, ``[T]``.
+            count: number of rows to draw of each task.
+            generator: draws the rows; it must be on the buffer's device.
+            among: the rows to draw from; by default, all rows of a task.
         """
         first, end = among if among is not None else (torch.zeros_like(tasks), self.sizes[tasks])
         uniform = torch.rand((len(tasks), count), generator=generator, device=self.device, dtype=torch.float64)
@@ -98,7 +98,8 @@ class TaskBuffer:
     def trajectories(self, tasks: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """Draw whole rollouts of each of T tasks, uniformly with replacement; return their rows ``[T, count, H]``.
 
-        Every rollout is a horizon long; where episodes terminate it holds several, told apart by ``terminations``.
+        Every rollout is one horizon long. Where episodes terminate, a rollout holds several episodes, which
+        ``terminations`` tells apart.
         """
         uniform = torch.rand((len(tasks), count), generator=generator, device=self.device)
         first = (uniform * (self.sizes[tasks] // self.horizon)[:, None]).long() * self.horizon
@@ -109,7 +110,7 @@ class TaskBuffer:
         return torch.zeros_like(tasks), self.logged[tasks]
 
     def logged_rollout(self, tasks: Tensor, generator: torch.Generator) -> Span:
-        """Draw a logged rollout of each of T tasks."""
+        """Draw one logged rollout of each of T tasks, and return its rows."""
         uniform = torch.rand(len(tasks), generator=generator, device=self.device)
         first = (uniform * (self.logged[tasks] // self.horizon)).long() * self.horizon
         return first, first + self.horizon
@@ -120,7 +121,7 @@ class TaskBuffer:
         """Append episodes, each to its own task.
 
         Raises:
-            ArgumentError: an episode is of a task that the buffer does not have.
+            ArgumentError: the buffer does not have the task of an episode.
         """
         places = {task: place for place, task in enumerate(self.tasks)}
         by_task: dict[int, list[Episode]] = {}
@@ -135,12 +136,12 @@ class TaskBuffer:
         self._append(blocks)
 
     def collected(self) -> tuple[Tensor, Tensor]:
-        """Return all rows beyond the logged ones, task by task, and how many each task has: ``[S, .]``, ``[tasks]``."""
+        """Return the collected rows, task by task ``[S, .]``, and the number of them that each task has ``[tasks]``."""
         ends = zip(self.logged.tolist(), self.sizes.tolist(), strict=True)
         return torch.cat([self._block[i, a:b] for i, (a, b) in enumerate(ends)]), self.sizes - self.logged
 
     def extend(self, rows: Tensor, sizes: Tensor) -> None:
-        """Append what :meth:`collected` returned."""
+        """Append the rows that :meth:`collected` returned."""
         self._append(dict(enumerate(rows.split(sizes.tolist()))))
 
     def _append(self, blocks: Mapping[int, Tensor]) -> None:

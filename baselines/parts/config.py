@@ -1,4 +1,4 @@
-"""Configs: frozen dataclasses whose fields say what they mean, and from which phase of a training on they matter."""
+"""Configs: frozen dataclasses whose fields say what they mean, and in which phase of a training they first matter."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pydantic import TypeAdapter
 
 
 def option(default: Any, meaning: str, phase: str = "") -> Any:
-    """Return a dataclass field.
+    """Return a dataclass field that explains itself.
 
     Args:
-        default: its value in the ``paper`` preset, unless that preset says otherwise.
-        meaning: one sentence, which ``offlinemeta methods NAME`` shows.
+        default: the field's value in the ``paper`` preset, unless that preset says otherwise.
+        meaning: one sentence that explains the field; ``offlinemeta methods NAME`` shows it.
         phase: the first phase of training in which the field matters; runs that differ only in fields of later phases
             share their earlier ones.
     """
@@ -26,10 +26,10 @@ class Phase:
     """A part of a training that has a name and an end.
 
     Attributes:
-        name: such as ``"offline"``.
+        name: name of the phase, such as ``"offline"``.
         end: the gradient step at which the phase ends, counted from the beginning of the training.
-        evaluated: whether the agent at its end is evaluated, and listed as ``<method>-<name>``. The agent at the end of
-            the last phase always is, under the method's own name.
+        evaluated: whether the agent at the phase's end is evaluated, and listed as ``<method>-<name>``. The agent at
+            the end of the last phase is always evaluated, and listed under the method's own name.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Option:
 
 
 def options(config: Any) -> Iterator[Option]:
-    """Describe the fields of a config, with the values of this one as their defaults."""
+    """Describe the fields of a config, with this config's values as their defaults."""
     schema = TypeAdapter(type(config)).json_schema()["properties"]
     for each in fields(config):
         value = getattr(config, each.name)

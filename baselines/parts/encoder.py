@@ -19,11 +19,11 @@ LEAST_VARIANCE = 1e-7
 
 
 class Encoder(nn.Module):
-    """q(z | c): one Gaussian factor for each transition, multiplied over the context; permutation invariant.
+    """The posterior q(z | c): a product of one Gaussian factor for each transition, so permutation invariant.
 
     Args:
-        family: sets the size of what is read of a transition: (s, a, r), and s' with ``next_observations``.
-        latent: size of z.
+        family: the task family, which sets the size of a transition: (s, a, r), and s' with ``next_observations``.
+        latent: size of the latent variable z.
         hidden: widths of the hidden layers.
         next_observations: whether s' is read, which families with varying dynamics need.
         generator: draws the initial weights; the encoder lives on its device.
@@ -47,10 +47,10 @@ class Encoder(nn.Module):
 
         Args:
             context: C transitions of each of T tasks.
-            mask: ``[T, C]``, which transitions there are; by default, all.
+            mask: ``[T, C]``, 1 for transitions and 0 for padding; by default, there is no padding.
 
         Returns:
-            q(z|c) of each task.
+            q(z|c) of each task: mean and variance, ``[T, Z]`` each.
         """
         read = [context.observations, context.actions, context.rewards[..., None]]
         if self.next_observations:
@@ -63,11 +63,11 @@ def pad(contexts: Sequence[Context], normaliser: Normaliser) -> tuple[Batch, Ten
     """Stack contexts of different sizes for an encoder.
 
     Args:
-        contexts: of N tasks, with at most C transitions.
-        normaliser: of observations.
+        contexts: the contexts of N tasks, with at most C transitions each.
+        normaliser: normalises the observations.
 
     Returns:
-        The transitions, ``[N, C, .]`` each, and the mask ``[N, C]`` of those that are there.
+        The transitions, ``[N, C, .]`` each, and a mask ``[N, C]``: 1 for transitions and 0 for padding.
     """
     device, most = normaliser.mean.device, max(len(context) for context in contexts)
     mask = torch.zeros(len(contexts), most)

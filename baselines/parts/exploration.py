@@ -18,13 +18,13 @@ from offlinemeta.envs.shapes import Array, Bool
 
 
 class LatentPolicy:
-    """π(a | s, z) in N tasks, with a z for each, held for the episode.
+    """The policy π(a | s, z) in N tasks, each with a z of its own, which is held for the episode.
 
     Args:
-        actor: π.
-        normaliser: of observations.
-        z: ``[N, Z]``.
-        exploring: ``[N]``, where actions are sampled; elsewhere they are tanh of the mean.
+        actor: the network of π.
+        normaliser: normalises the observations.
+        z: the latent variable of each task, ``[N, Z]``.
+        exploring: ``[N]``, whether a task's actions are sampled; otherwise they are tanh of the mean.
         rng: draws the actions.
     """
 
@@ -53,14 +53,14 @@ def explore_then_infer(
     """Draw a z for each of N tasks as PEARL does at meta-test (Rakelly et al., 2019, Algorithm 2).
 
     Args:
-        contexts: of N tasks.
-        episodes: how many episodes of a task are explored with z ~ N(0, I), before z ~ q(z|c).
+        contexts: the contexts of N tasks.
+        episodes: number of first episodes in a task that are explored with z ~ N(0, I); later ones have z ~ q(z|c).
         latent: size of z.
-        infer: q(z|c) of tasks by their contexts.
+        infer: returns q(z|c) of tasks, given their contexts.
         rng: draws z.
 
     Returns:
-        z ``[N, Z]``, and which tasks are explored ``[N]``.
+        z ``[N, Z]``, and for each task whether it is still explored ``[N]``.
     """
     exploring = np.array([len(context.lengths) < episodes for context in contexts], dtype=bool)
     z = rng.standard_normal((len(contexts), latent), dtype=np.float32)
@@ -77,12 +77,15 @@ def explore(
     """Make one rollout of ``horizon`` steps in each of N tasks, with sampled actions.
 
     Args:
-        family: of the tasks.
-        tasks: ``[N]``.
-        actor: π(a | s, z).
-        normaliser: of observations.
-        z: ``[N, Z]``, held for the rollout.
+        family: the tasks' family.
+        tasks: the N tasks.
+        actor: the network of π(a | s, z).
+        normaliser: normalises the observations.
+        z: the latent variable of each task, ``[N, Z]``, which is held for the rollout.
         seed: seed of the resets and the actions.
+
+    Returns:
+        The episodes of each task's rollout.
     """
     rollouts: list[list[Episode]] = []
     for part, envs in in_batches(family, len(tasks)):

@@ -1,4 +1,4 @@
-"""What a learner is: a paper's algorithm that trains, and is the agent that is evaluated."""
+"""The contract of a learner: a paper's algorithm, which trains and is also the agent that is evaluated."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ class Learner(Agent, Protocol):
     """A learner is called as ``Class(config, family, generator)``, and lives on the generator's device.
 
     Training is :meth:`load` once and then :meth:`update` until the config's last phase ends. Everything that a resumed
-    training needs is in the attributes below, apart from what :meth:`load` makes of the dataset anew.
+    training needs is in the attributes below, apart from what :meth:`load` computes from the dataset again.
 
     Attributes:
-        nets: networks by name: all that has parameters or buffers, learned step sizes too.
-        optimisers: by name.
-        generator: of all randomness in training.
-        data: logged and collected experience; None for a learner that keeps none of this form.
-        step: gradient steps made.
-        env_steps: environment steps made in training, beyond the logged ones.
-        acting: names of the nets that an agent file holds; they are all that :meth:`adapt` needs.
+        config: the method's configuration.
+        nets: every module with parameters or buffers, by name; learned step sizes are modules too.
+        optimisers: the optimisers by name.
+        generator: draws all random numbers of training.
+        data: logged and collected experience; None for a learner that keeps its experience in another form.
+        step: number of gradient steps made.
+        env_steps: number of environment steps made in training; the logged ones do not count.
+        acting: names of the nets that an agent file holds; :meth:`adapt` needs no others.
     """
 
     config: Any
@@ -47,7 +48,7 @@ class Learner(Agent, Protocol):
         """Make one gradient step, and return its losses by name; collect experience first where that is due."""
 
     def seed(self, seed: int) -> None:
-        """Seed all randomness of :meth:`adapt` and of the policies that it returns; it is none of the training's."""
+        """Seed all randomness of :meth:`adapt` and of its policies, which is apart from the randomness of training."""
 
 
 @runtime_checkable
@@ -55,7 +56,7 @@ class Infers(Agent, Protocol):
     """An agent with a latent variable, whose posterior can be looked at."""
 
     def infer(self, contexts: Sequence[Context]) -> Gaussian:
-        """Return q(z|c) of N tasks."""
+        """Return q(z|c) of N tasks: mean and variance, ``[N, Z]`` each."""
 
 
 @runtime_checkable

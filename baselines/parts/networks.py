@@ -1,4 +1,4 @@
-"""Networks that the algorithms share, and nothing of the algorithms: layers, and the actor's distribution."""
+"""Networks that the algorithms share: layers, the normaliser, and the actor with its distribution."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ LOG_STD = (-20.0, 2.0)
 """Bounds of a policy's log standard deviation."""
 
 EDGE = 1 - 1e-4
-"""Logged actions are clipped here before the inverse of tanh."""
+"""Logged actions are clipped to ±EDGE before the inverse of tanh."""
 
 LAST = 3e-3
-"""Last layers start in U(-LAST, LAST), as in the study's code."""
+"""The weights of last layers start in U(-LAST, LAST), as in the study's code."""
 
 LEAST_SCALE = 1e-2
-"""Observations that hardly vary are divided by this."""
+"""The least scale of an observation's entry: entries that hardly vary are divided by it."""
 
 
 def widths(family: TaskFamily) -> tuple[int, int]:
@@ -34,7 +34,7 @@ def widths(family: TaskFamily) -> tuple[int, int]:
 
 
 class Normaliser(nn.Module):
-    """Shifts and scales observations; leaves them as they are until it is fitted.
+    """Shifts and scales observations; until it is fitted, it leaves them as they are.
 
     It is a network without trained parameters, so that checkpoints and agent files hold its moments.
     """
@@ -48,26 +48,26 @@ class Normaliser(nn.Module):
         self.scale: Tensor
 
     def fit(self, observations: Array) -> None:
-        """Take the moments of ``[S, O]`` observations."""
+        """Take mean and scale from observations ``[S, O]``."""
         self.mean.copy_(torch.as_tensor(observations.mean(0)))
         self.scale.copy_(torch.as_tensor(np.maximum(observations.std(0), LEAST_SCALE)))
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Normalise ``[*, O]``."""
+        """Normalise observations ``[*, O]``."""
         return (observations - self.mean) / self.scale
 
 
 class Dense(nn.Module):
     """``n`` MLPs with ReLU of the same shape, side by side: ``[*batch, in] -> [n, *batch, out]``.
 
-    Two critics are then one batched product instead of two small ones, which on a CPU is the faster.
+    Two critics are then one batched product instead of two small ones, which is faster on a CPU.
 
     Args:
-        sizes: in, hidden..., out.
+        sizes: widths of the input, the hidden layers and the output.
         generator: draws the initial weights; the network lives on its device.
-        n: how many; with None, a plain one without the first axis.
-        last: last layers start in U(-last, last).
-        layer_norm: normalise what goes into every ReLU, without gain and bias (Ba et al., 2016).
+        n: number of MLPs; with None there is one, and its output has no first axis.
+        last: the weights of last layers start in U(-last, last).
+        layer_norm: whether the input of every ReLU is normalised, without gain and bias (Ba et al., 2016).
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Dense(nn.Module):
             self.biases.append(nn.Parameter(torch.zeros(count, 1, fan_out, device=device)))
 
     def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
-        """Evaluate; ``frozen`` lets gradients reach the input alone."""
+        """Evaluate the MLPs; with ``frozen``, gradients reach the input and not the weights."""
         batch = x.shape[:-1]
         h = x.reshape(-1, x.shape[-1])  # [B, in]
         weights, biases = list(self.weights), list(self.biases)
@@ -117,7 +117,7 @@ class Normal(NamedTuple):
     log_std: Tensor
 
     def sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw actions by reparametrisation; return them and their log-density: ``[*, A]``, ``[*]``."""
+        """Draw actions by reparametrisation; return them ``[*, A]`` and their log-density ``[*]``."""
         noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
         u = self.mean + self.log_std.exp() * noise
         return torch.tanh(u), self._log_density(u, noise)

@@ -23,7 +23,7 @@ def target_of(net: Net) -> Net:
 
 
 def adam(nets: Iterable[nn.Module], lr: float) -> torch.optim.Adam:
-    """Return Adam over all that is trained in some networks."""
+    """Return Adam over all parameters of networks that require gradients."""
     return torch.optim.Adam([p for net in nets for p in net.parameters() if p.requires_grad], lr=lr, fused=True)
 
 

@@ -18,12 +18,12 @@ class Gaussian(NamedTuple):
 def product_of_gaussians(mean: Tensor, variance: Tensor, mask: Tensor | None = None) -> Gaussian:
     """Multiply Gaussians over the second axis: σ² = 1 / Σ 1/σₙ², μ = σ² Σ μₙ/σₙ² (PEARL, section 4.1).
 
-    The prior N(0, I) is no factor, so an empty context has no product.
+    The prior N(0, I) is not one of the factors, so an empty context has no product.
 
     Args:
-        mean: ``[T, C, Z]``.
-        variance: ``[T, C, Z]``.
-        mask: ``[T, C]``, which factors there are; by default, all.
+        mean: means of the factors, ``[T, C, Z]``.
+        variance: variances of the factors, ``[T, C, Z]``.
+        mask: ``[T, C]``, 1 for factors and 0 for padding; by default, there is no padding.
     """
     precision = 1 / variance
     if mask is not None:

@@ -1,1 +1,1 @@
-"""Runs: their folders, loop, log and checkpoints, and grids of them. Reaches the papers only through the registry."""
+"""Runs: their folders, loop, log and checkpoints, and grids of runs. Papers are reached through the registry only."""

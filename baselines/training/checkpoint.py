@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a training, to go on with it; and agent files, to evaluate what was trained."""
+"""Checkpoints, which hold the state of a training so that it can go on, and agent files, which can be evaluated."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from offlinemeta.envs.errors import OfflineMetaError
 from offlinemeta.files import FileError, read_tensors, write_tensors
 
 FORMAT = 2
-"""Format of checkpoints and agent files; others are refused."""
+"""Number of the format of checkpoints and agent files; files of another format are refused."""
 
 AGENT = f"{__name__}:load_agent"
-"""How the harness names the agent in a file of ours, whatever its method."""
+"""The harness's name for the agent in any agent file, whatever its method."""
 
 COUNTERS = ("step", "env_steps", "seconds", "device")
 
@@ -31,7 +31,7 @@ COUNTERS = ("step", "env_steps", "seconds", "device")
 
 
 def state_of(learner: Learner) -> dict[str, Tensor]:
-    """Return everything that a resumed training needs, by name."""
+    """Return everything that a resumed training needs, as tensors by name."""
     state = {f"nets.{name}.{key}": t for name, net in learner.nets.items() for key, t in net.state_dict().items()}
     for name, optimiser in learner.optimisers.items():
         for i, slots in optimiser.state_dict()["state"].items():
@@ -62,14 +62,14 @@ def save_state(file: Path, learner: Learner, about: Mapping[str, Any], seconds: 
     """Write a checkpoint.
 
     Raises:
-        RunError: the learner has numbers that are not finite; the checkpoint before is kept.
-        FileError: there is no space or no permission; the checkpoint before is kept.
+        RunError: the learner has numbers that are not finite; the previous checkpoint is kept.
+        FileError: there is no space or no permission; the previous checkpoint is kept.
     """
     state = state_of(learner)
     if bad := [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]:
         raise RunError(
             f"{about['method']} has diverged: at step {learner.step:,}, {', '.join(bad[:3])} are not finite. The "
-            f"checkpoint before is kept. Lower the step size (--lr), and begin anew in another folder."
+            f"previous checkpoint is kept. Lower the step size (--lr), and begin anew in another folder."
         )
     counters = (learner.step, learner.env_steps, seconds, str(learner.generator.device))
     write_tensors(file, state, {**about, **dict(zip(COUNTERS, counters, strict=True)), "format": FORMAT})
@@ -79,16 +79,17 @@ def restore(run: Run, learner: Learner, about: Mapping[str, Any], branch: Path |
     """Load the run's checkpoint, or the phase of another run to branch from.
 
     Args:
-        run: what is trained.
-        learner: as constructed, its dataset loaded.
-        about: what decides the run's numbers: :meth:`Run.about` and the data's hash.
+        run: the run that begins or goes on.
+        learner: the run's learner, newly constructed, with its dataset loaded.
+        about: everything that decides the run's numbers: :meth:`Run.about` and the data's hash.
         branch: the folder of a run whose first phases are this run's too.
 
     Returns:
-        The seconds of training that the checkpoint took; 0 where there is none.
+        The seconds of training that led to the checkpoint; 0 where there is no checkpoint.
 
     Raises:
-        RunError: the checkpoint is damaged, of another format, device, config or data, or its phase is another one.
+        RunError: the checkpoint is damaged; it has another format, device, config or dataset; or the other run has no
+            finished phase that this run shares.
     """
     file = run.folder / file_name("state")
     if file.exists():
@@ -130,7 +131,7 @@ def _phase_to_branch_from(run: Run, branch: Path) -> tuple[str, Path]:
 
 
 def _without(about: Mapping[str, Any], fields: set[str], method: bool) -> dict[str, Any]:
-    """Return a description without some config fields, and without the method where another's may be shared."""
+    """Return a description of a run without some config fields, and without the method unless ``method`` is set."""
     config = {name: value for name, value in about["config"].items() if name not in fields}
     return {**{name: value for name, value in about.items() if method or name != "method"}, "config": config}
 
@@ -139,10 +140,10 @@ def _without(about: Mapping[str, Any], fields: set[str], method: bool) -> dict[s
 
 
 def save_agent(file: Path, learner: Learner, about: Mapping[str, Any]) -> None:
-    """Write the nets that act.
+    """Write an agent file: the nets that :meth:`~Learner.adapt` needs, and how they were trained.
 
     Raises:
-        FileError: there is no space or no permission; what was there is still there.
+        FileError: there is no space or no permission; the previous file is kept.
     """
     state = {f"{name}.{key}": t for name in learner.acting for key, t in learner.nets[name].state_dict().items()}
     write_tensors(file, {name: t.detach().cpu().contiguous() for name, t in state.items()}, {**about, "format": FORMAT})
@@ -171,7 +172,7 @@ def load_agent(family: TaskFamily, checkpoint: Path | None = None) -> Learner:
 
 
 def describe(checkpoint: Path) -> dict[str, Any]:
-    """Return what an agent file says of its training: method, config, dataset, its hash, env and seed.
+    """Return an agent file's account of its training: method, config, dataset and its hash, env and seed.
 
     Raises:
         RunError: the file is missing, damaged, or of another format.
@@ -180,7 +181,7 @@ def describe(checkpoint: Path) -> dict[str, Any]:
 
 
 def _read(file: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a file of ours, and check its format."""
+    """Read a checkpoint or an agent file, and check its format."""
     try:
         tensors, about = read_tensors(file, "pt")
     except FileError as error:

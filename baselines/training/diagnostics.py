@@ -1,4 +1,4 @@
-"""What z knows: the context shift (Pong et al., Fig. 2), a probe of the task, the decoder's error."""
+"""Measures of what z knows: the context shift (Pong et al., Fig. 2), a probe of the task, the decoder's error."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from offlinemeta.envs import Task, TaskFamily
 from offlinemeta.envs.shapes import Array
 
 TASKS = 50
-"""Training tasks at most, for the shift."""
+"""The largest number of training tasks on which the shift is measured."""
 
 DRAWS = 2
-"""Contexts of each task, for the probe."""
+"""Number of contexts of each task that the probe draws."""
 
 CONTEXT = 256
-"""Transitions of each task, for the decoder's error."""
+"""Number of transitions of each task on which the decoder's error is measured."""
 
 
 def measure(learner: Learner, dataset: Dataset, heldout: Dataset, seed: int) -> dict[str, float]:
-    """Measure what a learner's z knows, where it has one.
+    """Measure what a learner's z knows, if it has a z.
 
     Args:
-        learner: in training.
-        dataset: of the training tasks.
-        heldout: of the held-out tasks.
+        learner: the learner, in training.
+        dataset: the data of the training tasks.
+        heldout: the data of the held-out tasks.
         seed: seed of the contexts and of the learner's exploration.
 
     Returns:
@@ -57,9 +57,10 @@ def kl_shift(agent: Infers, dataset: Dataset, seed: int) -> dict[str, float]:
     """Measure the shift on training tasks, at equal context sizes: two exploratory episodes against logged transitions.
 
     Returns:
-        ``offline_kl_prior``, ``online_kl_prior``: KL(q(z|c) || N(0, I)), medians over tasks; ``kl_shift``: the
-        normalised shift of :func:`~offlinemeta.benchmark.metrics.normalised_kl_shift`, of medians over (pairs of)
-        tasks. Medians, since a posterior far away has a KL that drowns all others.
+        ``offline_kl_prior`` and ``online_kl_prior``: the median over tasks of KL(q(z|c) || N(0, I)), with logged and
+        with own contexts. ``kl_shift``: the normalised shift that
+        :func:`~offlinemeta.benchmark.metrics.normalised_kl_shift` computes from medians over tasks and over pairs of
+        tasks. Medians are used because one posterior that lies far away would dominate a mean.
     """
     tasks, rng = list(dataset.tasks[:TASKS]), np.random.default_rng([seed, 1])
     online = own_contexts(agent, dataset.family, tasks, rng)
@@ -80,7 +81,7 @@ def kl_shift(agent: Infers, dataset: Dataset, seed: int) -> dict[str, float]:
 
 
 def own_contexts(agent: Agent, family: TaskFamily, tasks: Sequence[Task], rng: np.random.Generator) -> list[Context]:
-    """Let the agent explore each task for as many episodes as a logged context is worth."""
+    """Let the agent explore each task for as many episodes as a logged context has rollouts."""
     online: list[Context] = []
     for part, envs in in_batches(family, len(tasks)):
         contexts = [empty_context(family)] * envs.num_envs
@@ -97,9 +98,9 @@ def probe(agent: Infers, dataset: Dataset, heldout: Dataset, seed: int) -> dict[
     """Tell how well a quadratic fit on z predicts a task's parameters.
 
     Returns:
-        R² of the test tasks' parameters, as :meth:`TaskFamily.encode` gives them, fitted on training tasks:
-        ``probe_r2`` from logged contexts; ``own_probe_r2`` from own ones, the fit too: what a policy could at best
-        make of them.
+        ``probe_r2`` and ``own_probe_r2``: R² of the test tasks' parameters, as :meth:`TaskFamily.encode` gives them, by
+        a fit on training tasks. The first is of logged contexts; the second is of the agent's own contexts, in the fit
+        too, and shows how much a policy could at best learn from them.
     """
     family, rng = dataset.family, np.random.default_rng([seed, 2])
 
@@ -123,10 +124,10 @@ def probe(agent: Infers, dataset: Dataset, heldout: Dataset, seed: int) -> dict[
 
 @torch.no_grad()
 def decoder_error(learner: Decodes, heldout: TaskBuffer, seed: int) -> dict[str, float]:
-    """Measure the decoder on held-out tasks, z from logged context.
+    """Measure the decoder's error on held-out tasks, with z from logged contexts.
 
     Returns:
-        ``decoder_error``: mean squared; ``reward_variance``: what a constant would have.
+        ``decoder_error``: the mean squared error; ``reward_variance``: the error of the best constant prediction.
     """
     generator = torch.Generator(device=heldout.device).manual_seed(seed)
     tasks = torch.arange(len(heldout.tasks), device=heldout.device)

@@ -1,4 +1,4 @@
-"""A grid of trainings, each in a process of its own: finished ones are kept, killed ones go on.
+"""A grid of trainings, each in a process of its own; finished ones are kept, and killed ones are resumed.
 
 One grid serves the study, the demo and whatever else trains several things at once.
 """
@@ -25,12 +25,12 @@ from offlinemeta.datasets.loading import load
 from offlinemeta.datasets.spec import DatasetSpec
 
 GLANCE = 0.5
-"""Seconds between looks at the processes."""
+"""Seconds between two checks of the processes."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A training with its evaluation.
+    """One training of a grid, with its evaluation.
 
     Attributes:
         spec: the dataset.
@@ -48,7 +48,7 @@ class Cell:
 
     @property
     def folder(self) -> Path:
-        """Where the run lives."""
+        """The folder of the run."""
         return run_folder(self.root, self.spec, self.method, self.seed)
 
     @property
@@ -58,7 +58,7 @@ class Cell:
 
     @property
     def output(self) -> Path:
-        """What the process prints."""
+        """The file that holds what the process prints."""
         return self.folder / "output.txt"
 
     @property
@@ -70,7 +70,7 @@ class Cell:
         return Cell(self.spec, method, self.seed, self.preset, self.root), phase
 
     def command(self) -> list[str]:
-        """Return the command that trains it, or goes on with it."""
+        """Return the command that begins the training, or resumes it."""
         command = [sys.executable, "-m", "offlinemeta", "train", self.method, self.spec.id, "--preset", self.preset]
         command += ["--seed", str(self.seed), "--out", str(self.folder)]
         if (self.folder / "run.json").exists():
@@ -88,18 +88,18 @@ def run_grid(
     console: Console,
     finished: Callable[[Cell], None] = lambda cell: None,
 ) -> None:
-    """Run cells, ``jobs`` at a time, and show how far they are.
+    """Run cells, ``jobs`` at a time, and show their progress.
 
     A cell that shares the first phases of another waits for that one.
 
     Args:
-        cells: in the order in which they begin.
-        jobs: trainings at once, a core each.
-        console: where progress is shown.
-        finished: called with each cell that has ended well, now or before.
+        cells: the cells, in the order in which they begin.
+        jobs: number of trainings at once, which use one core each.
+        console: the console on which progress is shown.
+        finished: a function that is called with each cell whose training has succeeded, now or before.
 
     Raises:
-        RunError: trainings failed; the others went on, and the log of each is named.
+        RunError: trainings failed; the others were finished, and the message names the output files of the failed.
     """
     for spec in dict.fromkeys(cell.spec for cell in cells):
         load(spec, console=console)
@@ -157,7 +157,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def show(bar: Progress, line: object, cell: Cell) -> None:
-    """Show how far a cell is, and its last curve on training tasks."""
+    """Show a cell's progress, and its last curve on training tasks."""
     log = read_log(cell.folder)
     if log:
         curves = [entry["curve"] for entry in log if "curve" in entry and "result" not in entry]
@@ -165,12 +165,12 @@ def show(bar: Progress, line: object, cell: Cell) -> None:
 
 
 def title(cell: Cell, curve: Sequence[float]) -> str:
-    """Name a cell and the returns of its last curve on training tasks."""
+    """Return a cell's name with the returns of its last curve on training tasks."""
     shown = f": training tasks {', '.join(f'{value:.0f}' for value in curve)}" if curve else ""
     return f"{cell.method}, seed {cell.seed}{shown}"
 
 
 def last_words(cell: Cell) -> str:
-    """Return the last line that a cell's process printed, and where the others are."""
+    """Return the last line that a cell's process printed, and the file that holds all of its output."""
     lines = cell.output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return f"{lines[-1] if lines else 'without a word'} (all of it: {cell.output})"
+    return f"{lines[-1] if lines else 'it printed nothing'} (all output: {cell.output})"

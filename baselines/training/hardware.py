@@ -1,4 +1,4 @@
-"""What a training runs on: the device, and how memory is kept."""
+"""The device on which a training runs, and how its process keeps memory."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 from offlinemeta.benchmark.errors import RunError
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-"""Parameters of glibc's ``mallopt``."""
+"""The numbers by which glibc's ``mallopt`` knows two of its parameters."""
 
 
 def check_device(name: str | None) -> str:
-    """Return the device to train on: ``cuda`` where it is, unless told otherwise.
+    """Return the device to train on: the named one, or else ``cuda`` where it is available.
 
     Raises:
-        RunError: CUDA was asked for and is not here, or no such device.
+        RunError: CUDA was asked for and is not available, or there is no such device.
     """
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -32,10 +32,11 @@ def check_device(name: str | None) -> str:
 
 
 def keep_memory() -> bool:
-    """Keep freed memory in the process (glibc alone); tell whether that was possible.
+    """Keep freed memory in the process, which only glibc can do; return whether that was possible.
 
-    Otherwise activations of some megabytes are given back to the system and mapped anew in every gradient step: at
-    PEARL's published sizes thousands of page faults a step, a quarter to a half of the time (``make bench``).
+    Otherwise activations of some megabytes are given back to the system and mapped anew in every gradient step. At
+    PEARL's published sizes that causes thousands of page faults a step, and takes a quarter to a half of the time
+    (``make bench``).
     """
     if not sys.platform.startswith("linux"):
         return False

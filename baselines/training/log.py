@@ -14,17 +14,17 @@ from offlinemeta.console import say
 from offlinemeta.files import write_text
 
 Log = Callable[[Mapping[str, Any]], None]
-"""Takes an entry: ``step`` and whatever belongs to it."""
+"""A function that writes an entry: ``step``, and the values that belong to it."""
 
 
 @contextlib.contextmanager
 def log_to(folder: Path, step: int, console: Console) -> Iterator[Log]:
-    """Give a function that appends entries to ``log.jsonl``.
+    """Open ``log.jsonl``, and give a function that appends entries to it.
 
     Args:
-        folder: of the run.
-        step: at which the run begins, or goes on; what a killed run logged after it is taken away.
-        console: where it is said that TensorBoard does not work.
+        folder: the run's folder.
+        step: the step at which the run begins or goes on; entries that a killed run wrote after it are removed.
+        console: the console that says so when TensorBoard does not work.
     """
     file, board = folder / "log.jsonl", _board(folder, step, console)
     # a resumed run evaluates again what was evaluated at this very step
@@ -51,7 +51,7 @@ def log_to(folder: Path, step: int, console: Console) -> Iterator[Log]:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Return the entries of a run's log; a line that is half written is passed over."""
+    """Return the entries of a run's log; half-written lines are skipped."""
     file, entries = folder / "log.jsonl", []
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else ():
         with contextlib.suppress(ValueError):
@@ -62,7 +62,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def _board(folder: Path, step: int, console: Console) -> Any:
-    """Return TensorBoard's writer, or None."""
+    """Return TensorBoard's writer, or None where it is not installed or does not work."""
     try:
         from torch.utils.tensorboard import SummaryWriter
 

@@ -1,4 +1,4 @@
-"""Train a method on a dataset: log, checkpoint, resume, evaluate."""
+"""The training of a method on a dataset, with log, checkpoints, resuming and evaluation."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from offlinemeta.envs import get_family
 from offlinemeta.files import check_writable, write_text
 
 LOG_EVERY = 250
-"""Gradient steps between entries of the log."""
+"""Number of gradient steps between two entries of the log."""
 
 SAVE_EVERY = 120.0
-"""Seconds between checkpoints."""
+"""Seconds between two checkpoints."""
 
 WATCHED = "train-online-3"
 """The protocol of the curves that are shown while training goes on: nobody should look at held-out tasks then."""
@@ -44,14 +44,14 @@ def train(run: Run, resume: bool = False, branch: Path | None = None, console: C
     """Train to the end, evaluate at the end of each phase, and return the result files.
 
     Args:
-        run: what to train.
-        resume: go on with what is in the folder.
-        branch: another run's folder; begin where the last phase ended that the two share.
-        console: where progress is shown.
+        run: the run to train.
+        resume: whether to go on with the run in the folder.
+        branch: another run's folder; training begins where the last phase that both runs share ended there.
+        console: the console on which progress is shown.
 
     Raises:
-        RunError: the folder holds a run already, or another one; somebody trains in it; a checkpoint is damaged; the
-            training has diverged.
+        RunError: the folder holds a run that may not be resumed, or another run; another process trains in it; a
+            checkpoint is damaged; or the training has diverged.
         FileError: the folder cannot be written in.
     """
     console = console or Console(stderr=True)
@@ -75,7 +75,7 @@ def train(run: Run, resume: bool = False, branch: Path | None = None, console: C
 
 
 class Trainer:
-    """The loop, and what it writes down."""
+    """The training loop, with the log, checkpoints and results that it writes."""
 
     def __init__(
         self,
@@ -121,10 +121,10 @@ class Trainer:
                     saved = time.monotonic()
 
     def note(self, losses: Mapping[str, Tensor]) -> None:
-        """Take down the losses of an update.
+        """Keep the losses of an update for the next entry of the log.
 
         Raises:
-            RunError: one is not finite.
+            RunError: a loss is not finite.
         """
         values = torch.stack([loss.detach().float() for loss in losses.values()])
         if not values.isfinite().all():
@@ -137,11 +137,11 @@ class Trainer:
             self.window.setdefault(name, []).append(value)
 
     def seconds(self) -> float:
-        """Return how long the training has taken so far, over all resumes."""
+        """Return the seconds that the training has taken so far, over all resumes."""
         return round(time.monotonic() - self.started, 1)
 
     def glance(self, log: Log) -> None:
-        """Show a short curve on training tasks; nothing is chosen by it."""
+        """Log and show a short curve on training tasks; no decision depends on it."""
         run, learner = self.run, self.learner
         try:
             curve = evaluate(learner, self.benchmark(WATCHED), run.seed, repeats=1).mean(0)

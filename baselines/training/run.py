@@ -1,8 +1,8 @@
-"""A run is a folder.
+"""Runs, each of which is a folder.
 
-It holds ``run.json`` (what is trained), ``log.jsonl``, ``state.safetensors`` (everything that a resumed run needs),
-``agent.safetensors`` (what the harness evaluates), ``<phase>.state.safetensors`` and ``<phase>.agent.safetensors`` of
-the end of each earlier phase, and ``results/``.
+A run's folder holds ``run.json`` (what decides its numbers), ``log.jsonl``, ``state.safetensors`` (everything that a
+resumed run needs), ``agent.safetensors`` (the agent that the harness evaluates), ``<phase>.state.safetensors`` and
+``<phase>.agent.safetensors`` from the end of each earlier phase, and ``results/``.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from offlinemeta.envs import env_id, get_family
 PROTOCOLS = ("online-10", "offline-context")
 
 PATIENCE = 10.0
-"""Seconds to wait for a run that is just ending in the same folder."""
+"""Seconds to wait for another run in the same folder, which may just be ending."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is trained.
+    """One training: its method, config, data and seed, and where and how it runs.
 
     Attributes:
-        method: its name in the registry.
+        method: the method's name in the registry.
         config: the method's config.
-        spec: the dataset.
+        spec: the dataset to train on.
         seed: seed for all randomness in training and evaluation.
-        folder: where the run lives.
+        folder: the folder of the run.
         device: ``cpu`` or ``cuda``.
-        protocols: what is evaluated at the end of each phase.
-        repeats: how often each task is evaluated; returns are averaged.
-        watch: gradient steps between curves on training tasks while training goes on; 0 for none.
+        protocols: names of the protocols that are evaluated at the end of each phase.
+        repeats: number of evaluations of each task, whose returns are averaged.
+        watch: number of gradient steps between two curves on training tasks; 0 for no curves.
     """
 
     method: str
@@ -56,7 +56,7 @@ class Run:
     watch: int = 5000
 
     def about(self) -> dict[str, Any]:
-        """Return what decides the run's numbers, as JSON holds it."""
+        """Return everything that decides the run's numbers, as plain values of JSON."""
         about = {
             "method": self.method,
             "config": plain_config(self.config),
@@ -68,9 +68,9 @@ class Run:
 
     @property
     def phases(self) -> dict[int, Phase]:
-        """The phases that are this run's own, by the gradient steps at which they end.
+        """The phases at whose ends this run saves and evaluates its agent, by the gradient steps at which they end.
 
-        A phase that is another method's as well (``Method.shares``) is left to that method.
+        A phase that another method has as well (``Method.shares``) is left to that method.
         """
         phases, shares = self.config.phases, get_method(self.method).shares
         names = [phase.name for phase in phases]
@@ -108,21 +108,21 @@ class Run:
 
 
 def file_name(kind: str, phase: str | None = None) -> str:
-    """Return the name of a checkpoint: ``kind`` is ``state`` or ``agent``; without a phase, of the end or so far."""
+    """Return the name of a ``state`` or ``agent`` file: that of a phase's end or, without a phase, the latest."""
     return f"{kind}.safetensors" if phase is None else f"{phase}.{kind}.safetensors"
 
 
 def run_folder(root: Path, spec: DatasetSpec, method: str, seed: int) -> Path:
-    """Return where a run lives below a folder of runs."""
+    """Return the folder of a run, below the folder of all runs."""
     return root / f"{spec.family}-{spec.quality}" / f"{method}-s{seed}"
 
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold a run's folder alone; the system gives it back when the process ends, however it ends.
+    """Lock a run's folder; the system releases the lock when the process ends, however it ends.
 
     Raises:
-        RunError: another process trains in it.
+        RunError: another process trains in the folder.
     """
     lock = FileLock(folder / ".lock")
     try:
@@ -141,10 +141,10 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def check_folder(run: Run, resume: bool) -> None:
-    """Check what is in a run's folder.
+    """Check that a run can begin in its folder, or that it can be resumed there.
 
     Raises:
-        RunError: there is a run already, or another one, or none to resume.
+        RunError: the folder holds a run that is not to be resumed, or another run, or none to resume.
     """
     file = run.folder / "run.json"
     if not file.exists():
@@ -160,7 +160,7 @@ def check_folder(run: Run, resume: bool) -> None:
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Say where two descriptions of runs differ."""
+    """Say in which fields two descriptions of runs differ, and how."""
     flat = [{**{k: v for k, v in about.items() if k != "config"}, **about["config"]} for about in (there, here)]
     names = sorted(set(flat[0]) | set(flat[1]))
     changed = [name for name in names if flat[0].get(name) != flat[1].get(name)]

@@ -1,1 +1,1 @@
-"""The task families, one definition each. ``registry.py`` lists them."""
+"""The task families, one module for each family or pair of siblings. ``registry.py`` lists them."""

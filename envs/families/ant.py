@@ -20,7 +20,7 @@ from offlinemeta.envs.task import Task
 
 
 class Ant(MujocoFamily):
-    """What both share: body, reset, picture."""
+    """The parts that AntDir and AntGoal share: the body, the reset and the camera."""
 
     physics = Physics(
         asset="ant.xml",
@@ -50,36 +50,36 @@ class AntDir(Ant):
     observation_space = box(-STATE_LIMIT, STATE_LIMIT, 27)
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
-        """120 angles uniform in [0°, 360°): first 100 train, last 20 test."""
+        """Draw 120 angles, uniform in [0°, 360°): the first 100 train, the last 20 test."""
         angle = np.deg2rad(np.random.RandomState(TASK_SEED).uniform(0, 360, 120))
         return {"train": angle[:100, None], "test": angle[100:, None], "ood": np.empty((0, 1))}
 
     def observe(self, state: State) -> Float32[Array, "... O"]:
-        """qpos[2:], qvel."""
+        """Return qpos[2:] and qvel."""
         return join(state.qpos[..., 2:], state.qvel)
 
     def terminated(self, state: State) -> Bool[Array, "..."]:
-        """The torso is too low or too high."""
+        """Tell where the torso is too low or too high."""
         z = state.qpos[..., 2]
         return (z < 0.2) | (z > 1.0)
 
     def features(
         self, before: State, actions: Float[Array, "... A"], after: State, ended: Bool[Array, "..."]
     ) -> Float32[Array, "... F"]:
-        """Velocity in the plane, squared action, health."""
+        """Return the velocity in the plane, the squared action, and whether the ant is healthy."""
         velocity = speed(before.qpos[..., :2], after.qpos[..., :2], self.dt)
         return join(velocity, squared_norm(actions), ~ended[..., None])
 
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
-        """v_xy·(cos θ, sin θ) - 0.5‖a‖² + 1 while healthy."""
+        """Return v_xy·(cos θ, sin θ) - 0.5‖a‖² + 1 while healthy."""
         return along(features[..., :2], params[..., 0]) - 0.5 * features[..., 2] + features[..., 3]
 
     def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
-        """(cos θ, sin θ)."""
+        """Return (cos θ, sin θ) of the task's direction."""
         return unit(params[..., 0]).astype(np.float32)
 
     def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
-        """An arrow in the wanted direction."""
+        """Return an arrow in the wanted direction."""
         return arrow(task.params[0], height=1.2, length=2.0)
 
 
@@ -93,7 +93,7 @@ class AntGoal(Ant):
     observation_space = box(-STATE_LIMIT, STATE_LIMIT, 29)
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
-        """g = 3√u (cos θ, sin θ), all θ drawn before all u: 100 train, 30 test; ood: 10 at 3.5 to 4.5 m, drawn next."""
+        """Draw goals 3√u (cos θ, sin θ), all θ before all u: 100 train, 30 test; then 10 ood at 3.5 to 4.5 m."""
         rng = np.random.RandomState(TASK_SEED)
         angle, radius = rng.uniform(0, 2 * np.pi, 130), 3 * np.sqrt(rng.uniform(0, 1, 130))
         goals = radius[:, None] * unit(angle)
@@ -101,19 +101,19 @@ class AntGoal(Ant):
         return {"train": goals[:100], "test": goals[100:], "ood": radius[:, None] * unit(angle)}
 
     def observe(self, state: State) -> Float32[Array, "... O"]:
-        """qpos, qvel."""
+        """Return qpos and qvel."""
         return join(state.qpos, state.qvel)
 
     def features(
         self, before: State, actions: Float[Array, "... A"], after: State, ended: Bool[Array, "..."]
     ) -> Float32[Array, "... F"]:
-        """Where the ant is, and squared action."""
+        """Return the ant's position in the plane and the squared action."""
         return join(after.qpos[..., :2], squared_norm(actions))
 
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
-        """-‖xy - g‖₁ - 0.1‖a‖²."""
+        """Return -‖xy - g‖₁ - 0.1‖a‖²."""
         return -np.abs(features[..., :2] - params).sum(-1) - 0.1 * features[..., 2]
 
     def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
-        """The goal."""
+        """Return a sphere at the goal."""
         return (Marker("sphere", (task.params[0], task.params[1], 0.3), size=0.3, rgba=(0.1, 0.6, 0.3, 0.8)),)

@@ -22,7 +22,7 @@ TORSO_HEIGHT = 0.7
 
 
 class Cheetah(MujocoFamily):
-    """What both share: body, observation, features."""
+    """The parts that CheetahVel and CheetahDir share: the body, the observation and the features."""
 
     physics = Physics(
         asset="half_cheetah.xml",
@@ -43,14 +43,14 @@ class Cheetah(MujocoFamily):
     camera = Camera(distance=4.5, azimuth=90, elevation=-12, body="torso", height=0.6)
 
     def observe(self, state: State) -> Float32[Array, "... O"]:
-        """qpos[1:], qvel, and the torso's position xyz [m]: the absolute x is part of the study's definition."""
+        """Return qpos[1:], qvel and the torso's position xyz [m]; the study's definition includes the absolute x."""
         x, z = state.qpos[..., :1], TORSO_HEIGHT + state.qpos[..., 1:2]
         return join(state.qpos[..., 1:], state.qvel, x, np.zeros_like(x), z)
 
     def features(
         self, before: State, actions: Float[Array, "... A"], after: State, ended: Bool[Array, "..."]
     ) -> Float32[Array, "... F"]:
-        """Forward velocity and squared action."""
+        """Return the forward velocity and the squared action."""
         return join(speed(before.qpos[..., :1], after.qpos[..., :1], self.dt), squared_norm(actions))
 
 
@@ -62,16 +62,16 @@ class CheetahVel(Cheetah):
     param_names = ("velocity [m/s]",)
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
-        """130 speeds uniform in [0, 3] m/s: first 100 train, last 30 test; ood: 3.1, 3.2, ..., 4."""
+        """Draw 130 speeds, uniform in [0, 3] m/s: the first 100 train, the last 30 test; ood is 3.1, 3.2, ..., 4."""
         velocity = np.random.RandomState(TASK_SEED).uniform(0, 3, 130)
         return {"train": velocity[:100, None], "test": velocity[100:, None], "ood": np.linspace(3.1, 4, 10)[:, None]}
 
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
-        """-abs(v_x - v*) - 0.05‖a‖²."""
+        """Return -abs(v_x - v*) - 0.05‖a‖²."""
         return -np.abs(features[..., 0] - params[..., 0]) - 0.05 * features[..., 1]
 
     def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
-        """A pacemaker that runs at the wanted speed."""
+        """Return a sphere that runs ahead at the wanted speed, as a pacemaker."""
         pace = (task.params[0] * time, 0.6, 1.4)
         return (Marker("sphere", pace, size=0.12, rgba=ORANGE),)
 
@@ -84,14 +84,14 @@ class CheetahDir(Cheetah):
     param_names = ("direction",)
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
-        """Both directions, for training and for testing."""
+        """Return both directions, for training and for testing."""
         both = np.array([[1.0], [-1.0]])
         return {"train": both, "test": both, "ood": np.empty((0, 1))}
 
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
-        """d·v_x - 0.05‖a‖²."""
+        """Return d·v_x - 0.05‖a‖²."""
         return params[..., 0] * features[..., 0] - 0.05 * features[..., 1]
 
     def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
-        """An arrow in the wanted direction."""
+        """Return an arrow in the wanted direction."""
         return arrow(0.0 if task.params[0] > 0 else np.pi, height=1.4, length=1.0, y=0.6)

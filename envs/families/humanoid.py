@@ -1,8 +1,8 @@
 """HumanoidDir: a humanoid walks in a hidden direction.
 
 Source: the study (Pong et al., 2022, arXiv 2107.03974) and PEARL. Departures: no contact cost (``cfrc_ext`` was zero in
-the builds used); 45 observations instead of 376, of which the rest are functions; 1.25 is the study's 0.25 / model
-timestep (0.003 s) × dt (0.015 s).
+the builds used); 45 observations instead of 376, since the others are functions of these 45. The factor 1.25 is the
+study's 0.25 / model timestep (0.003 s) × dt (0.015 s).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from offlinemeta.envs.shapes import Array, Bool, Float, Float32
 from offlinemeta.envs.task import Task
 
 CONTROL_RANGE = 0.4
-"""A unit action's control; the cost is paid on the control."""
+"""The control that an action of 1 stands for; the cost is computed from the control."""
 
 
 class HumanoidDir(MujocoFamily):
@@ -49,34 +49,34 @@ class HumanoidDir(MujocoFamily):
     camera = Camera(distance=5, azimuth=90, elevation=-20, body="torso", height=1.0)
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
-        """70 angles uniform in [0, 2π): first 50 train, last 20 test."""
+        """Draw 70 angles, uniform in [0, 2π): the first 50 train, the last 20 test."""
         angle = np.random.RandomState(TASK_SEED).uniform(0, 2 * np.pi, 70)
         return {"train": angle[:50, None], "test": angle[50:, None], "ood": np.empty((0, 1))}
 
     def observe(self, state: State) -> Float32[Array, "... O"]:
-        """qpos[2:], qvel."""
+        """Return qpos[2:] and qvel."""
         return join(state.qpos[..., 2:], state.qvel)
 
     def terminated(self, state: State) -> Bool[Array, "..."]:
-        """The torso is too low or too high."""
+        """Tell where the torso is too low or too high."""
         z = state.qpos[..., 2]
         return (z < 1.0) | (z > 2.0)
 
     def features(
         self, before: State, actions: Float[Array, "... A"], after: State, ended: Bool[Array, "..."]
     ) -> Float32[Array, "... F"]:
-        """Velocity of the centre of mass in the plane, squared control."""
+        """Return the velocity of the centre of mass in the plane, and the squared control."""
         velocity = speed(before.com[..., :2], after.com[..., :2], self.dt)
         return join(velocity, squared_norm(CONTROL_RANGE * actions))
 
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
-        """1.25 v_com·(cos θ, sin θ) - 0.1‖ctrl‖² + 5."""
+        """Return 1.25 v_com·(cos θ, sin θ) - 0.1‖ctrl‖² + 5."""
         return 1.25 * along(features[..., :2], params[..., 0]) - 0.1 * features[..., 2] + 5.0
 
     def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
-        """(cos θ, sin θ)."""
+        """Return (cos θ, sin θ) of the task's direction."""
         return unit(params[..., 0]).astype(np.float32)
 
     def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
-        """An arrow in the wanted direction."""
+        """Return an arrow in the wanted direction."""
         return arrow(task.params[0], height=2.0, length=1.2)

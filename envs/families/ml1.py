@@ -1,9 +1,9 @@
 """ML1-<task>: one Meta-World manipulation task with a hidden goal, for each of its 50 classes.
 
 Source: Meta-World (Yu et al., 2019, arXiv 1910.10897), the ``metaworld`` package 3.1.1, reward version "v2". A task is
-Meta-World's random vector (object and goal positions), with those of ``metaworld.ML1(name, seed=1337)`` frozen in our
-JSON; a reset to one task always gives the same state, as in Meta-World. Departures: our own time limit, float32
-observations, and no going through ``gym.make("Meta-World/...")``, whose ML1-train gives the test tasks.
+Meta-World's random vector (object and goal positions); those of ``metaworld.ML1(name, seed=1337)`` are frozen in our
+JSON files. A reset to one task always gives the same state, as in Meta-World. Departures: our own time limit, float32
+observations, and no use of ``gym.make("Meta-World/...")``, whose ML1-train gives the test tasks.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ ML1_TASKS = (
     "push-wall", "push-back", "reach", "reach-wall", "shelf-place", "sweep-into", "sweep", "window-open",
     "window-close",
 )  # fmt: skip
-"""Meta-World's v3 classes, without the version."""
+"""The names of Meta-World's v3 classes, without the version."""
 
 LIMIT = 10.0
-"""Bound of an observation's entries; positions in metres stay far below."""
+"""Bound of an observation's entries; positions in metres stay far below it."""
 
 
 class ML1(TaskFamily):
-    """One Meta-World task. Reward: Meta-World's "v2", of the simulator's state; not relabelable."""
+    """One Meta-World task. Reward: Meta-World's "v2", which depends on the simulator's state; it is not relabelable."""
 
     varies = "reward"
     horizon = 500
@@ -70,21 +70,21 @@ class ML1(TaskFamily):
         return vector_names(len(self.tasks["train"][0].params))
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
-        """The 50 train and 50 test tasks of ``metaworld.ML1(name, seed=1337)``."""
+        """Return the 50 train and 50 test tasks of ``metaworld.ML1(name, seed=1337)``."""
         benchmark = _metaworld().ML1(f"{self.task_name}-v3", seed=TASK_SEED)
         vectors = {"train": benchmark.train_tasks, "test": benchmark.test_tasks}
         drawn = {split: np.array([pickle.loads(task.data)["rand_vec"] for task in vectors[split]]) for split in vectors}
         return {**drawn, "ood": np.empty((0, drawn["train"].shape[1]))}
 
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
-        """Raise NotRelabelableError."""
+        """Raise NotRelabelableError: the reward cannot be computed from features."""
         raise NotRelabelableError(
             f"{self.name}'s reward depends on the simulator's state (contacts, initial positions), not on recorded "
             f"features, so it cannot be computed for another task. Collect with one env per task instead."
         )
 
     def simulator(self, num_envs: int, num_threads: int) -> Simulator:
-        """One Meta-World env in this process, several in a pool of processes.
+        """Build one Meta-World env in this process, or several in a pool of processes.
 
         A daemonic process (a worker of ``multiprocessing.Pool`` or of a data loader) may have no children, so there
         several run in this process, one after the other.
@@ -101,12 +101,12 @@ class ML1(TaskFamily):
         return ProcessPool(make, num_envs, num_processes=num_threads, preload=("metaworld", __name__))
 
     def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
-        """None: Meta-World's scenes show their goal."""
+        """Return no markers: Meta-World's scenes show their goal."""
         return ()
 
 
 class MetaWorldSimulator:
-    """N Meta-World envs, one after the other; each keeps its scene, which takes a quarter of a second to build."""
+    """N Meta-World envs, stepped one after the other; each keeps its scene, which takes 0.25 s to build."""
 
     def __init__(self, family: ML1, num_envs: int) -> None:
         from offlinemeta.envs.mujoco_simulator import warn_of_other_versions
@@ -125,12 +125,12 @@ class MetaWorldSimulator:
         env.set_task(MetaWorldTask(env_name=task.family, data=pickle.dumps(content)))
 
     def reset(self, i: int, rng: np.random.Generator) -> None:
-        """Put env ``i`` back; a task has one initial state, so ``rng`` is not used."""
+        """Reset env ``i``; a task has one initial state, so ``rng`` is not used."""
         observation, _ = self._envs[i].reset()
         self._observations[i] = np.clip(observation, -LIMIT, LIMIT)
 
     def step(self, actions: Float[Array, "N A"]) -> Transition:
-        """Step each env; ``success`` (0 or 1) goes to the info. One that diverges keeps its last observation."""
+        """Step each env; ``success`` (0 or 1) goes to the info. An env that diverges keeps its last observation."""
         n = len(self._envs)
         rewards, success, diverged = np.zeros(n), np.zeros(n), np.zeros(n, dtype=bool)
         for i, (env, action) in enumerate(zip(self._envs, actions, strict=True)):
@@ -144,11 +144,11 @@ class MetaWorldSimulator:
         return Transition(features, diverged.copy(), diverged, rewards, {"success": success})
 
     def observe(self) -> Float32[Array, "N O"]:
-        """The latest observations, goal hidden."""
+        """Return the latest observations, in which the goal is hidden."""
         return self._observations.copy()
 
     def view(self, i: int) -> View:
-        """The table from the front corner."""
+        """Return a view of the table from the front corner."""
         camera = Camera(lookat=(0.0, 0.6, 0.2), distance=1.6, azimuth=-120, elevation=-25)
         return View(self._envs[i].model, self._envs[i].data, camera)
 
@@ -164,7 +164,7 @@ def vector_names(size: int) -> tuple[str, ...]:
 
 
 def unstable(data: Any) -> bool:
-    """Tell whether MuJoCo has met a bad state since the reset; it hides one by starting the scene anew."""
+    """Tell whether MuJoCo has met an unstable state since the reset; MuJoCo hides such a state by starting anew."""
     import mujoco
 
     kinds = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)

@@ -1,4 +1,4 @@
-"""Directions in the plane, as several families hide them."""
+"""Directions in the plane, which are the hidden tasks of several families."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import mujoco
 
 STEP = 0.1
-"""Distance of a unit action [m]."""
+"""The distance that an action of length 1 covers [m]."""
 
 SCENE = """
 <mujoco model="point robot">
@@ -39,7 +39,7 @@ SCENE = """
 
 
 class PointRobot(TaskFamily):
-    """Walk to a goal somewhere in the square. Reward -‖s' - g‖₂; s' = s + 0.1 a."""
+    """Walk to a hidden goal in the square. Reward -‖s' - g‖₂, where s' = s + 0.1 a."""
 
     name = "PointRobot"
     summary = "a point walks to a hidden goal in the square"
@@ -53,34 +53,34 @@ class PointRobot(TaskFamily):
     action_space = box(-1, 1, 2)
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
-        """Goals uniform in [-1, 1]²: 80 train, 20 test; ood: 10 at a radius of 1.5 to 2 m, drawn after them."""
+        """Draw goals uniform in [-1, 1]²: 80 train, 20 test; then 10 ood at a radius of 1.5 to 2 m."""
         rng = np.random.RandomState(TASK_SEED)
         goals = rng.uniform(-1, 1, (100, 2))
         angle, radius = rng.uniform(0, 2 * np.pi, 10), rng.uniform(1.5, 2, 10)
         return {"train": goals[:80], "test": goals[80:], "ood": radius[:, None] * unit(angle)}
 
     def reset_state(self, rng: np.random.Generator) -> Float[Array, 2]:
-        """Start anywhere in [-1, 1]²."""
+        """Draw a start uniform in [-1, 1]² [m]."""
         return rng.uniform(-1, 1, 2)
 
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
-        """-‖s' - g‖₂ [m]."""
+        """Return -‖s' - g‖₂ [m]."""
         return -np.sqrt(((features - params) ** 2).sum(-1))
 
     def simulator(self, num_envs: int, num_threads: int) -> PointSimulator:
-        """Build a batch of points; numpy needs no threads here."""
+        """Build a batch of points; it is fast in numpy, so ``num_threads`` is not used."""
         return PointSimulator(self, num_envs)
 
     def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
-        """The goal."""
+        """Return a sphere at the goal."""
         return (Marker("sphere", (task.params[0], task.params[1], 0.05), size=0.07, rgba=(0.1, 0.6, 0.3, 1.0)),)
 
 
 class SparsePointRobot(PointRobot):
     """Find a goal on the unit half circle. Reward 1 - ‖s' - g‖₂ within 0.2 m of it, else 0.
 
-    Departure from PEARL: one reward. (PEARL's code trains on the dense distance and shows the sparse reward to the
-    encoder only.)
+    Departure from PEARL: the sparse reward is the only one. (PEARL's code trains on the dense distance and shows the
+    sparse reward to the encoder only.)
     """
 
     name = "SparsePointRobot"
@@ -88,26 +88,26 @@ class SparsePointRobot(PointRobot):
     fixed_start = True
 
     RADIUS = 0.2
-    """Where the reward begins [m]."""
+    """The distance from the goal within which there is a reward [m]."""
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
-        """Angles uniform in [0, π]: 80 train, 20 test; ood: 10 evenly spaced inside the lower half circle."""
+        """Draw angles uniform in [0, π]: 80 train, 20 test; ood are 10 evenly spaced in the lower half circle."""
         angle = np.random.RandomState(TASK_SEED).uniform(0, np.pi, 100)
         ood = np.pi + np.pi * np.arange(1, 11) / 11
         return {"train": unit(angle[:80]), "test": unit(angle[80:]), "ood": unit(ood)}
 
     def reset_state(self, rng: np.random.Generator) -> Float[Array, 2]:
-        """Start at the origin."""
+        """Return the origin, where every episode starts."""
         return np.zeros(2)
 
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
-        """1 - ‖s' - g‖₂ inside the radius, else 0."""
+        """Return 1 - ‖s' - g‖₂ inside the radius, else 0."""
         distance = -super()._reward(features, params)
         return np.where(distance <= self.RADIUS, 1 - distance, 0.0)
 
 
 class PointSimulator:
-    """N points, as arrays."""
+    """N points, whose positions are one array."""
 
     def __init__(self, family: PointRobot, num_envs: int) -> None:
         self._family = family
@@ -115,23 +115,23 @@ class PointSimulator:
         self._never = np.zeros(num_envs, dtype=bool)
 
     def set_task(self, i: int, task: Task) -> None:
-        """Nothing to do: the dynamics know no task."""
+        """Do nothing: the dynamics do not depend on the task."""
 
     def reset(self, i: int, rng: np.random.Generator) -> None:
-        """Place point ``i``."""
+        """Place point ``i`` at its start."""
         self._position[i] = self._family.reset_state(rng)
 
     def step(self, actions: Float[Array, "N 2"]) -> Transition:
-        """s' = s + 0.1 a."""
+        """Move the points: s' = s + 0.1 a."""
         self._position += STEP * actions
         return Transition(self.observe(), terminated=self._never.copy(), diverged=self._never.copy())
 
     def observe(self) -> Float32[Array, "N 2"]:
-        """The positions."""
+        """Return the positions [m]."""
         return self._position.astype(np.float32)
 
     def view(self, i: int) -> View:
-        """The square from above."""
+        """Return a view of the square from above."""
         import mujoco
 
         model = _scene()
@@ -141,7 +141,7 @@ class PointSimulator:
         return View(model, data, Camera(lookat=(0.0, 0.0, 0.0), distance=5.5, azimuth=90, elevation=-89.9))
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
 
 
 @cache

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     import mujoco
 
 MASS, INERTIA, DAMPING, FRICTION = 1.5, 1.5, 1.3, 1.5
-"""A factor is one of these to the power of u."""
+"""The bases of the factors: a factor is its base to the power of u."""
 
 LIMIT, OOD_LIMIT = 3.0, 4.0
-"""abs(u) is at most LIMIT in train and test tasks, and between the two in ood tasks."""
+"""abs(u) is at most LIMIT in train and test tasks, and between LIMIT and OOD_LIMIT in ood tasks."""
 
 MAX_VELOCITY = 10.0
-"""Observed velocities are clipped here [m/s, rad/s]."""
+"""The bound to which observed velocities are clipped [m/s, rad/s]."""
 
 
 class RandomParams(MujocoFamily):
-    """What both share. Reward v_x + 1 - 0.001‖a‖²; the task is in the dynamics."""
+    """The parts that WalkerParam and HopperParam share. Reward v_x + 1 - 0.001‖a‖²; the task is in the dynamics."""
 
     varies = "dynamics"
     feature_names = ("velocity_x [m/s]", "‖action‖²")
@@ -40,11 +40,11 @@ class RandomParams(MujocoFamily):
     camera = Camera(distance=4.5, azimuth=90, elevation=-10, body="torso", height=1.0)
 
     sizes: ClassVar[tuple[int, int, int]]
-    """Bodies (with the world), degrees of freedom, geoms of the model."""
+    """The numbers of the model's bodies (with the world), degrees of freedom, and geoms."""
 
     @property
     def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Multipliers, in the order in which they are drawn."""
+        """The multiplied entries of the model, in the order in which their multipliers are drawn."""
         bodies, dofs, geoms = self.sizes
         return (
             *(f"body_mass[{i}]" for i in range(bodies)),
@@ -54,45 +54,45 @@ class RandomParams(MujocoFamily):
         )
 
     def _bases(self) -> Float[Array, " P"]:
-        """What a unit of u multiplies each parameter by."""
+        """Return the base of each parameter's factor."""
         bodies, dofs, geoms = self.sizes
         return np.repeat([MASS, INERTIA, DAMPING, FRICTION], [bodies, 3 * bodies, dofs, 3 * geoms])
 
     def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "count P"]:
-        """Draw from the distribution of train and test tasks: u uniform in [-3, 3]."""
+        """Draw the factors of ``count`` train or test tasks: their bases to the power of u, uniform in [-3, 3]."""
         base = self._bases()
         return base ** rng.uniform(-LIMIT, LIMIT, (count, len(base)))
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
-        """70 tasks: 50 train, 20 test; ood: 10 with abs(u) in [3, 4] and then a random sign."""
+        """Draw 70 tasks, 50 train and 20 test; then 10 ood, with abs(u) in [3, 4] and then a random sign."""
         base, rng = self._bases(), np.random.RandomState(TASK_SEED)
         inside = self.draw_params(70, rng)
         size, sign = rng.uniform(LIMIT, OOD_LIMIT, (10, len(base))), rng.choice([-1.0, 1.0], (10, len(base)))
         return {"train": inside[:50], "test": inside[50:], "ood": base ** (sign * size)}
 
     def apply(self, params: Sequence[float], model: mujoco.MjModel) -> None:
-        """Multiply the model's own values."""
+        """Multiply the model's own values by a task's factors."""
         arrays = (model.body_mass, model.body_inertia, model.dof_damping, model.geom_friction)
         ends = np.cumsum([array.size for array in arrays])
         for array, factors in zip(arrays, np.split(np.array(params), ends[:-1]), strict=True):
             array *= factors.reshape(array.shape)
 
     def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
-        """The logarithms of the multipliers."""
+        """Return the logarithms of the factors."""
         return np.log(params).astype(np.float32)
 
     def observe(self, state: State) -> Float32[Array, "... O"]:
-        """qpos[1:], qvel clipped to ±10."""
+        """Return qpos[1:], and qvel clipped to ±10."""
         return join(state.qpos[..., 1:], np.minimum(np.maximum(state.qvel, -MAX_VELOCITY), MAX_VELOCITY))
 
     def features(
         self, before: State, actions: Float[Array, "... A"], after: State, ended: Bool[Array, "..."]
     ) -> Float32[Array, "... F"]:
-        """Forward velocity and squared action."""
+        """Return the forward velocity and the squared action."""
         return join(speed(before.qpos[..., :1], after.qpos[..., :1], self.dt), squared_norm(actions))
 
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
-        """v_x + 1 - 0.001‖a‖², whatever the task."""
+        """Return v_x + 1 - 0.001‖a‖², whatever the task."""
         return features[..., 0] + 1.0 - 1e-3 * features[..., 1] + np.zeros(params.shape[:-1])
 
 
@@ -102,7 +102,7 @@ def _observations(positions: int, velocities: int) -> tuple[list[float], list[fl
 
 
 class WalkerParam(RandomParams):
-    """A planar walker."""
+    """A planar walker runs with hidden dynamics. Reward v_x + 1 - 0.001‖a‖²."""
 
     name = "WalkerParam"
     summary = "a walker runs with hidden masses, inertias, damping and friction"
@@ -122,13 +122,13 @@ class WalkerParam(RandomParams):
     action_space = box(-1, 1, 6)
 
     def terminated(self, state: State) -> Bool[Array, "..."]:
-        """Too low, too high, or tilted."""
+        """Tell where the walker is too low, too high or tilted."""
         z, angle = state.qpos[..., 1], state.qpos[..., 2]
         return ~((z > 0.8) & (z < 2.0) & (np.abs(angle) < 1.0))
 
 
 class HopperParam(RandomParams):
-    """A planar one-legged hopper."""
+    """A planar one-legged hopper runs with hidden dynamics. Reward v_x + 1 - 0.001‖a‖²."""
 
     name = "HopperParam"
     summary = "a hopper runs with hidden masses, inertias, damping and friction"
@@ -148,7 +148,7 @@ class HopperParam(RandomParams):
     action_space = box(-1, 1, 3)
 
     def terminated(self, state: State) -> Bool[Array, "..."]:
-        """Too low, tilted, or out of bounds."""
+        """Tell where the hopper is too low, tilted or out of bounds."""
         z, angle = state.qpos[..., 1], state.qpos[..., 2]
         wild = (np.abs(state.qpos[..., 2:]) >= 100).any(-1) | (np.abs(state.qvel) >= 100).any(-1)
         return wild | (z <= 0.7) | (np.abs(angle) >= 0.2)

@@ -8,7 +8,7 @@ Importing this package registers the task families with Gymnasium::
     env = gym.make("OfflineMeta/AntDir-v0", split="train", task=3)
     envs = gym.make_vec("OfflineMeta/AntDir-v0", num_envs=64)
 
-It stays cheap (under half a second): mujoco, metaworld, torch and matplotlib are imported where they are used.
+The import takes under half a second: mujoco, metaworld, torch and matplotlib are imported where they are used.
 """
 
 from offlinemeta.envs import registry

@@ -1,4 +1,4 @@
-"""``python -m offlinemeta`` is the command ``offlinemeta``."""
+"""``python -m offlinemeta`` does the same as the command ``offlinemeta``."""
 
 from offlinemeta.cli import main
 

@@ -1,4 +1,4 @@
-"""What is said in a terminal: sentences as they are, and progress bars."""
+"""Output to a terminal: sentences that are printed as they are, and progress bars; and what ends a process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 ENDS_WITH_PARENT = "OFFLINEMETA_ENDS_WITH_PARENT"
-"""Environment variable of a process whose standard input is a pipe from its parent, and which ends when that closes."""
+"""Environment variable that tells a process to end when its standard input, a pipe from its parent, closes."""
 
 
 def end_with_parent() -> None:
-    """End this process when its parent does, whatever ends the parent, where the environment asks for it.
+    """End this process when its parent ends, however that happens, if :data:`ENDS_WITH_PARENT` is set.
 
-    A pipe works for every way to end and on every system: the kernel closes it with the parent.
+    A pipe shows every way of ending on every system, since the kernel closes it when the parent ends.
     """
 
     def wait() -> None:
@@ -33,9 +33,9 @@ def end_with_parent() -> None:
 
 
 def tolerate_any_encoding() -> None:
-    """Let standard output and error show a letter that their encoding lacks by its name, in place of an exception.
+    """Let standard output and error print the name of a letter that their encoding lacks, instead of failing.
 
-    Tables are drawn in ASCII by rich where the encoding is none of Unicode's; other text may hold any letter.
+    Where the encoding is not one of Unicode's, rich draws tables in ASCII; other text may still hold any letter.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -50,13 +50,13 @@ def printable(text: str) -> str:
 
 
 def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print a sentence as it is: no markup, no line breaks, no control characters."""
+    """Print a sentence as it is: markup is not read, lines are not broken, control characters are escaped."""
     console.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
 def bar(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    """Show progress: gives a function that begins a line and returns what advances it."""
+    """Show progress bars; give a function that begins a bar, and returns a function that advances it."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
 

@@ -1,7 +1,7 @@
-"""Files that are replaced at once or not at all, and files of tensors: the one home of both.
+"""The one home of writing files, each at once or not at all, and of reading and writing files of tensors.
 
-A reader sees the old file or the new one, never half of it. What is written has the permissions that the user's umask
-gives. This module imports nothing heavy; safetensors is imported where tensors are written or read.
+A reader sees the old file or the new one, never a half-written one. Files get the permissions of the user's umask. This
+module imports nothing heavy; safetensors is imported where tensors are written or read.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from typing import Any, Literal
 from offlinemeta.envs.errors import OfflineMetaError
 
 KEY = "offlinemeta"
-"""The entry of a tensor file's metadata that is ours."""
+"""Name of the entry that holds this project's facts in the metadata of a tensor file."""
 
 
 class FileError(OfflineMetaError, RuntimeError):
-    """A file that cannot be written or read, and why."""
+    """A file cannot be written or read; the message says why."""
 
 
 @contextlib.contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """Give a draft beside a file, which takes the file's place when the block ends without an error.
+    """Give the path of a draft, which takes a file's place when the block ends without an error.
 
     Args:
-        file: what to write; its folder is made.
+        file: the file to write; its folder is made if there is none.
 
     Raises:
-        FileError: there is no space or no permission; what was there is still there.
+        FileError: there is no space or no permission; the old file, if there is one, is kept.
     """
     draft = file.with_name(f".{file.name}.{os.getpid()}.draft")
     try:
@@ -89,22 +89,22 @@ def write_text(file: Path, text: str) -> None:
     """Write a text file as UTF-8, at once or not at all.
 
     Raises:
-        FileError: there is no space or no permission; what was there is still there.
+        FileError: there is no space or no permission; the old file, if there is one, is kept.
     """
     with replacing(file) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
 def fill(file: Path, name: str, content: str) -> None:
-    """Put generated text into a document, in place of what stands between two marks.
+    """Replace the text between two marks of a document by generated text.
 
     Args:
-        file: a Markdown file with the lines ``<!-- name: how it is made -->`` and ``<!-- end of name -->``.
+        file: a Markdown file, with the lines ``<!-- name: how it is made -->`` and ``<!-- end of name -->``.
         name: the name in the marks.
-        content: what is put between them.
+        content: the text to put between the marks.
 
     Raises:
-        FileError: the file cannot be read or written, or has not one such pair of marks.
+        FileError: the file cannot be read or written, or does not have exactly one such pair of marks.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -121,16 +121,16 @@ def fill(file: Path, name: str, content: str) -> None:
 
 
 def update_json(file: Path, key: str, value: Any, dump: Callable[[dict[str, Any]], str]) -> None:
-    """Set one entry of a JSON file that several processes may write; entries are sorted by key.
+    """Set one entry of a JSON file, which several processes may do at the same time; entries are sorted by key.
 
     Args:
-        file: a JSON object, or a file that does not exist yet.
-        key: of the entry.
-        value: of the entry.
-        dump: turns all entries into text.
+        file: a file that holds a JSON object, or that does not exist yet.
+        key: key of the entry.
+        value: value of the entry.
+        dump: a function that turns all entries into text.
 
     Raises:
-        FileError: there is no space or no permission; what was there is still there.
+        FileError: there is no space or no permission; the old file, if there is one, is kept.
     """
     from filelock import FileLock
 
@@ -144,12 +144,12 @@ def write_tensors(file: Path, tensors: Mapping[str, Any], about: Mapping[str, An
     """Write numpy arrays or torch tensors as safetensors, with plain metadata; at once or not at all.
 
     Args:
-        file: what to write.
-        tensors: all numpy arrays, or all torch tensors; contiguous.
-        about: metadata that JSON holds.
+        file: the file to write.
+        tensors: contiguous tensors by name, either all numpy arrays or all torch tensors.
+        about: metadata, as plain values that JSON can hold.
 
     Raises:
-        FileError: there is no space or no permission; what was there is still there.
+        FileError: there is no space or no permission; the old file, if there is one, is kept.
     """
     from safetensors import SafetensorError
 
@@ -176,7 +176,7 @@ def read_tensors(file: Path, framework: Literal["numpy", "pt"]) -> tuple[dict[st
         The tensors by name, and the metadata.
 
     Raises:
-        FileError: the file is missing, may not be read, is damaged, or is no file of this project.
+        FileError: the file is missing, may not be read, is damaged, or was not written by this project.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -191,4 +191,4 @@ def read_tensors(file: Path, framework: Literal["numpy", "pt"]) -> tuple[dict[st
     except PermissionError as error:
         raise FileError(f"{file} may not be read: permission denied. Ask its owner to let you read it.") from error
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise FileError(f"{file} is damaged, or no file of offlinemeta ({error!r}).") from error
+        raise FileError(f"{file} is damaged, or was not written by offlinemeta ({error!r}).") from error

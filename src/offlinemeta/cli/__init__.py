@@ -1,4 +1,4 @@
-"""The command ``offlinemeta``: one module a command group. Imports everything; nothing imports it.
+"""The command ``offlinemeta``, with one module for each command group. It imports everything; nothing imports it.
 
 Heavy imports stay inside the commands, so that ``--help`` is quick.
 """
@@ -38,7 +38,7 @@ console = Console()
 
 @app.callback(invoke_without_command=True)
 def version(
-    show: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
     """A benchmark suite for offline meta-reinforcement learning."""
     if show:
@@ -47,7 +47,7 @@ def version(
 
 
 def main() -> None:
-    """Run the command line; what this package raises on purpose is shown as one line, without a traceback."""
+    """Run the command line; errors that this package raises on purpose are shown as one line, without a traceback."""
     from offlinemeta.console import end_with_parent
     from offlinemeta.envs.errors import OfflineMetaError
 

@@ -1,7 +1,7 @@
-"""``make demo``: from the data to adaptation curves.
+"""The command ``offlinemeta demo``: from the data to adaptation curves.
 
-Trains two methods of the study at once (``leaderboard/study.json`` says which, and on what), evaluates them on held-out
-tasks, draws, films, and says whether the study's third claim shows.
+The demo trains two methods of the study at the same time (``leaderboard/study.json`` says which, and on what data),
+evaluates them on held-out tasks, draws their curves, films them, and says whether the study's third claim shows.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from offlinemeta.leaderboard.table import STUDY
 METHODS = STUDY["demo"]["methods"]
 
 FILMED = (0, 5)
-"""Test tasks that are filmed."""
+"""Indices of the test tasks that are filmed."""
 
 EXPLORATION = 2
-"""Episodes of an agent's own exploration before the filmed one."""
+"""Number of episodes in which an agent explores before the filmed one."""
 
 
 def run(data: str | None, out: Path, seed: int, preset: str, console: Console) -> None:
     """Train, evaluate, print the table, and write ``adaptation.png`` and ``report.html``.
 
-    A demo that was killed goes on where it was.
+    A demo that was killed goes on where it stopped.
 
     Args:
-        data: dataset to train on; by default, the study's demo.
-        out: folder of the runs, the picture, the page and the films.
+        data: dataset to train on; by default, that of the study's demo.
+        out: folder for the runs, the picture, the page and the films.
         seed: seed of the trainings.
-        preset: of the methods' configs.
-        console: where progress is shown.
+        preset: preset of the methods' configs.
+        console: the console on which progress is shown.
 
     Raises:
-        RunError: a training failed; its log is named.
+        RunError: a training failed; the message names the file with its output.
         FileError: nothing can be written in ``out``.
     """
     started = time.monotonic()
@@ -71,11 +71,11 @@ def run(data: str | None, out: Path, seed: int, preset: str, console: Console) -
         notes = {f"{spec.family}/{spec.quality}": f"Trained and evaluated by this demo, preset {preset}, seed {seed}."}
         written.append(page(rows, out / "report.html", films, "Adaptation to held-out tasks", notes))
     except (MissingExtraError, RenderError) as error:
-        say(console, f"Not all was drawn: {error}", style="yellow")
+        say(console, f"Not everything could be drawn: {error}", style="yellow")
     say(console, verdict(rows))
     for path in [*written, *films.values()]:
         say(console, f"written: {path}")
-    say(console, f"The whole took {(time.monotonic() - started) / 60:.1f} minutes.")
+    say(console, f"The demo took {(time.monotonic() - started) / 60:.1f} minutes.")
 
 
 def film(cells: Sequence[Cell], out: Path, console: Console) -> dict[str, Path]:
@@ -92,7 +92,7 @@ def film(cells: Sequence[Cell], out: Path, console: Console) -> dict[str, Path]:
 
 
 def by(policy: Policy) -> Scripted:
-    """Let a policy act as a script does, of which nothing but the observation is used."""
+    """Return a policy in the form of a script, which ignores the task's parameters and the time."""
     return lambda observations, params, t: policy.act(observations)
 
 
@@ -108,7 +108,7 @@ def explored(agent: Agent, family: TaskFamily, index: int) -> Policy:
 
 
 def verdict(rows: list[table.Row]) -> str:
-    """Say what the figures say, whatever it is."""
+    """Say whether the study's claim holds in these results, with the figures."""
     last = {row.method: row.last.value for row in rows if row.last is not None}
     end, start = STUDY["claims"]["end"], STUDY["claims"]["start"]
     others = [start, *(method for method in METHODS if method != end)]

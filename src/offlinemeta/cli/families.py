@@ -1,4 +1,4 @@
-"""``offlinemeta envs`` and ``offlinemeta behaviour``. Heavy imports stay inside the commands."""
+"""The commands ``offlinemeta envs`` and ``offlinemeta behaviour``. Heavy imports stay inside the commands."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def envs(
     family: Annotated[str | None, typer.Argument(help="A family to show in detail, such as AntDir.")] = None,
     every: Annotated[bool, typer.Option("--all", help="List each ML1 family on a line of its own.")] = False,
     film: Annotated[Path | None, typer.Option(help="Write a film of one episode: a .mp4 or a .gif.")] = None,
-    split: Annotated[str, typer.Option(help="Of the filmed task: train, test or ood.")] = "train",
+    split: Annotated[str, typer.Option(help="Split of the filmed task: train, test or ood.")] = "train",
     task: Annotated[int, typer.Option(help="Index of the filmed task.")] = 0,
     policy: Annotated[
-        str, typer.Option(help="Who acts in the film: random, scripted or expert, where there is one.")
+        str, typer.Option(help="Policy that acts in the film: random, scripted or expert, where there is one.")
     ] = "random",
-    seed: Annotated[int, typer.Option(help="Of the film.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the film.")] = 0,
 ) -> None:
-    """List the task families, show one, or film it."""
+    """List the task families, show one family, or film one of its tasks."""
     from offlinemeta.cli import show
     from offlinemeta.envs import get_family
     from offlinemeta.envs.checks import check_count
@@ -55,7 +55,7 @@ def envs(
 
 
 def behaviour() -> None:
-    """List the behaviour policies that ship: how good they are, and what it took to train them."""
+    """List the behaviour policies of this package, with their returns and the cost of their training."""
     from offlinemeta.cli import show
 
     Console(width=max(console.width, 120)).print(show.behaviour_list())

@@ -1,4 +1,4 @@
-"""``offlinemeta evaluate`` and ``offlinemeta report``. Heavy imports stay inside the commands."""
+"""The commands ``offlinemeta evaluate`` and ``offlinemeta report``. Heavy imports stay inside the commands."""
 
 from __future__ import annotations
 
@@ -23,19 +23,22 @@ REPORT_EPILOG = (
 
 
 def evaluate(
-    benchmark: Annotated[str, typer.Argument(help="family/quality/protocol, such as AntDir/smac/online-10.")],
+    benchmark: Annotated[
+        str, typer.Argument(help="The benchmark, family/quality/protocol, such as AntDir/smac/online-10.")
+    ],
     agent: Annotated[
         str,
         typer.Option(
-            help="module:Class, called as Class(family, checkpoint); or random, expert, or checkpoint: a file of ours."
+            help="random, expert, checkpoint (for an agent file of ours), or module:Class, called as Class(family, "
+            "checkpoint)."
         ),
     ] = "checkpoint",
     checkpoint: Annotated[Path | None, typer.Option(help="File that is given to the agent.")] = None,
     method: Annotated[
-        str | None, typer.Option(help="Name under which the result is listed; by default, the agent's.")
+        str | None, typer.Option(help="Name under which the result is listed; by default, the agent's name.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the evaluation.")] = 0,
-    repeats: Annotated[int, typer.Option(min=1, help="How often each task is played; returns are averaged.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of evaluations of each task; returns are averaged.")] = 3,
     out: Annotated[Path | None, typer.Option(help="File for the result, as JSON.")] = None,
 ) -> None:
     """Evaluate any agent by a benchmark's protocol, such as online-10, offline-context or zero-shot."""
@@ -60,7 +63,7 @@ def evaluate(
     if agent == "checkpoint" and checkpoint is not None:
         from offlinemeta.baselines.training.checkpoint import describe
 
-        about = describe(checkpoint)  # what our own files say of their training
+        about = describe(checkpoint)  # our own files describe their training
     listed = check_method(method or about.get("method") or agent.rpartition(":")[2])
     logged = load(chosen.dataset, console=console) if chosen.protocol.offline else None
     steps = len(family.tasks[chosen.protocol.split]) * repeats * chosen.protocol.episodes * family.horizon
@@ -87,12 +90,14 @@ def evaluate(
 
 
 def report(
-    results: Annotated[list[Path], typer.Argument(help="Result files, or folders of them; seeds are joined.")],
+    results: Annotated[
+        list[Path], typer.Argument(help="Result files, or folders of them; results that differ in the seed are joined.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the tables, the picture and the page.")] = Path("out/report"),
     readme: Annotated[
-        Path | None, typer.Option(help="A Markdown file with a place for results: write a short table there.")
+        Path | None, typer.Option(help="A Markdown file with a place for results, in which a short table is written.")
     ] = None,
-    pdf: Annotated[bool, typer.Option("--pdf", help="Write the picture as PDF too.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Write the picture as a PDF file too.")] = False,
 ) -> None:
     """Draw results: tables (report.md), adaptation.png, and report.html, one page that needs no network."""
     from offlinemeta.benchmark.result import read_results

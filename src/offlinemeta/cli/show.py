@@ -1,4 +1,4 @@
-"""What the command line prints and films about families."""
+"""Tables and films of families, behaviour policies, datasets and methods, for the command line."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from offlinemeta.envs.render import write_film
 from offlinemeta.envs.shapes import Array, UInt8
 
 MAX_FPS = 40
-"""Pictures per second of a film; faster simulations are filmed every so many steps."""
+"""The most pictures per second of a film; where a simulation has more steps a second, some are left out."""
 
 
 def family_list(every: bool) -> RenderableType:
-    """A table of all families; those of a suite, such as Meta-World's, in one line unless ``every``."""
+    """Return a table of all families; a suite, such as Meta-World's, is one line unless ``every`` is set."""
     table = Table(
         "family", "obs/act", "horizon", "dt \\[s]", "train/test/ood", "varies", box=box.SIMPLE_HEAD, pad_edge=False
     )
@@ -58,7 +58,7 @@ def _facts(family: TaskFamily) -> tuple[str, ...]:
 
 
 def family_detail(family: TaskFamily) -> RenderableType:
-    """All about one family."""
+    """Return a table of all facts about one family."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     names = family.param_names
@@ -85,7 +85,7 @@ def family_detail(family: TaskFamily) -> RenderableType:
 
 
 def _describe(params: Array) -> str:
-    """How many tasks, and where their parameters lie."""
+    """Return the number of tasks and the ranges of their parameters, in words."""
     if len(params) == 0:
         return "none"
     if params.shape[1] > 6:
@@ -95,7 +95,7 @@ def _describe(params: Array) -> str:
 
 
 def behaviour_list() -> RenderableType:
-    """A table of the behaviour policies, from the metadata of their files: mean returns over tasks."""
+    """Return a table of the behaviour policies, from the metadata of their files; returns are means over tasks."""
     columns = ("untrained", "expert, train", "expert, test", "its mean action, test", "steps", "minutes", "saturated")
     table = Table("family", *columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:
@@ -118,7 +118,7 @@ def behaviour_list() -> RenderableType:
 
 
 def dataset_list(family: str | None, local: bool) -> RenderableType:
-    """A table of the datasets: what exists, what is on this machine, what a build takes."""
+    """Return a table of the datasets: which exist, which are on this machine, how long a build takes."""
     from offlinemeta.datasets import storage
     from offlinemeta.datasets.loading import duration, read_manifest
     from offlinemeta.datasets.spec import DATASETS, QUALITIES
@@ -149,13 +149,13 @@ def dataset_list(family: str | None, local: bool) -> RenderableType:
         notes.append(
             "Each has a -heldout sibling over the test and ood tasks. Full ids: OfflineMeta/<family>/<name>-v0."
         )
-    notes.append("hash: of the content, where the manifest of this package has it.")
+    notes.append("hash: the hash of the content, where the manifest of this package has it.")
     notes.append(f"They are kept in {storage.get_root_name()} (MINARI_DATASETS_PATH).")
     return Group(table, Text("\n".join(notes), style="dim"))
 
 
 def dataset_detail(dataset: Dataset) -> RenderableType:
-    """What is in a dataset."""
+    """Return a table of a dataset's content: its behaviour policies, with their episodes and returns."""
     table = Table("behaviour policy", "episodes", "mean return", box=box.SIMPLE_HEAD, pad_edge=False)
     means = dataset.returns_by_behaviour()
     for b, name in enumerate(dataset.behaviours):
@@ -167,12 +167,12 @@ def dataset_detail(dataset: Dataset) -> RenderableType:
 
 
 def shipped_references() -> dict[str, Any]:
-    """Return the reference returns that ship, by family."""
+    """Return the reference returns of this package, by family."""
     return json.loads(REFERENCES.read_text(encoding="utf-8"))
 
 
 def reference_table(families: Mapping[str, Mapping[str, Any]]) -> RenderableType:
-    """Return a table of reference returns for a terminal: means over tasks."""
+    """Return a table of reference returns, which are means over tasks, for a terminal."""
     head, lines = reference_grid(families)
     table = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:
@@ -180,7 +180,7 @@ def reference_table(families: Mapping[str, Mapping[str, Any]]) -> RenderableType
     for line in lines:
         table.add_row(*map(Text, line))
     notes = [
-        "Mean returns over tasks. The expert knows its task: its mean actions, and sampled ones as in the datasets."
+        "Mean returns over tasks. The expert is told its task; it acts by its mean or, where sampled, as in datasets."
     ]
     for name, facts in families.items():
         references = as_references(facts)
@@ -223,7 +223,7 @@ def method_list() -> RenderableType:
 
 
 def method_detail(name: str, preset: str) -> RenderableType:
-    """Return a method's presets, and its config fields: their values in one of them, meaning, allowed values."""
+    """Return a method's presets and its config fields: their values in one preset, meanings and allowed values."""
     from offlinemeta.baselines.parts.config import options
     from offlinemeta.baselines.registry import get_method, make_config, module_of
 
@@ -244,10 +244,10 @@ def method_detail(name: str, preset: str) -> RenderableType:
 
 
 def get_policy(family: TaskFamily, policy: str, seed: int) -> Scripted:
-    """Return a policy by kind: chance, a script, or the trained expert that knows its task.
+    """Return a policy by kind: random actions, a script, or the trained expert that is told its task.
 
     Raises:
-        UnknownNameError: no such policy, or the family has none of that kind.
+        UnknownNameError: there is no such kind, or the family has no policy of that kind.
     """
     if policy == "random":
         rng, size = np.random.default_rng(seed), family.action_space.shape[0]
@@ -265,10 +265,10 @@ def get_policy(family: TaskFamily, policy: str, seed: int) -> Scripted:
 def film_episode(
     family: TaskFamily, path: Path, split: str, task: int, act: Scripted, seed: int, console: Console
 ) -> float:
-    """Film one episode in real time and return its return.
+    """Film one episode in real time, and return the episode's return.
 
     Raises:
-        RenderError: OpenGL is not available.
+        RenderError: OpenGL is not available; the message names the remedy.
     """
     env = TaskEnv(family, split=split, task=task, render_mode="rgb_array")
     stride = math.ceil(env.metadata["render_fps"] / MAX_FPS)

@@ -1,4 +1,4 @@
-"""``offlinemeta methods``, ``train``, ``study`` and ``demo``. Heavy imports stay inside the commands."""
+"""The commands ``offlinemeta methods``, ``train``, ``study`` and ``demo``. Heavy imports stay inside the commands."""
 
 from __future__ import annotations
 
@@ -35,26 +35,31 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for all randomness in training and evaluation.")] = 0,
     preset: Annotated[
-        str, typer.Option(help="default, smoke (seconds), or paper (the published sizes and schedule).")
+        str,
+        typer.Option(
+            help="Preset of the config: default, smoke (takes seconds) or paper (published sizes and schedule)."
+        ),
     ] = "default",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; by default out/runs/<dataset>/<method>-s<seed>.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")] = False,
     branch: Annotated[
         Path | None,
-        typer.Option(help="Folder of a run whose first phases are the same: begin where the last of them ended."),
+        typer.Option(help="Folder of another run: begin where the last phase that both runs share ended."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default, cuda where it is.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Device, cpu or cuda; by default, cuda where it is available.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch; at these sizes one is as fast as two.")] = 1,
     protocols: Annotated[
         str, typer.Option(help="Comma-separated protocols that are evaluated at the end of each phase.")
     ] = "online-10,offline-context",
     watch: Annotated[
-        int, typer.Option(min=0, help="Gradient steps between curves on training tasks; 0 for none.")
+        int, typer.Option(min=0, help="Gradient steps between two curves on training tasks; 0 for no curves.")
     ] = 5000,
 ) -> None:
-    """Train a method on a dataset, and evaluate it. Any field of its config is an option too: --lr=1e-3."""
+    """Train a method on a dataset, and evaluate it. Every field of its config is an option, such as --lr=1e-3."""
     require_torch("Training")
     import torch
 
@@ -71,7 +76,7 @@ def train(
     spec = get_spec(dataset)
     if spec.heldout:
         raise ArgumentError(
-            f"{spec.id} is of held-out tasks, for evaluation alone. Train on {spec.family}/{spec.quality}."
+            f"{spec.id} holds data of held-out tasks, only for evaluation. Train on {spec.family}/{spec.quality}."
         )
     run = Run(
         method=method,
@@ -94,11 +99,11 @@ def study(
         str | None, typer.Option(help="Comma-separated methods, in this order; by default, the study's.")
     ] = None,
     preset: Annotated[str, typer.Option(help="Preset of all methods' configs.")] = "default",
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings at once, a core each.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of trainings at once, which use one core each.")] = 2,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("out/runs"),
     results: Annotated[Path, typer.Option(help="Folder where results are gathered.")] = Path("leaderboard/results"),
 ) -> None:
-    """Train methods with several seeds on a dataset, and gather their results; goes on where it was stopped."""
+    """Train methods with several seeds on a dataset, and gather the results; repeating the command resumes it."""
     require_torch("Training")
     from offlinemeta.baselines.registry import make_config
     from offlinemeta.baselines.training.grid import Cell, run_grid
@@ -120,9 +125,11 @@ def demo(
     data: Annotated[str | None, typer.Argument(help="Dataset to train on; by default, CheetahVel/smac.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the runs, the picture, the page and the films.")] = Path("out"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the trainings.")] = 0,
-    preset: Annotated[str, typer.Option(help="demo, or smoke to see that it runs.")] = "demo",
+    preset: Annotated[
+        str, typer.Option(help="Preset of the methods' configs: demo, or smoke to see that it runs.")
+    ] = "demo",
 ) -> None:
-    """Train offline PEARL and SMAC, and show how they adapt to held-out tasks: minutes."""
+    """Train offline PEARL and SMAC, and show how they adapt to held-out tasks. It takes minutes."""
     require_torch("The demo")
     from offlinemeta.cli.demo import run
 
@@ -133,7 +140,7 @@ def require_torch(what: str) -> None:
     """Make sure that torch is installed.
 
     Raises:
-        MissingExtraError: it is not.
+        MissingExtraError: torch is not installed.
     """
     import importlib.util
 
@@ -144,10 +151,10 @@ def require_torch(what: str) -> None:
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
-    """Read ``--field=value`` or ``--field value``.
+    """Return config fields from arguments of the form ``--field=value`` or ``--field value``.
 
     Raises:
-        ArgumentError: an argument is neither.
+        ArgumentError: an argument has neither form.
     """
     from offlinemeta.envs.errors import ArgumentError
 
