@@ -44,7 +44,7 @@ demo: $(FOR_DEMO)
 
 # the first time has nothing to compare with
 bench: $(FOR_ALL)
-	$(BIN)/pytest tests/perf -n 0 --benchmark-only --benchmark-autosave --benchmark-storage=out/benchmarks \
+	$(BIN)/pytest tests/perf --confcutdir=tests/perf -n 0 --benchmark-only --benchmark-autosave --benchmark-storage=out/benchmarks \
 		$(if $(wildcard out/benchmarks/*/*.json),--benchmark-compare)
 	$(BIN)/python tests/perf/bench_envs.py
 	$(BIN)/python tests/perf/bench_datasets.py

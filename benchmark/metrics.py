@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from offlinemeta.datasets.references import normalise as normalise  # the one definition of a score
 from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.envs.shapes import Array, Float, Int
 
@@ -32,13 +33,6 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
-
-
-def normalise(
-    returns: Float[Array, "*seed task episode"], random: Float[Array, " task"], expert: Float[Array, " task"]
-) -> Float[Array, "*seed task episode"]:
-    """Score returns per task: 0 is random, 100 the expert."""
-    return 100 * (returns - random[:, None]) / (expert - random)[:, None]
 
 
 def auc(curve: Float[Array, "... episode"]) -> Float[Array, "..."]:

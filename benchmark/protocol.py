@@ -89,8 +89,9 @@ class Benchmark:
 
     @property
     def dataset(self) -> str:
-        """The dataset of the protocol's tasks, such as ``AntDir/smac-heldout``."""
-        return f"{self.family}/{self.quality}" + ("" if self.protocol.split == "train" else "-heldout")
+        """The dataset over the tasks of the protocol, such as ``AntDir/smac-heldout``."""
+        spec = get_spec(f"{self.family}/{self.quality}")
+        return (spec if self.protocol.split == "train" else spec.heldout_sibling).short
 
 
 def get_benchmark(name: str) -> Benchmark:

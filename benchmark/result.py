@@ -154,7 +154,7 @@ class Result(BaseModel):
         )
 
     def scores(self) -> Float[Array, "seed task episode"]:
-        """Return the normalised scores: 0 is random, 100 is the expert."""
+        """Return the scores (:func:`offlinemeta.datasets.references.normalise`): 0 is random, 100 the expert."""
         return measures.normalise(self.array(), np.array(self.random), np.array(self.expert))
 
     def final(self) -> measures.Interval:

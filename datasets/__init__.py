@@ -27,6 +27,7 @@ elif _TYPE_CHECKING:
     from offlinemeta.datasets.loading import build, load
     from offlinemeta.datasets.references import read_references
     from offlinemeta.datasets.spec import DATASETS, DatasetSpec, get_spec
+    from offlinemeta.datasets.storage import tasks_of
 
     __all__ = [
         "DATASETS",
@@ -38,6 +39,7 @@ elif _TYPE_CHECKING:
         "label",
         "load",
         "read_references",
+        "tasks_of",
     ]
 else:
     _HOMES = {
@@ -45,6 +47,7 @@ else:
         "loading": ("build", "load"),
         "references": ("read_references",),
         "spec": ("DATASETS", "DatasetSpec", "get_spec"),
+        "storage": ("tasks_of",),
     }
     __all__ = sorted(name for names in _HOMES.values() for name in names)
 

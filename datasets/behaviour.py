@@ -7,23 +7,21 @@ makes them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.shapes import Array, Float
+from offlinemeta.files import read_tensors, write_tensors
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 CLIP = 10.0
-"""Normalised observations are clipped here, as in training."""
+"""Bound to which normalised observations are clipped, as they were in training."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +73,13 @@ def unpack(arrays: Mapping[str, Array], prefix: str) -> BehaviourPolicy:
 
 
 def save_checkpoints(path: Path, policies: list[BehaviourPolicy], metadata: Mapping[str, Any]) -> None:
-    """Write checkpoints in order, and what made them; the file is replaced at once or not at all."""
+    """Write checkpoints, from random to best, and metadata that say what made them.
+
+    Raises:
+        FileError: there is no space or no permission.
+    """
     arrays = {name: array for i, policy in enumerate(policies) for name, array in pack(policy, f"{i:02}").items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    save_file(
-        {name: np.ascontiguousarray(array) for name, array in arrays.items()},
-        draft,
-        {"offlinemeta": json.dumps(metadata)},
-    )
-    draft.chmod(0o644)  # safetensors keeps it to its owner
-    draft.replace(path)
+    write_tensors(path, {name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
 
 
 def load_checkpoints(family: str) -> tuple[list[BehaviourPolicy], dict[str, Any]]:
@@ -93,14 +87,13 @@ def load_checkpoints(family: str) -> tuple[list[BehaviourPolicy], dict[str, Any]
 
     Raises:
         UnknownNameError: the family has none.
+        FileError: the file may not be read, or is damaged.
     """
     path = CHECKPOINTS / f"{family}.safetensors"
     if not path.exists():
         raise UnknownNameError(
             "Behaviour policy of family", family, sorted(p.stem for p in CHECKPOINTS.glob("*.safetensors"))
         )
-    with safe_open(path, framework="numpy") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = json.loads(file.metadata()["offlinemeta"])
+    arrays, metadata = read_tensors(path, "numpy")
     count = len({name.split(".")[0] for name in arrays})
     return [unpack(arrays, f"{i:02}") for i in range(count)], metadata

@@ -21,15 +21,16 @@ from offlinemeta.datasets.spec import QUALITIES
 from offlinemeta.envs import SPLITS, env_id
 from offlinemeta.envs.errors import MissingExtraError
 from offlinemeta.envs.shapes import Array, Float
+from offlinemeta.files import check_writable, replacing, write_text
 
 GRID = 50
-"""Cells along each axis of the map of observations."""
+"""Number of cells along each axis of the map of observations."""
 
 SHOWN = 20_000
-"""Observations in the map."""
+"""Number of observations drawn in the map."""
 
 MOST_SATURATED = 0.05
-"""Share of actions on the bounds above which tanh-Gaussian likelihoods degenerate."""
+"""Share of actions on the bounds above which the likelihoods of tanh-Gaussian policies degenerate."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,10 @@ class Coverage:
     """Where the observations lie.
 
     Attributes:
-        points: ``[n, 2]`` principal components of a sample.
-        occupied: share of the cells of a grid over all observations' components that have any.
-        per_task: the same for one task's observations, on average.
-        explained: share of the variance in the two components.
+        points: ``[n, 2]`` first two principal components of a sample of the observations.
+        occupied: share of the cells of a grid over these components in which there is an observation.
+        per_task: the share in which there is one of a single task, averaged over tasks.
+        explained: share of the variance that the two components hold.
     """
 
     points: Float[Array, "n 2"]
@@ -74,35 +75,35 @@ def write_card(
     """Write a dataset's card.
 
     Args:
-        dataset: as loaded.
-        folder: gets ``<family>-<name>.md`` and ``.png``.
-        progress: is told of the steps of :func:`identifiability`.
+        dataset: the dataset.
+        folder: where ``<family>-<name>.md`` and ``.png`` are written.
+        progress: told of the regressions of :func:`identifiability`.
 
     Returns:
         The paths of the page and the picture.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
+        FileError: nothing can be written in the folder.
     """
     spec, references = dataset.spec, read_references(dataset.spec.family)
     page, picture = (folder / f"{spec.family}-{spec.name}.{end}" for end in ("md", "png"))
     figure = blank_figure()
-    with storage.telling(f"{folder} cannot be written"):
-        folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     known, covered = identifiability(dataset, progress), coverage(dataset)
     draw(figure, dataset, references, known, covered)
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), keep_trailing_newline=True)
     text = templates.get_template("card.md.jinja").render(_facts(dataset, references, known, covered, picture.name))
-    with storage.telling(f"{folder} cannot be written"):
-        figure.savefig(picture, dpi=110)
-        page.write_text(text, encoding="utf-8")
+    with replacing(picture) as file:
+        figure.savefig(file, dpi=110, format="png")
+    write_text(page, text)
     return page, picture
 
 
 def _facts(
     dataset: Dataset, references: References, known: Identifiability, covered: Coverage, picture: str
 ) -> dict[str, Any]:
-    """All that the page says."""
+    """Return all that the page says."""
     spec, family, facts = dataset.spec, dataset.family, dataset.facts()
     rows, trained = behaviour_rows(dataset, references), None
     if (CHECKPOINTS / f"{family.name}.safetensors").exists() and spec.quality != "random":
@@ -121,7 +122,7 @@ def _facts(
             dt=family.dt,
             terminates=family.terminates,
         ),
-        "quality": QUALITIES[spec.quality],
+        "quality": QUALITIES[spec.quality].what,
         "picture": picture,
         "env": env_id(family),
         "tasks": ", ".join(f"{count} {split}" for split, count in counts.items() if count),
@@ -228,7 +229,10 @@ def _draw_returns_by_behaviour(axes: Any, dataset: Dataset, colours: Array) -> N
         body.set(facecolor=colours[b], alpha=0.9)
     for line in boxes["medians"]:
         line.set(color="black")
-    axes.set_xticks(range(1, len(groups) + 1), [dataset.behaviours[b] for b in groups], rotation=30)
+    axes.set_xticks(range(1, len(groups) + 1), [dataset.behaviours[b] for b in groups])
+    axes.tick_params("x", rotation=20)
+    for text in axes.get_xticklabels():
+        text.set(ha="right", rotation_mode="anchor")
     axes.set(ylabel="return of an episode", title="Returns by behaviour policy")
 
 

@@ -16,16 +16,16 @@ from gymnasium.vector import AutoresetMode
 from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
 from offlinemeta.datasets.dataset import Dataset, Episode, join_episodes
 from offlinemeta.datasets.scripted import NOISE, SCRIPTED, with_noise
-from offlinemeta.datasets.spec import DatasetSpec, strays
+from offlinemeta.datasets.spec import DatasetSpec
 from offlinemeta.envs import Task, TaskFamily, TaskVectorEnv, get_family
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.shapes import Array, Float, Float32
 
 Act = Callable[[Float32[Array, "N O"], Float[Array, "N P"], np.random.Generator | None], Float[Array, "N A"]]
-"""Observations and task parameters to actions: sampled, or without a generator those of the mean."""
+"""Maps observations and task parameters to actions: drawn with the generator, or the mean ones without."""
 
 BATCH, BATCH_IN_PROCESSES = 500, 10
-"""Rollouts at once; part of what a dataset is, since a batch shares one random generator."""
+"""Number of rollouts at once. It is part of what a dataset is, since a batch shares one random generator."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Behaviour:
 
 
 def uniform(family: TaskFamily) -> Behaviour:
-    """Uniformly random actions."""
+    """Return the policy of uniformly random actions."""
     size = family.action_space.shape[0]
 
     def act(observations: Array, params: Array, rng: np.random.Generator | None) -> Array:
@@ -87,16 +87,16 @@ def roll_out(
     Where an episode terminates, the rollout goes on with another of the same task; its last one is truncated.
 
     Args:
-        envs: a batch of N without autoreset.
-        tasks: ``[N]``.
-        acts: ``[N]`` whose actions; equal ones act together.
+        envs: a batch of N environments without autoreset.
+        tasks: ``[N]`` the task of each rollout.
+        acts: ``[N]`` the policy of each rollout; equal ones act together.
         rng: seeds the resets and draws the actions.
-        progress: is told how many env steps were made.
-        sample: draw actions; else those of the policies' means.
-        told: ``[N]`` the tasks that the policies see; by default, their own.
+        progress: told how many env steps were made.
+        sample: whether actions are drawn, or the policies' mean ones.
+        told: ``[N]`` the tasks that the policies see; by default, ``tasks``.
 
     Returns:
-        ``[N]`` lists of episodes; ``behaviour`` is the place of the policy among the distinct ``acts``.
+        ``[N]`` lists of episodes, whose ``behaviour`` is the place of the policy among the distinct ``acts``.
     """
     family, count = envs.family, len(tasks)
     horizon = family.horizon
@@ -180,15 +180,15 @@ def collect(
     Args:
         spec: what to collect.
         shares: the behaviour policy of each rollout of a task (:meth:`DatasetSpec.shares`).
-        progress: is told how many env steps were made.
-        num_threads: of the batch engine.
+        progress: told how many env steps were made.
+        num_threads: number of threads of the batch engine.
     """
     family = get_family(spec.family)
     policies = behaviours(family)
     names = [policy.name for policy in policies]
     if -1 in shares:
         policies, names, shares = (uniform(family),), ["random"], [0] * len(shares)
-    astray = strays(spec.quality, len(shares))
+    astray = spec.strays
     if any(astray):
         names += [f"{name}, told another task" for name in names]
     plan = [(share, stray, task) for share, stray in zip(shares, astray, strict=True) for task in spec.tasks]
@@ -212,12 +212,12 @@ def another(task: Task, rng: np.random.Generator) -> Task:
 
 
 def provenance() -> dict[str, Any]:
-    """What collected: versions of what decides the numbers, and the kind of machine."""
+    """Return the versions of all that decides the numbers, and the kind of machine."""
     versions = {name: importlib.metadata.version(name) for name in ("offlinemeta", "mujoco", "gymnasium", "numpy")}
     return {"versions": versions, "machine": f"{platform.machine()}, {platform.system()}"}
 
 
-def evaluate(
+def play(
     family: TaskFamily,
     tasks: Sequence[Task],
     act: Act,
@@ -229,7 +229,7 @@ def evaluate(
     """Run whole episodes on every task.
 
     Returns:
-        Their returns, and the episodes themselves, task by task.
+        The returns ``[tasks, episodes]``, and the episodes themselves, task by task.
     """
     plan = [task for task in tasks for _ in range(episodes)]
     first = []

@@ -18,7 +18,7 @@ from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.envs.shapes import Array, Bool, Float, Float32, Int
 
 FORMAT = 1
-"""Of the header and the arrays; a reader refuses others."""
+"""Version of the format of header and arrays; data in another one are refused."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +26,14 @@ class Episode:
     """One episode of T steps, with one more observation than actions.
 
     Attributes:
-        task: whose reward it has.
-        behaviour: index of the behaviour policy that acted (``Dataset.behaviours``).
-        seed: of its reset; the env with this seed, the task and the actions gives the episode again.
+        task: the task whose rewards these are.
+        behaviour: index into ``Dataset.behaviours`` of the policy that acted.
+        seed: seed of the reset; with it, the task and the actions, the env gives the episode again.
         observations: ``[T+1, O]``.
         actions: ``[T, A]`` in [-1, 1].
-        rewards: ``[T]``, the own task's.
-        terminations: ``[T]`` the MDP has ended.
-        truncations: ``[T]`` a time limit, or the end of the rollout.
+        rewards: ``[T]`` rewards of the episode's task.
+        terminations: ``[T]`` whether the MDP has ended with this step.
+        truncations: ``[T]`` whether a time limit or the end of the rollout cut the episode off after this step.
         infos: ``[T, ...]`` by name: ``features``, all that the reward depends on; for Meta-World ``success`` instead.
     """
 
@@ -61,14 +61,14 @@ class Dataset:
         behaviours: names of the behaviour policies, from random to expert.
         observations: ``[S+E, O]``; episode e has one row more than steps.
         actions: ``[S, A]``.
-        rewards: ``[S]``, the own task's label.
-        terminations, truncations: ``[S]``.
-        infos: ``[S, ...]`` by name.
-        lengths: ``[E]`` steps of each episode.
-        task: ``[E]`` index into ``spec.tasks``.
-        behaviour: ``[E]`` index into ``behaviours``.
-        seed: ``[E]`` of each episode's reset.
-        provenance: versions and machine of the collection; no part of the hash.
+        rewards: ``[S]`` rewards of each episode's own task.
+        terminations, truncations: ``[S]`` as those of an :class:`Episode`.
+        infos: ``[S, ...]`` by name, as those of an :class:`Episode`.
+        lengths: ``[E]`` number of steps of each episode.
+        task: ``[E]`` index of each episode's task in ``spec.tasks``.
+        behaviour: ``[E]`` index of each episode's policy in ``behaviours``.
+        seed: ``[E]`` seed of each episode's reset.
+        provenance: versions and machine that collected the data; no part of the hash.
     """
 
     spec: DatasetSpec
@@ -92,7 +92,7 @@ class Dataset:
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """The tasks in it."""
+        """The tasks that the dataset covers."""
         return self.spec.tasks
 
     @cached_property
@@ -105,7 +105,7 @@ class Dataset:
         return len(self.lengths)
 
     def __getitem__(self, index: SupportsIndex) -> Episode:
-        """Return an episode, as views."""
+        """Return an episode, whose arrays are views of the dataset's."""
         e = operator.index(index)
         if not -len(self) <= e < len(self):
             raise IndexError(f"Episode {e} of {len(self)}.")
@@ -124,7 +124,7 @@ class Dataset:
         )
 
     def __iter__(self) -> Iterator[Episode]:
-        """Go through the episodes."""
+        """Iterate over the episodes, in order of collection."""
         return (self[e] for e in range(len(self)))
 
     def by_task(self) -> dict[Task, list[Episode]]:
@@ -236,8 +236,8 @@ def label(dataset: Dataset, tasks: Sequence[Task]) -> list[Float32[Array, "T n_t
     columns are alike: the transitions would have been others.
 
     Args:
-        dataset: as :func:`offlinemeta.datasets.load` returns it.
-        tasks: of the family, of any split.
+        dataset: a dataset as :func:`offlinemeta.datasets.load` returns it.
+        tasks: any tasks of its family, of any split.
 
     Returns:
         ``[episode][T, n_tasks]``; the column of an episode's own task equals its ``rewards``.

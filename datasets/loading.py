@@ -1,4 +1,4 @@
-"""``load``: a dataset from this machine, from a remote, or built from the behaviour policies; whichever comes first."""
+"""``load`` a dataset from this machine, else from a remote, else built with the behaviour policies; and ``build``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from offlinemeta.envs import get_family
 from offlinemeta.files import update_json
 
 MANIFEST = Path(__file__).parent / "manifest.json"
-"""Facts of datasets built by the project, by id; the SHA-256 of their content among them."""
+"""The file of facts about datasets that the project has built, by id; the SHA-256 of the content is one of them."""
 
 
 def load(
@@ -39,9 +39,9 @@ def load(
     >>> episodes = dataset.by_task()[dataset.tasks[0]]
 
     Args:
-        name: an id such as ``"OfflineMeta/AntDir/replay-v0"``; namespace and version may be left out.
+        name: an id such as ``"OfflineMeta/AntDir/replay-v0"``, whose namespace and version may be left out.
         rebuild: whether a missing dataset may be built.
-        offline: forbid the network.
+        offline: whether the network is forbidden.
         console: where to say what takes long; by default, on stderr.
 
     Raises:
@@ -102,8 +102,8 @@ def build(name: str | DatasetSpec, force: bool = False, console: Console | None 
     """Collect a dataset and write it, at once or not at all.
 
     Args:
-        name: an id.
-        force: replace one that is there; without, it is returned.
+        name: an id, as in :func:`load`.
+        force: whether to replace a dataset that is there; otherwise, it is returned.
         console: where progress is shown; by default, on stderr.
 
     Raises:
@@ -141,7 +141,7 @@ def duration(spec: DatasetSpec) -> str:
 
 
 AGREE = 0.02
-"""Difference of mean returns, relative to their spread over the behaviour policies, that low bits can explain."""
+"""Largest difference of mean returns that low bits explain, as a share of the distance from random to expert."""
 
 
 def compare(dataset: Dataset, known: Mapping[str, Any] | None) -> str:
@@ -187,7 +187,7 @@ def recorded(spec: DatasetSpec) -> Mapping[str, Any] | None:
 
 
 def write_manifest(dataset: Dataset, path: Path | None = None) -> None:
-    """Enter a dataset into a manifest, by default this package's; the file is replaced at once."""
+    """Record a dataset in a manifest, by default this package's; the file is replaced at once."""
     update_json(
         path or MANIFEST, dataset.spec.id, dataset.facts(), lambda entries: json.dumps(entries, indent=1) + "\n"
     )

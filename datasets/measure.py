@@ -7,25 +7,28 @@ from typing import Any
 
 import numpy as np
 
-from offlinemeta.datasets.collect import Behaviour, behaviours, evaluate, provenance, uniform
+from offlinemeta.datasets.collect import Behaviour, behaviours, play, provenance, uniform
 from offlinemeta.datasets.dataset import Episode
 from offlinemeta.envs import SPLITS, Task, TaskFamily, get_family
 
 EPISODES = 20
-"""Per task."""
+"""Episodes on each task."""
 
 LEAST_SAMPLED = 100
-"""Episodes at least for the mean return of a behaviour policy."""
+"""Least number of episodes for the mean return of a behaviour policy."""
 
 
 def sample_of(family: TaskFamily, split: str) -> tuple[list[Task], int]:
-    """Return the tasks and the episodes on each for means over a split; of slow families there are few."""
+    """Return on which tasks of a split, and how often, a mean return is measured; seldom on slow families."""
     tasks = list(family.tasks[split])
     return (tasks[::5], 1) if family.in_processes else (tasks, max(2, LEAST_SAMPLED // len(tasks)))
 
 
 def expert_episodes(family: TaskFamily, episodes: int) -> int:
-    """Where a task always begins alike, one episode of a deterministic policy is as good as many."""
+    """Return how many episodes the expert needs on a task, where ``episodes`` are asked for.
+
+    Where a task always begins alike, one episode of a deterministic policy is as good as many.
+    """
     return 1 if family.fixed_start else episodes
 
 
@@ -33,25 +36,25 @@ def measure(name: str, progress: Callable[[int], None], episodes: int = EPISODES
     """Measure a family's references.
 
     Args:
-        name: of the family.
-        progress: is told how many env steps were made.
-        episodes: per task.
-        seed: of resets and actions.
+        name: the family.
+        progress: told how many env steps were made.
+        episodes: number on each task.
+        seed: seed for resets and actions.
     """
     family = get_family(name)
     policies, chance, once = behaviours(family), uniform(family), expert_episodes(family, episodes)
 
     def means(policy: Behaviour, split: str) -> tuple[float, list[Episode]]:
         tasks, count = sample_of(family, split)
-        returns, ran = evaluate(family, tasks, policy.act, count, seed + 2, True, progress)
+        returns, ran = play(family, tasks, policy.act, count, seed + 2, True, progress)
         return round(float(returns.mean()), 2), ran
 
     result: dict[str, Any] = {"random": {}, "expert": {}, "sampled": {}, "success": {}}
     for split in splits_of(family):
         tasks = family.tasks[split]
-        returns, _ = evaluate(family, tasks, chance.act, episodes, seed, True, progress)
+        returns, _ = play(family, tasks, chance.act, episodes, seed, True, progress)
         result["random"][split] = returns.mean(1).round(2).tolist()
-        returns, ran = evaluate(family, tasks, policies[-1].act, once, seed + 1, False, progress)
+        returns, ran = play(family, tasks, policies[-1].act, once, seed + 1, False, progress)
         result["expert"][split] = returns.mean(1).round(2).tolist()
         if "success" in family.info_names:
             result["success"][split] = float(np.mean([episode.infos["success"].max() for episode in ran]))

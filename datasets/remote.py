@@ -57,8 +57,8 @@ def fetch(spec: DatasetSpec, address: str, known: Mapping[str, Any] | None, cons
 
     Args:
         spec: the dataset.
-        address: of the remote.
-        known: what the manifest says of it, if it is there.
+        address: the remote.
+        known: what the manifest says of the dataset, if it has an entry.
         console: where to say what happens.
 
     Raises:
@@ -110,12 +110,12 @@ def publish(spec: DatasetSpec, address: str, token: str, console: Console) -> Da
 
     Args:
         spec: the dataset.
-        address: of the remote.
-        token: of Hugging Face, or the path of a Google service account's key.
+        address: the remote.
+        token: a token of Hugging Face, or the path of the key of a Google service account.
         console: where to say what happens.
 
     Returns:
-        What was uploaded.
+        The dataset that was uploaded.
 
     Raises:
         DatasetMissingError: it is not on this machine.

@@ -88,10 +88,10 @@ MANIPULATED = {
 WALKED = {"PointRobot": walk_to_goal, "SparsePointRobot": walk_to_goal}
 
 SCRIPTED: Mapping[str, Scripted] = {**WALKED, "CheetahVel": gallop, **MANIPULATED}
-"""The families that have a script."""
+"""The script of each family that has one."""
 
 NOISE: Mapping[str, tuple[float, ...]] = {
     **dict.fromkeys(WALKED, (1.0, 0.894, 0.789, 0.683, 0.578, 0.472, 0.367, 0.261, 0.156, 0.05)),
     **dict.fromkeys(MANIPULATED, (1.0, 0.8, 0.6, 0.4, 0.2, 0.05)),
 }
-"""Families whose behaviour policies mix their script with noise: its share in each, from random to expert."""
+"""Share of noise in each behaviour policy, from random to expert, of families whose policies are noisy scripts."""

@@ -1,11 +1,11 @@
-"""What the datasets are meant to be: a family, a quality, and which behaviour policies run how often on which tasks."""
+"""Specifications of the datasets: which behaviour policies run how often on which tasks of a family."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +15,82 @@ from offlinemeta.envs import FAMILIES, Task, TaskFamily, get_family
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.registry import NAMESPACE
 
-QUALITIES: Mapping[str, str] = {
-    "random": "uniformly random actions",
-    "medium": "the behaviour policy nearest to half of the expert's normalised return",
-    "expert": "the best behaviour policy",
-    "replay": "all behaviour policies in order, equal shares: a learning history",
-    "smac": "six rollouts by six policies evenly spread from random to expert, every other one told another task",
-}
-
 VERSION = 0
+"""The version in every dataset's id; a change of content needs a new one."""
 
 REFERENCES = Path(__file__).parent / "references.json"
-"""Reference returns by family (``references.py``)."""
-
-ROLLOUTS, HELDOUT_ROLLOUTS, STUDY_ROLLOUTS = 50, 5, 6
-"""Per task; a rollout is as many steps as the family's horizon."""
+"""The file of reference returns by family, which ``references.py`` reads."""
 
 MAX_STEPS = 10_000
-"""Transitions per task at most, which for Meta-World's long horizon makes it 20 rollouts."""
+"""The most transitions on each task; for Meta-World's long horizon this makes 20 rollouts."""
+
+STUDY_POLICIES = 6
+"""How many behaviour policies make the study's kind of data."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Which behaviour policies collect a dataset.
+
+    Attributes:
+        what: says it in words.
+        policies: takes the normalised mean return of each policy, from 0 (random) to 1 (the last, the expert), and
+            chooses those that collect, in order, each with an equal share of a task's rollouts; -1 is random actions.
+        rollouts: rollouts per task; each is as many steps as the family's horizon.
+        heldout: the same for the held-out tasks.
+        strays: whether every other rollout is made by a policy that is told another task. The study's data are slices
+            of an online PEARL run, two fifths of which explore with z from the prior: as if for another task. Without
+            such rollouts the states of a task give it away, and an encoder need not look at the rewards; then
+            self-collected context misleads it (docs/training.md has the figures).
+    """
+
+    what: str
+    policies: Callable[[Sequence[float]], list[int]]
+    rollouts: int = 50
+    heldout: int = 5
+    strays: bool = False
+
+
+def spread(returns: Sequence[float], count: int = STUDY_POLICIES) -> list[int]:
+    """Choose policies evenly spread in return, from the first to the last, in order; all where there are too few."""
+    last = len(returns) - 1
+    chosen = {0, last}
+    for value in np.linspace(returns[0], returns[last], count)[1:-1]:
+        free = [i for i in range(last) if i not in chosen]
+        if free:
+            chosen.add(min(free, key=lambda i: abs(returns[i] - value)))
+    return sorted(chosen)
+
+
+QUALITIES: Mapping[str, Quality] = {
+    "random": Quality("uniformly random actions", lambda returns: [-1]),
+    "medium": Quality(
+        "the behaviour policy nearest to half of the expert's normalised return",
+        lambda returns: [int(np.argmin(np.abs(np.array(returns) - 0.5)))],
+    ),
+    "expert": Quality("the best behaviour policy", lambda returns: [len(returns) - 1]),
+    "replay": Quality(
+        "all behaviour policies in order, equal shares: a learning history", lambda returns: list(range(len(returns)))
+    ),
+    "smac": Quality(
+        "six rollouts by six policies evenly spread from random to expert, every other one told another task",
+        spread,
+        rollouts=6,
+        heldout=6,
+        strays=True,
+    ),
+}
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What a dataset is: the loader checks the data against it.
+    """What a dataset is meant to be; the loader checks the data against it.
 
     Attributes:
         family: name of the task family.
         quality: one of :data:`QUALITIES`.
-        heldout: over the test and ood tasks, for context at evaluation only; else over the training tasks.
-        rollouts: per task; each is the family's horizon long, in one or (where episodes terminate) more episodes.
+        heldout: whether it covers the test and ood tasks, for context at evaluation only, or the training tasks.
+        rollouts: number on each task; each is as long as the horizon, in several episodes where some terminate.
     """
 
     family: str
@@ -52,9 +99,14 @@ class DatasetSpec:
     rollouts: int
 
     @property
+    def short(self) -> str:
+        """The id without namespace and version, such as ``AntDir/replay-heldout``."""
+        return f"{self.family}/{self.quality}{'-heldout' if self.heldout else ''}"
+
+    @property
     def name(self) -> str:
-        """Such as ``replay-heldout-v0``."""
-        return f"{self.quality}{'-heldout' if self.heldout else ''}-v{VERSION}"
+        """The last part of the id, such as ``replay-heldout-v0``."""
+        return f"{self.short.partition('/')[2]}-v{VERSION}"
 
     @property
     def id(self) -> str:
@@ -63,18 +115,18 @@ class DatasetSpec:
 
     @property
     def heldout_sibling(self) -> DatasetSpec:
-        """The dataset of the same family and quality over the held-out tasks."""
-        return DATASETS[f"{NAMESPACE}/{self.family}/{self.quality}-heldout-v{VERSION}"]
+        """The dataset of the same quality over the test and ood tasks; itself, if it is that one."""
+        return DATASETS[replace(self, heldout=True).id]
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """The tasks in it."""
+        """The tasks that the dataset covers."""
         lists = get_family(self.family).tasks
         return (*lists["test"], *lists["ood"]) if self.heldout else lists["train"]
 
     @property
     def steps(self) -> int:
-        """Transitions in all."""
+        """Number of transitions on all tasks together."""
         return len(self.tasks) * self.rollouts * get_family(self.family).horizon
 
     def shares(self, returns: Sequence[float]) -> list[int]:
@@ -86,55 +138,29 @@ class DatasetSpec:
         Returns:
             ``[rollouts]`` indices into ``returns``; -1 is uniformly random actions.
         """
-        count, last = self.rollouts, len(returns) - 1
-        if self.quality == "random":
-            return [-1] * count
-        if self.quality == "medium":
-            return [int(np.argmin(np.abs(np.array(returns) - 0.5)))] * count
-        if self.quality == "expert":
-            return [last] * count
-        chosen = spread(returns, STUDY_ROLLOUTS) if self.quality == "smac" else list(range(last + 1))
+        chosen, count = QUALITIES[self.quality].policies(returns), self.rollouts
         if count < len(chosen):
             chosen = [chosen[round(i)] for i in np.linspace(0, len(chosen) - 1, count)]
         return [chosen[i * len(chosen) // count] for i in range(count)]
 
-
-def strays(quality: str, count: int) -> list[bool]:
-    """Tell which of a task's rollouts are made by a policy that is told another task.
-
-    The study's data are slices of an online PEARL run, two fifths of which explore with z from the prior: as if for
-    another task. Without such rollouts the states of a task give it away, and an encoder need not look at the rewards;
-    then self-collected context misleads it (docs/training.md has the figures).
-    """
-    return [quality == "smac" and place % 2 == 0 for place in range(count)]
-
-
-def spread(returns: Sequence[float], count: int) -> list[int]:
-    """Choose policies evenly spread in return, from the first to the last, in order; all where there are too few."""
-    last = len(returns) - 1
-    chosen = {0, last}
-    for value in np.linspace(returns[0], returns[last], count)[1:-1]:
-        free = [i for i in range(last) if i not in chosen]
-        if free:
-            chosen.add(min(free, key=lambda i: abs(returns[i] - value)))
-    return sorted(chosen)
+    @property
+    def strays(self) -> list[bool]:
+        """Which of a task's rollouts are made by a policy that is told another task: ``[rollouts]``."""
+        return [QUALITIES[self.quality].strays and place % 2 == 0 for place in range(self.rollouts)]
 
 
 def _with_references() -> list[TaskFamily]:
-    """The families whose behaviour policies have been measured, which their datasets are planned by."""
+    """Return the families whose behaviour policies have been measured: only their datasets can be planned."""
     measured = json.loads(REFERENCES.read_text(encoding="utf-8")) if REFERENCES.exists() else {}
     return [family for family in FAMILIES.values() if family.name in measured]
 
 
 def _specs(family: TaskFamily) -> list[DatasetSpec]:
-    specs = []
-    for quality in QUALITIES:
-        most = MAX_STEPS // family.horizon
-        full, heldout = min(ROLLOUTS, most), HELDOUT_ROLLOUTS
-        if quality == "smac":
-            full = heldout = STUDY_ROLLOUTS
-        specs.append(DatasetSpec(family.name, quality, False, full))
-        specs.append(DatasetSpec(family.name, quality, True, heldout))
+    """Return the datasets of a family: of each quality one over the training tasks, and one over the others."""
+    most, specs = MAX_STEPS // family.horizon, []
+    for name, quality in QUALITIES.items():
+        specs.append(DatasetSpec(family.name, name, False, min(quality.rollouts, most)))
+        specs.append(DatasetSpec(family.name, name, True, quality.heldout))
     return specs
 
 

@@ -26,12 +26,14 @@ import gymnasium
 import h5py
 import numpy as np
 from filelock import FileLock, Timeout
+from minari.dataset.minari_dataset import MinariDataset
 from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 from minari.storage.datasets_root_dir import get_dataset_path
 
 import offlinemeta
 from offlinemeta.datasets.dataset import STEP_ARRAYS, Dataset, Episode, from_arrays, header
 from offlinemeta.datasets.errors import BusyError, DamagedDatasetError, DatasetError, OtherVersionError
+from offlinemeta.datasets.references import read_references
 from offlinemeta.datasets.spec import QUALITIES, DatasetSpec
 from offlinemeta.envs import Task, env_id, get_family
 from offlinemeta.envs.registry import NAMESPACE
@@ -292,20 +294,29 @@ def _with_reset_row(array: Array) -> Array:
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """Return Minari's metadata of a dataset, with ours below :data:`KEY`."""
-    spec = dataset.spec
-    where = "test and ood" if spec.heldout else "training"
+    """Return Minari's metadata of a dataset, with ours below :data:`KEY`.
+
+    The reference scores are means over the dataset's tasks; ``minari.get_normalized_score`` wants them.
+    """
+    spec, references = dataset.spec, read_references(dataset.spec.family)
+    low, high = (
+        float(np.mean([table[task.split][task.index] for task in spec.tasks]))
+        for table in (references.random, references.expert)
+    )
+    where, what = "test and ood" if spec.heldout else "training", QUALITIES[spec.quality].what
     return {
         "dataset_id": spec.id,
         "minari_version": importlib.metadata.version("minari"),
-        "algorithm_name": f"{spec.quality}: {QUALITIES[spec.quality]}",
+        "algorithm_name": f"{spec.quality}: {what}",
         "author": {"The offlinemeta developers"},
         "description": (
-            f"{get_family(spec.family).summary}; {QUALITIES[spec.quality]}, on the {where} tasks. Rewards are those of "
+            f"{get_family(spec.family).summary}; {what}, on the {where} tasks. Rewards are those of "
             f"the episode's own task. Made by: offlinemeta datasets build {spec.id}. License: {LICENSE}."
         ),
         "license": LICENSE,
         "requirements": [f"offlinemeta>={offlinemeta.__version__}"],
+        "ref_min_score": low,
+        "ref_max_score": high,
         KEY: {
             **header(spec, dataset.behaviours),
             **dataset.facts(),
@@ -315,6 +326,29 @@ def describe(dataset: Dataset) -> dict[str, Any]:
             "episodes_length": dataset.lengths.tolist(),
         },
     }
+
+
+def tasks_of(data: MinariDataset) -> list[Task]:
+    """Return the task of each episode of a Minari dataset, in the order in which it gives them.
+
+    Plain Minari keeps the task as the options of the episode's reset, where few look for it. This reads the table of
+    tasks in the metadata instead, which is quick, and works on subsets (``filter_episodes``) too.
+
+    >>> data = minari.load_dataset("OfflineMeta/PointRobot/smac-v0")
+    >>> for task, episode in zip(datasets.tasks_of(data), data.iterate_episodes()): ...
+
+    Args:
+        data: a dataset of this project, as ``minari.load_dataset`` returns it.
+
+    Raises:
+        DatasetError: it is another project's.
+    """
+    entry = data.storage.metadata.get(KEY)
+    if not isinstance(entry, dict):
+        raise DatasetError(f"{data.spec.dataset_id} has no tasks: it is no dataset of {NAMESPACE}.")
+    family = str(entry["id"]).split("/")[1]
+    tasks = [Task(family, split, index, tuple(params)) for split, index, *params in entry["tasks"]]
+    return [tasks[entry["episodes_task"][index]] for index in data.episode_indices]
 
 
 def read_header(folder: Path, spec: DatasetSpec) -> dict[str, Any]:

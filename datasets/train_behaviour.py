@@ -18,7 +18,7 @@ import pickle
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,11 +29,12 @@ from gymnasium.vector import AutoresetMode
 from rich.console import Console
 
 from offlinemeta.datasets.behaviour import BehaviourPolicy, pack, save_checkpoints, unpack
-from offlinemeta.datasets.collect import evaluate
+from offlinemeta.datasets.collect import play
 from offlinemeta.datasets.spec import spread
 from offlinemeta.envs import SPLITS, Task, TaskFamily, TaskVectorEnv, VectorTaskObservation, get_family
 from offlinemeta.envs.errors import MissingExtraError, UnknownNameError
 from offlinemeta.envs.shapes import Array
+from offlinemeta.files import check_writable, write_text
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks; the cores are for the physics
 
@@ -47,17 +48,17 @@ except ImportError as error:
 
 @dataclass(frozen=True)
 class Recipe:
-    """PPO's settings for a family; those not here are the same for all."""
+    """PPO's settings for a family; settings that are not here are the same for all families."""
 
     steps: int
-    """Env steps in all."""
+    """Number of env steps of the whole training."""
     ent_coef: float = 0.0
     gamma: float = 0.99
     log_std_init: float = -0.5
     learning_rate: float = 5e-4
-    """At the start; it falls linearly to a tenth."""
+    """Learning rate at the start; it falls linearly to a tenth."""
     shaping: float = 0.0
-    """Weight of potential-based shaping (Ng et al., 1999); the potential is the last reward without its action cost."""
+    """Weight of potential-based shaping (Ng et al., 1999), whose potential is the last reward without action cost."""
     batch_size: int = 3200
     epochs: int = 6
     bonus: float = 0.0
@@ -85,7 +86,7 @@ HIDDEN = (128, 128)
 SNAPSHOTS = 60
 CHECKPOINTS = 10
 U_LIMIT = 5.0
-"""Bound of the action before tanh; tanh(5) is 0.9999."""
+"""Bound of the actions before tanh; tanh(5) is 0.9999."""
 
 
 class SquashedTasks(VecEnv):
@@ -108,15 +109,15 @@ class SquashedTasks(VecEnv):
         self._costs = [name.startswith("‖action‖²") for name in family.feature_names]
 
     def reset(self) -> Any:
-        """Begin everywhere."""
+        """Begin an episode in every env."""
         return self._envs.reset(seed=self._seeds[0])[0]
 
     def step_async(self, actions: Array) -> None:
-        """Squash."""
+        """Squash the actions for the step that :meth:`step_wait` makes."""
         self._actions = np.tanh(actions)
 
     def step_wait(self) -> Any:
-        """Step; final observations and the kind of end go where Stable-Baselines3 looks for them."""
+        """Step, and put final observations and the kind of end where Stable-Baselines3 looks for them."""
         params = self._batch.get_params()
         observations, rewards, terminated, truncated, info = self._envs.step(self._actions)
         self._return += rewards
@@ -142,7 +143,7 @@ class SquashedTasks(VecEnv):
         return observations, rewards.astype(np.float32), over, infos
 
     def _shaping(self, info: dict[str, Any], params: Array, over: Array) -> Array:
-        """γΦ(s') - Φ(s); none in an episode's first step, whose Φ(s) is not known."""
+        """Return γΦ(s') - Φ(s), or 0 in an episode's first step, whose Φ(s) is not known."""
         features = info["features"].copy()
         for i in np.flatnonzero(info.get("_final_info", [])):
             features[i] = info["final_info"]["features"][i]
@@ -153,27 +154,27 @@ class SquashedTasks(VecEnv):
         return shaping
 
     def close(self) -> None:
-        """Release the batch."""
+        """Close the batch."""
         self._envs.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """The same for all."""
+        """Return an attribute of the batch, once for each env."""
         return [getattr(self._envs, attr_name, None)] * self.num_envs
 
     def has_attr(self, attr_name: str) -> bool:
-        """Whether the batch has it."""
+        """Tell whether the batch has an attribute."""
         return hasattr(self._envs, attr_name)
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Set it on the batch."""
+        """Set an attribute of the batch."""
         setattr(self._envs, attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
-        """Call it on the batch."""
+        """Call a method of the batch."""
         return [getattr(self._envs, method_name)(*args, **kwargs)]
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        """No single env is."""
+        """Tell that no env is wrapped on its own."""
         return [False] * self.num_envs
 
 
@@ -190,10 +191,10 @@ def snapshot(model: Any, normalize: Any) -> BehaviourPolicy:
 
 
 class Measured(NamedTuple):
-    """How a policy did.
+    """How well a policy did.
 
     Attributes:
-        mean: return over tasks.
+        mean: mean return over tasks.
         saturated: share of action components beyond ±0.99.
     """
 
@@ -202,20 +203,20 @@ class Measured(NamedTuple):
 
 
 def measure(
-    family: TaskFamily, policy: BehaviourPolicy, split: str, episodes: int, seed: int, sample: bool
+    family: TaskFamily, policy: BehaviourPolicy, tasks: Sequence[Task], episodes: int, seed: int, sample: bool
 ) -> Measured:
-    """Run episodes on every task of a split."""
+    """Run a number of episodes on each of some tasks of a family."""
 
     def act(observations: Array, params: Array, rng: np.random.Generator | None) -> Array:
         return policy.act(np.concatenate([observations, family.encode(params)], axis=1), rng)
 
-    returns, ran = evaluate(family, family.tasks[split], act, episodes, seed, sample)
+    returns, ran = play(family, tasks, act, episodes, seed, sample)
     actions = np.concatenate([episode.actions for episode in ran])
     return Measured(round(float(returns.mean()), 1), round(float((np.abs(actions) > 0.99).mean()), 4))
 
 
 class Keeper(BaseCallback):
-    """Keeps snapshots and everything that a resumed run needs, and prints the curve."""
+    """Takes snapshots of the policy, saves what a resumed run needs, and prints the learning curve."""
 
     def __init__(self, folder: Path, normalize: Any, every: int, state: dict[str, Any], console: Console) -> None:
         super().__init__()
@@ -234,7 +235,7 @@ class Keeper(BaseCallback):
         return True
 
     def keep(self) -> None:
-        """Take a snapshot, and save."""
+        """Take a snapshot, and save the state of the training."""
         episodes = [episode["r"] for episode in self.model.ep_info_buffer or ()]
         mean = float(np.mean(episodes)) if episodes else float("nan")
         seconds = time.monotonic() - self._started
@@ -254,8 +255,7 @@ def save(folder: Path, model: Any, normalize: Any, state: dict[str, Any]) -> Non
     model.save(new / "model.zip")
     normalize.save(str(new / "normalize.pkl"))
     (new / "state.pkl").write_bytes(pickle.dumps(state))
-    (folder / "latest.draft").write_text(new.name)
-    (folder / "latest.draft").replace(folder / "latest")
+    write_text(folder / "latest", new.name)
     for old in folder.iterdir():
         if old.is_dir() and old != new:
             shutil.rmtree(old)
@@ -266,10 +266,13 @@ def train(name: str, seed: int, out: Path, destination: Path, threads: int | Non
 
     Raises:
         UnknownNameError: the family has no recipe.
+        FileError: nothing can be written where the checkpoints or the resumable state go.
     """
     if name not in RECIPES:
         raise UnknownNameError("Recipe of family", name, RECIPES)
     recipe, family, folder = RECIPES[name], get_family(name), out / name
+    for place in (folder, destination):
+        check_writable(place)
     envs = SquashedTasks(with_fresh_tasks(family, recipe.tasks, seed), recipe, seed, threads)
     iterations = recipe.steps // (ENVS * ROLLOUT)
     if (folder / "latest").exists():
@@ -323,23 +326,24 @@ def with_fresh_tasks(family: TaskFamily, count: int, seed: int) -> TaskFamily:
 
 
 def falling(start: float) -> Callable[[float], float]:
-    """A learning rate that falls linearly to a tenth."""
+    """Return a schedule of the learning rate that falls linearly to a tenth."""
     return lambda remaining: start * (0.1 + 0.9 * remaining)
 
 
 def finish(family: TaskFamily, seed: int, recipe: Recipe, state: dict[str, Any], path: Path, console: Console) -> None:
     """Evaluate all snapshots on the training tasks, choose ten, and write them."""
     policies = [unpack(arrays, "s") for arrays in state["snapshots"]]
-    returns = [measure(family, policy, "train", 1, seed, sample=True).mean for policy in policies]
+    train = family.tasks["train"]
+    returns = [measure(family, policy, train, 1, seed, sample=True).mean for policy in policies]
     chosen = spread(returns[: int(np.argmax(returns)) + 1], CHECKPOINTS)
     rows = []
     for i in chosen:
-        measured = measure(family, policies[i], "train", 2, seed + 1, sample=True)
+        measured = measure(family, policies[i], train, 2, seed + 1, sample=True)
         rows.append({"steps": state["curve"][i]["steps"], "return": measured.mean, "saturated": measured.saturated})
     expert = {}
     for split in (split for split in SPLITS if family.tasks[split]):
         for kind, sample in (("sampled", True), ("mean", False)):
-            measured = measure(family, policies[chosen[-1]], split, 5, seed + 2, sample)
+            measured = measure(family, policies[chosen[-1]], family.tasks[split], 5, seed + 2, sample)
             expert[f"{split}, {kind} actions"] = measured.mean
     import mujoco
     import stable_baselines3
@@ -364,13 +368,17 @@ def finish(family: TaskFamily, seed: int, recipe: Recipe, state: dict[str, Any],
 
 
 def main() -> None:
-    """Read the command line and train."""
+    """Train the family that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("family", choices=list(RECIPES))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out/behaviour"), help="folder of the resumable state")
-    parser.add_argument("--destination", type=Path, default=Path("datasets/checkpoints"))
-    parser.add_argument("--threads", type=int, default=None, help="of the batch engine; all cores by default")
+    parser.add_argument("--seed", type=int, default=0, help="seed for all randomness in training")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/behaviour"), help="folder for the state from which a killed run continues"
+    )
+    parser.add_argument(
+        "--destination", type=Path, default=Path("datasets/checkpoints"), help="folder for the checkpoints"
+    )
+    parser.add_argument("--threads", type=int, default=None, help="threads of the batch engine; all cores by default")
     options = parser.parse_args()
     train(options.family, options.seed, options.out, options.destination, options.threads, Console())
 

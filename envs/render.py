@@ -205,17 +205,20 @@ def write_film(path: str | Path, pictures: Iterable[UInt8[Array, "H W 3"]], fps:
 def _open_offscreen(model: mujoco.MjModel, width: int, height: int) -> mujoco.Renderer:
     import mujoco
 
+    surface: tuple[Any, str] | None = None
     if sys.platform == "linux" and not os.environ.get("MUJOCO_GL") and not _has_screen():
         # mujoco would ask for a window; a library that draws into memory can be chosen as late as here
         library = next((name for name in ("OSMesa", "EGL") if ctypes.util.find_library(name)), None)
         if library is None:
             raise RenderError(f"No OpenGL library for pictures without a screen. Install one with: {GL_COMMAND}")
-        _gl_context().GLContext = importlib.import_module(f"mujoco.{library.lower()}").GLContext
+        surface = _gl_context(), f"mujoco.{library.lower()}"
     model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)
     model.vis.global_.offheight = max(model.vis.global_.offheight, height)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            if surface is not None:
+                surface[0].GLContext = importlib.import_module(surface[1]).GLContext
             return mujoco.Renderer(model, height=height, width=width)
         except Exception as error:  # each OpenGL library fails in a way of its own
             why = f"OpenGL does not work here ({type(error).__name__}: {error})"

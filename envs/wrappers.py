@@ -1,4 +1,4 @@
-"""Wrappers that change what an agent sees: the task itself (an oracle), or several episodes of a task as one."""
+"""Wrappers that change what an agent sees: the task itself, or several episodes of a task as one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ else:  # no generic class before Gymnasium 1.4
 
 
 class TaskObservation(gymnasium.ObservationWrapper[Array, Array, Array], gymnasium.utils.RecordConstructorArgs):
-    """Append the task's description (``family.encode``) to the observation, for an oracle that sees its task.
+    """Append the task's description (``family.encode``) to the observation: for agents that are told their task.
 
     Args:
         env: an environment of this package, wrapped or not.

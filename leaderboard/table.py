@@ -18,7 +18,7 @@ from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark
 from offlinemeta.benchmark.result import Result
 
 STUDY: Mapping[str, Any] = json.loads((Path(__file__).parent / "study.json").read_text(encoding="utf-8"))
-"""The package's ``methods``, in the order in which they are shown; and which of them plays which part in ``claims``."""
+"""Which methods the study trains, in which order all are shown, which part each plays in the claims and the demo."""
 
 
 @dataclass(frozen=True)

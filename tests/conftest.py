@@ -45,6 +45,27 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "datasets"
 
 
+@pytest.fixture(scope="session")
+def point_smac(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of datasets with PointRobot/smac, built once; for :func:`built`, which copies it."""
+    from offlinemeta import datasets
+
+    folder = tmp_path_factory.mktemp("point") / "datasets"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(folder))
+        datasets.build("PointRobot/smac")
+    return folder
+
+
+@pytest.fixture
+def built(here: Path, point_smac: Path) -> Path:
+    """PointRobot/smac in :func:`here`, without a flat copy; its HDF5 file."""
+    import shutil
+
+    shutil.copytree(point_smac, here)
+    return here / "OfflineMeta" / "PointRobot" / "smac-v0" / "data" / "main_data.hdf5"
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs OpenGL where there is none, except where it is required (continuous integration)."""
     if item.get_closest_marker("gl") is None or os.environ.get("OFFLINEMETA_REQUIRE_GL"):

@@ -284,6 +284,19 @@ def test_rendering_without_a_screen_or_a_library(monkeypatch: pytest.MonkeyPatch
     env.close()
 
 
+def test_a_mujoco_that_draws_otherwise_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place of what is patched moved in MuJoCo 3.6, and may move again."""
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("ctypes.util.find_library", lambda name: f"lib{name}.so")
+    monkeypatch.delattr(sys.modules[mujoco.Renderer.__module__], "gl_context")
+    env = TaskEnv("PointRobot", render_mode="rgb_array")
+    env.reset(seed=0)
+    with raises(RenderError, f"MuJoCo {mujoco.__version__} draws", "MUJOCO_GL to osmesa"):
+        env.render()
+    env.close()
+
+
 def test_rendering_without_a_mode_and_films_of_no_format(point: gym.Env, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="render_mode='rgb_array'"):
         assert point.unwrapped.render() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,51 +11,73 @@ import pytest
 from offlinemeta import datasets
 from offlinemeta.datasets import card
 from offlinemeta.datasets import identifiability as module
-from offlinemeta.datasets.identifiability import Identifiability, SetRegressor, identifiability, transitions
+from offlinemeta.datasets.collect import collect
+from offlinemeta.datasets.dataset import Dataset
+from offlinemeta.datasets.identifiability import (
+    Identifiability,
+    _score,
+    identifiability,
+    kernel_ridge,
+    random_features,
+    transitions,
+)
+from offlinemeta.datasets.references import read_references
+from offlinemeta.datasets.spec import get_spec
+from offlinemeta.files import FileError
 
 
 @pytest.fixture(autouse=True)
 def quick(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STEPS", 250)
-    monkeypatch.setattr(module, "SPLITS", 1)
+    monkeypatch.setattr(module, "SPLITS", 2)
 
 
-def test_gradients_are_those_of_the_loss() -> None:
+def test_kernel_ridge_on_three_points_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """x = -1, 0, 1 are 1.5 and 6 apart in squared deviations, whose median (of all nine) is 1.5."""
+    monkeypatch.setattr(module, "WIDTH", 1.0)
+    monkeypatch.setattr(module, "RIDGE", 0.5)
+    near, far = np.exp(-1), np.exp(-4)
+    kernel = np.array([[1.5, near, far], [near, 1.5, near], [far, near, 1.5]])
+    weights = np.linalg.solve(kernel, [[-1.0], [-1.0], [2.0]])
+    expected = 2.0 + np.array([1.0, near, far]) @ weights
+    x = np.array([[-1.0], [0.0], [1.0]])
+    assert kernel_ridge(x, np.array([[1.0], [1.0], [4.0]]), x[:1])[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_order_within_a_set_does_not_matter_and_rewards_multiply_the_rest() -> None:
     rng = np.random.default_rng(0)
-    network = SetRegressor(3, 2, rng)
-    parameters = [*network._w, *network._b]
-    for p in parameters:
-        p += 0.1 * rng.standard_normal(p.shape).astype(np.float32)
-    x, y = rng.standard_normal((4, 5, 3)), rng.standard_normal((4, 2))
-    double = SetRegressor(3, 2, rng)
-    double._w, double._b = ([p.astype(np.float64) for p in ps] for ps in (network._w, network._b))
-
-    def loss() -> float:
-        return float(((double._forward(x)[-1] - y) ** 2).mean())
-
-    for p, gradient in zip([*double._w, *double._b], double.gradients(x, y), strict=True):
-        for index in [(0,) * p.ndim, tuple(n - 1 for n in p.shape)]:
-            before = p[index]
-            p[index] = before + 1e-5
-            above = loss()
-            p[index] = before - 1e-5
-            below = loss()
-            p[index] = before
-            assert gradient[index] == pytest.approx((above - below) / 2e-5, rel=1e-3, abs=1e-6)
+    describe, x = random_features(5, rng), rng.standard_normal((64, 3)).astype(np.float32)
+    assert describe(x) == pytest.approx(describe(x[::-1].copy()), abs=1e-6)
+    other = x.copy()  # the same states and the same rewards, paired otherwise
+    other[:, 2] = x[::-1, 2]
+    assert np.abs(describe(x) - describe(other)).max() > 0.01
 
 
-def test_order_within_a_set_does_not_matter() -> None:
+def test_rewards_that_are_a_product_tell_the_task() -> None:
+    """Rewards v·s: states and rewards by themselves look alike in all tasks, and only E[r·s] tells v."""
     rng = np.random.default_rng(0)
-    network, x = SetRegressor(3, 2, rng), rng.standard_normal((4, 5, 3)).astype(np.float32)
-    assert network.predict(x) == pytest.approx(network.predict(x[:, ::-1].copy()), abs=1e-6)
+    directions = rng.standard_normal((100, 20))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    states = rng.standard_normal((100, 200, 20))
+    rewards = np.einsum("tsd,td->ts", states, directions)[..., None]
+    rows = np.concatenate([states, rewards], axis=2).reshape(-1, 21).astype(np.float32)
+    groups = [[np.arange(200 * task, 200 * (task + 1))] for task in range(100)]
+    assert _score(rows, groups, directions, np.random.default_rng(1)) > 0.4  # 0.3 without the products
+    rows[:, -1] = 0.0
+    assert _score(rows, groups, directions, np.random.default_rng(1)) < 0.1
 
 
-def test_random_data_need_rewards_and_expert_data_do_not(here: Path) -> None:
-    chance = identifiability(datasets.load("PointRobot/random"))
+def few(name: str, rollouts: int = 5) -> Dataset:
+    """A dataset of few rollouts on each task, in memory."""
+    spec = replace(get_spec(name), rollouts=rollouts)
+    return collect(spec, spec.shares(read_references(spec.family).normalised))
+
+
+def test_random_data_need_rewards_and_expert_data_do_not() -> None:
+    chance = identifiability(few("PointRobot/random"))
     assert chance.task_with_rewards > 0.5
     assert chance.task_without_rewards < 0.1
     assert "can teach" in chance.verdict
-    expert = identifiability(datasets.load("PointRobot/expert"))
+    expert = identifiability(few("PointRobot/expert"))
     assert expert.task_without_rewards > 0.9
     assert "cannot teach" in expert.verdict
     assert "cannot tell" in Identifiability(0.1, 0.1, 0.0, 0.02).verdict
@@ -62,8 +85,9 @@ def test_random_data_need_rewards_and_expert_data_do_not(here: Path) -> None:
     assert "cannot tell" in Identifiability(-0.3, -0.6, -0.3, -0.6).verdict
 
 
-def test_transitions_are_whole(here: Path) -> None:
-    dataset = datasets.load("HopperParam/smac-heldout")
+def test_transitions_are_whole() -> None:
+    spec = get_spec("HopperParam/smac-heldout")
+    dataset = collect(spec, spec.shares(read_references(spec.family).normalised))
     rows, by_task, by_episode = transitions(dataset)
     assert len(rows) == len(dataset.rewards)
     assert sum(len(group) for groups in by_episode for group in groups) == len(rows)
@@ -84,6 +108,7 @@ def test_a_card(here: Path) -> None:
     dataset = datasets.load("PointRobot/smac")
     page, picture = card.write_card(dataset, here / "cards")
     assert picture.read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in picture.parent.iterdir()} == {page.name, picture.name}
     text = page.read_text()
     assert "{{" not in text
     assert "{%" not in text
@@ -108,6 +133,16 @@ def test_a_card(here: Path) -> None:
     assert 0 < card.coverage(dataset).per_task < card.coverage(dataset).occupied <= 1
 
 
+def test_a_card_that_cannot_be_written_says_so_before_the_work(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = datasets.load("CheetahDir/smac-heldout")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(card, "identifiability", None)
+    with pytest.raises(FileError, match=r"Nothing can be written in .*file/cards: Not a directory"):
+        card.write_card(dataset, tmp_path / "file" / "cards")
+
+
 def test_two_tasks_are_too_few_to_tell(here: Path) -> None:
     dataset = datasets.load("CheetahDir/smac-heldout")
     assert "Not measured" in identifiability(dataset).verdict
@@ -122,7 +157,7 @@ def test_cards_of_other_kinds(name: str, here: Path, monkeypatch: pytest.MonkeyP
     from offlinemeta.envs.families.ml1 import ML1
 
     monkeypatch.setattr(ML1, "horizon", 4)
-    dataset = datasets.load(name)
+    dataset = few(name, rollouts=1)
     text = card.write_card(dataset, here / "cards")[0].read_text()
     assert "never for training" in text
     assert ("Actions are uniform" in text) == ("random" in name)

@@ -127,24 +127,25 @@ def test_references_are_listed() -> None:
     assert float(rows["SparsePointRobot"][1]) == pytest.approx(0, abs=0.1)
     assert float(rows["SparsePointRobot"][2]) == pytest.approx(13.1, abs=0.2)
     assert float(rows["CheetahVel"][1]) < -300 < -20 < float(rows["CheetahVel"][2])
+    assert rows["WalkerParam:"][-6:] == ["test", "13,", "ood", "1,", "ood", "5."]  # scored by the mean gap
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1"])
 @pytest.mark.parametrize(
-    ("arguments", "code", "shown"),
+    ("encoding", "arguments", "code", "shown"),
     [
-        (["envs", "AntDir"], 0, "angle [rad]"),
-        (["envs", "HopperParam"], 0, r"height \N{LESS-THAN OR EQUAL TO} 0.7 m"),
-        (["envs", "--help"], 0, "--film"),
-        (["behaviour"], 0, "CheetahVel"),
-        (["datasets"], 0, "AntDir/replay"),
-        (["datasets", "references"], 0, "SparsePointRobot"),
-        (["envs", "AntDr\u03b8"], 2, "does not exist"),
-        (["report", "no\u03b8where.json"], 2, "cannot be read"),
+        ("cp1252", ["envs", "AntDir"], 0, "angle [rad]"),
+        ("latin-1", ["envs", "AntDir"], 0, "angle [rad]"),
+        ("ascii", ["envs", "HopperParam"], 0, r"height \N{LESS-THAN OR EQUAL TO} 0.7 m"),
+        ("ascii", ["envs", "--help"], 0, "--film"),
+        ("ascii", ["behaviour"], 0, "CheetahVel"),
+        ("ascii", ["datasets"], 0, "AntDir/replay"),
+        ("cp1252", ["datasets", "references"], 0, "SparsePointRobot"),
+        ("ascii", ["envs", "AntDr\u03b8"], 2, "does not exist"),
+        ("cp1252", ["report", "no\u03b8where.json"], 2, "cannot be read"),
     ],
 )
 def test_output_that_is_not_utf8_lacks_letters_and_nothing_else(
-    arguments: list[str], code: int, shown: str, encoding: str, here: Path
+    encoding: str, arguments: list[str], code: int, shown: str, here: Path
 ) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     done = subprocess.run([*COMMAND, *arguments], capture_output=True, env=environment, check=False)
@@ -157,7 +158,7 @@ def test_output_that_is_not_utf8_lacks_letters_and_nothing_else(
 EVALUATE = ("evaluate", "PointRobot/smac/online-2", "--agent", "random", "--repeats", "1")
 
 
-@pytest.mark.parametrize("name", ["[/x] bad", "a|b", "<b>", "$x$", "..", "-a", "\u202eevil", "x" * 65, "sm\u0430c", ""])
+@pytest.mark.parametrize("name", ["[/x] bad", "..", "sm\u0430c"])
 def test_a_bad_name_is_refused_before_the_evaluation(name: str, tmp_path: Path) -> None:
     said = offlinemeta(*EVALUATE, "--out", tmp_path / "r.json", f"--method={name}", code=2)
     assert "Error: A method is named by 1 to 64 of the letters" in said

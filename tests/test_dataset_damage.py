@@ -31,13 +31,6 @@ from offlinemeta.datasets.spec import DatasetSpec, get_spec
 SPEC = get_spec("PointRobot/smac")
 
 
-@pytest.fixture
-def built(here: Path) -> Path:
-    """The dataset, built; its HDF5 file."""
-    datasets.build(SPEC)
-    return here / SPEC.id / "data" / "main_data.hdf5"
-
-
 def forget_flat(here: Path) -> list[Path]:
     import shutil
 

@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 
 from offlinemeta import datasets
+from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.datasets import loading, storage
+from offlinemeta.datasets import references as references_module
 from offlinemeta.datasets import spec as specs
 from offlinemeta.datasets.collect import behaviours, collect
 from offlinemeta.datasets.dataset import Dataset, Episode
-from offlinemeta.datasets.errors import DamagedDatasetError
-from offlinemeta.datasets.references import read_references
-from offlinemeta.datasets.spec import DATASETS, DatasetSpec, get_spec, spread
+from offlinemeta.datasets.errors import DamagedDatasetError, DatasetError
+from offlinemeta.datasets.references import gaps, normalise, read_references, trusted, write_references
+from offlinemeta.datasets.spec import DATASETS, REFERENCES, DatasetSpec, get_spec, spread
 from offlinemeta.envs import Task, get_family
-from offlinemeta.envs.errors import NotRelabelableError, TaskError, UnknownNameError
+from offlinemeta.envs.errors import ArgumentError, NotRelabelableError, TaskError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,38 @@ def datasets_from(dataset: Dataset, arrays: dict[str, Any]) -> Dataset:
     return from_arrays(dataset.spec, dataset.behaviours, arrays, {})
 
 
+def test_the_examples_of_the_docs_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One after the other, as a reader would; the one about replaying asserts by itself."""
+    import re
+
+    text = (Path(__file__).parent.parent / "docs" / "datasets.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == 3
+    for example in examples:
+        exec(example, {})
+    assert capsys.readouterr().out == "[1, 5]\n"
+
+
+def test_minari_s_own_episodes_have_their_task_and_a_score(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import minari
+
+    spec = tiny(get_spec("HopperParam/smac-heldout"), 4)
+    dataset = build(spec, monkeypatch)
+    data = minari.load_dataset(spec.id)
+    assert datasets.tasks_of(data) == [episode.task for episode in dataset]
+    assert len(set(datasets.tasks_of(data))) == 2
+    chosen = np.arange(len(dataset))[::2]
+    some = minari.load_dataset(spec.id).filter_episodes(lambda episode: episode.id in chosen)
+    assert datasets.tasks_of(some) == [dataset[e].task for e in chosen]
+    references, (test, ood) = read_references(spec.family), spec.tasks
+    low = (references.random["test"][test.index] + references.random["ood"][ood.index]) / 2
+    high = (references.expert["test"][test.index] + references.expert["ood"][ood.index]) / 2
+    assert minari.get_normalized_score(data, np.array([low, high])) == pytest.approx([0, 1])
+    data.storage.update_metadata({"offlinemeta": None})
+    with pytest.raises(DatasetError, match="it is no dataset of OfflineMeta"):
+        datasets.tasks_of(minari.load_dataset(spec.id))
+
+
 @pytest.mark.parametrize("mended", [True, pytest.param(False, marks=pytest.mark.xfail(strict=True))])
 def test_torchrl_reads_it(mended: bool, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TorchRL 0.13 and 0.14 copy nothing into their own files (``memmap_like``); the card says how to mend that."""
@@ -259,8 +293,8 @@ def test_shares() -> None:
 
 def test_every_other_rollout_of_smac_is_told_another_task() -> None:
     """PointRobot's scripts walk to the goal that they are told of: the strays end at another training task's."""
-    assert specs.strays("smac", 6) == [True, False] * 3
-    assert not any(specs.strays("replay", 50))
+    assert get_spec("AntDir/smac").strays == [True, False] * 3
+    assert not any(get_spec("AntDir/replay").strays)
     dataset = collect(get_spec("PointRobot/smac"), [9] * 6)
     goals = {task: np.array(task.params) for task in get_family("PointRobot").tasks["train"]}
     stray = np.array([name.endswith("told another task") for name in dataset.behaviours])[dataset.behaviour]
@@ -306,6 +340,13 @@ def test_a_family_with_references_has_datasets() -> None:
 
 def test_names() -> None:
     full = "OfflineMeta/AntDir/smac-heldout-v0"
+    for name in ("AntDir/smac", full):
+        assert get_spec(name).heldout_sibling is get_spec(full)
+    assert get_spec(full).short == "AntDir/smac-heldout"
+    assert [get_benchmark(f"AntDir/smac/{name}").dataset for name in ("train-online-3", "online-3", "zero-shot")] == [
+        "AntDir/smac",
+        *["AntDir/smac-heldout"] * 2,
+    ]
     assert get_spec("AntDir/smac-heldout").id == get_spec(full).id == get_spec(get_spec(full)).id == full
     with pytest.raises(UnknownNameError, match=r"Family 'AntDri' does not exist\. Did you mean 'AntDir'"):
         get_spec("AntDri/replay")
@@ -330,6 +371,52 @@ def test_scores() -> None:
     returns = np.stack([low, high, (low + high) / 2], axis=1)
     assert references.score(tasks, returns) == pytest.approx(np.array([[0, 100, 50]] * 2))
     assert references.score(tasks, returns[:, 1]) == pytest.approx([100, 100])
+
+
+def test_a_gap_that_cannot_be_trusted_is_replaced_by_the_mean_one() -> None:
+    """By hand: gaps 100, 200, 24 and -50, whose median is 62; less than a quarter of it, 15.5, is not trusted."""
+    random, expert = np.array([0.0, 100.0, 10.0, 50.0]), np.array([100.0, 300.0, 34.0, 0.0])
+    assert trusted(random, expert).tolist() == [True, True, True, False]
+    assert gaps(random, expert).tolist() == [100, 200, 24, 108]
+    returns = np.array([[[50.0, 0.0], [200.0, 100.0], [34.0, 22.0], [104.0, 50.0]]])
+    assert normalise(returns, random, expert).tolist() == [[[50, 0], [50, 0], [100, 50], [50, 0]]]
+    assert trusted(np.zeros(3), np.array([-1.0, -2.0, 4.0])).tolist() == [False, False, True]
+    with pytest.raises(ArgumentError, match="on no task above the random ones"):
+        gaps(np.ones(2), np.ones(2))
+
+
+def test_more_return_is_a_higher_score_on_every_task() -> None:
+    """It was not: a return of 0 scored 776 on one task of Meta-World, and one of 5,000 scored -28."""
+    for name in json.loads(REFERENCES.read_text()):
+        references, family = read_references(name), get_family(name)
+        for split, low in references.random.items():
+            tasks = family.tasks[split]
+            more = references.score(tasks, np.stack([low, np.array(low) + 1], axis=1))
+            assert (more[:, 0] == 0).all()
+            assert (more[:, 1] > 0).all()
+            assert more[:, 1].max() <= 4.01 * np.median(more[:, 1])
+            random, expert = np.array(low), np.array(references.expert[split])
+            same = normalise(np.stack([low, random + 1], axis=1), random, expert)
+            assert np.array_equal(same, more)  # one rule, whichever way one comes
+    drawer = read_references("ML1-drawer-close")
+    assert 31 in drawer.untrusted("test")
+    assert read_references("WalkerParam").untrusted("ood") == [1, 5]
+    task = get_family("ML1-drawer-close").tasks["test"][31:32]
+    assert 0 < drawer.score(task, np.array([5000.0]))[0] < 200
+
+
+def test_references_without_a_gap_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "references.json"
+    content = json.loads(REFERENCES.read_text())
+    file.write_text("{}")
+    monkeypatch.setattr(references_module, "REFERENCES", file)
+    write_references("PointRobot", content["PointRobot"])
+    with pytest.raises(DatasetError, match=r"References of WalkerParam are not written: .* \(test 13; ood 1, 5\)"):
+        write_references("WalkerParam", content["WalkerParam"])
+    assert list(json.loads(file.read_text())) == ["PointRobot"]
+    write_references("WalkerParam", content["WalkerParam"], allow_gaps=True)
+    assert json.loads(file.read_text()) == {name: content[name] for name in ("PointRobot", "WalkerParam")}
+    read_references.cache_clear()
 
 
 def test_episodes_are_views_and_indices_are_checked(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,11 +214,11 @@ def test_logged_rollouts_are_whole_in_random_order_and_seeded(name: str, here: P
     heldout = datasets.load(name)
     horizon, tasks = heldout.family.horizon, list(heldout.tasks[:10])
     draws = [logged_rollouts(heldout, tasks, OFFLINE_ROLLOUTS, np.random.default_rng(seed)) for seed in (0, 0, 1)]
-    starts = []
+    starts, by_task = [], heldout.by_task()
     for task, context, again in zip(tasks, *draws[:2], strict=True):
         assert len(context) == OFFLINE_ROLLOUTS * horizon
-        steps = np.concatenate([episode.observations[:-1] for episode in heldout.by_task()[task]])
-        lengths = np.array([len(episode) for episode in heldout.by_task()[task]])
+        steps = np.concatenate([episode.observations[:-1] for episode in by_task[task]])
+        lengths = np.array([len(episode) for episode in by_task[task]])
         found = []
         for rollout in np.split(context.observations, OFFLINE_ROLLOUTS):
             (place,) = (r for r in range(6) if np.array_equal(steps[r * horizon : (r + 1) * horizon], rollout))

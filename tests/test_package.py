@@ -8,10 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
@@ -142,6 +145,22 @@ def test_a_foreign_package_named_datasets_is_not_shadowed(tmp_path: Path) -> Non
         [sys.executable, "-c", "import datasets"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert "ModuleNotFoundError: No module named 'datasets' (this project's is offlinemeta.datasets)" in done.stderr
+
+
+def test_the_lowest_versions_are_those_that_are_declared() -> None:
+    """``constraints-min.txt``, with which they are tested, against the lower bounds in ``pyproject.toml``."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    declared = {}
+    for text in (*project["dependencies"], *extras["baselines"], *extras["plots"], *extras["log"]):
+        wanted = Requirement(text)
+        (declared[wanted.name],) = [Version(part.version) for part in wanted.specifier if part.operator == ">="]
+    listed = {}
+    for line in (ROOT / "constraints-min.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            name, _, version = line.partition("==")
+            listed[name] = Version(version)
+    assert listed == declared
 
 
 @pytest.fixture

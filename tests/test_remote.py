@@ -58,8 +58,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in data.iterdir()}
 
 
-def test_round_trip_through_the_hub(here: Path, hub: Hub, tmp_path: Path) -> None:
-    ours("build", ID)
+def test_round_trip_through_the_hub(built: Path, here: Path, hub: Hub, tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.json"
     said = ours("publish", ID, "--remote", REMOTE, "--manifest", manifest)
     assert f"MINARI_REMOTE={REMOTE} minari download {ID}" in said
@@ -91,7 +90,7 @@ def test_round_trip_through_the_hub(here: Path, hub: Hub, tmp_path: Path) -> Non
 
 
 def test_what_the_remote_sends_is_checked(
-    here: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: Path, here: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from io import StringIO
 
@@ -101,7 +100,6 @@ def test_what_the_remote_sends_is_checked(
     from offlinemeta.datasets.errors import DamagedDatasetError
     from offlinemeta.datasets.spec import get_spec
 
-    ours("build", ID)
     ours("publish", ID, "--remote", REMOTE, "--manifest", tmp_path / "manifest.json")
     stored = hub.repos["om-bench/OfflineMeta"]
     name = next(name for name in stored if name.endswith("main_data.hdf5"))
@@ -146,16 +144,24 @@ class Garbage(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_remote_that_answers_with_garbage_or_not_at_all(here: Path, hub: Hub) -> None:
+def test_a_remote_that_answers_with_garbage_or_not_at_all(
+    here: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from offlinemeta.datasets import remote
+    from offlinemeta.datasets.errors import RemoteError
+    from offlinemeta.datasets.spec import get_spec
+
     with serving(ThreadingHTTPServer(("127.0.0.1", 0), Garbage)) as server:
         url = f"http://127.0.0.1:{server.server_port}"
         said = ours("download", ID, code=2, MINARI_REMOTE=REMOTE, HF_ENDPOINT=url)
     assert f"{ID} cannot be found: {REMOTE} did not do it" in said
     assert "Traceback" not in said
-    said = ours("download", ID, code=2, MINARI_REMOTE=REMOTE, HF_ENDPOINT=url)  # the port is closed now
-    assert "Connection refused" in said
-    assert "Nothing was changed" in said
     assert not list(here.glob("OfflineMeta*"))
+    # the port is closed now; the hub's client, which tries again for 23 s, is kept from waiting
+    monkeypatch.setenv("HF_ENDPOINT", url)
+    monkeypatch.setattr(remote, "LIST", f"import time; time.sleep = lambda seconds: None; {remote.LIST}")
+    with pytest.raises(RemoteError, match=r"Connection refused.* Nothing was changed"):
+        remote.remote_hash(get_spec(ID), REMOTE)
 
 
 def test_a_remote_that_hangs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,11 +286,10 @@ def service_account(path: Path, token_uri: str) -> None:
     path.write_text(json.dumps(content))
 
 
-def test_round_trip_through_a_bucket(here: Path, tmp_path: Path) -> None:
+def test_round_trip_through_a_bucket(built: Path, here: Path, tmp_path: Path) -> None:
     remote = "gcp://om-data"
     with serving(ThreadingHTTPServer(("127.0.0.1", 0), Token)) as tokens, bucket("om-data", tmp_path / "gcs") as url:
         service_account(tmp_path / "key.json", f"http://127.0.0.1:{tokens.server_port}/token")
-        ours("build", ID)
         key, manifest = tmp_path / "key.json", tmp_path / "manifest.json"
         ours("publish", ID, "--remote", remote, "--key", key, "--manifest", manifest, STORAGE_EMULATOR_HOST=url)
         other, third = tmp_path / "other", tmp_path / "third"

@@ -16,8 +16,9 @@ from offlinemeta.envs.render import write_film
 from offlinemeta.files import FileError
 
 SCRIPT = """
+import importlib.util
 import gymnasium as gym, offlinemeta
-for name in ("AntDir", "PointRobot", "ML1-reach"):
+for name in ("AntDir", "PointRobot", *(["ML1-reach"] if importlib.util.find_spec("metaworld") else [])):
     env = gym.make(f"OfflineMeta/{name}-v0", render_mode="human")
     env.reset(seed=0)
     for _ in range(3):

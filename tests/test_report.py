@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from offlinemeta.benchmark.protocol import get_benchmark
-from offlinemeta.benchmark.result import Result, join_results, make_result
+from offlinemeta.benchmark.result import Result, check_method, join_results, make_result
+from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.leaderboard import table
 from offlinemeta.leaderboard.claims import FAILS, HOLDS, OPEN, check_claims
 from offlinemeta.leaderboard.report import COLOURS, MARKERS, colours, page, plot
@@ -105,10 +106,14 @@ def test_a_method_has_a_plain_name(name: str) -> None:
     assert results({name: (0.0, 0.0)}, seeds=1)[0].method == name
 
 
-@pytest.mark.parametrize("name", ["", "-a", ".a", "..", "a b", "a/b", "a\n", "\u0430", "x" * 65, "a|b", "<b>", "[b]"])
+@pytest.mark.parametrize(
+    "name", ["", "-a", ".a", "..", "a b", "a/b", "a\n", "\u0430", "\u202ea", "x" * 65, "a|b", "<b>", "[b]", "$b$"]
+)
 def test_a_result_of_another_name_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="method"):
         results({name: (0.0, 0.0)}, seeds=1)
+    with pytest.raises(ArgumentError, match="A method is named by 1 to 64 of the letters"):
+        check_method(name)
 
 
 def test_claims_need_their_results() -> None:

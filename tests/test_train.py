@@ -104,12 +104,20 @@ def test_a_resumed_run_equals_an_uninterrupted_one(method: str, stop: int, tmp_p
 KILLED = """
 import sys
 from pathlib import Path
+from offlinemeta.baselines.registry import METHODS
 from offlinemeta.baselines.training import loop
-from test_train import QUIET, run_of
+from test_train import LONG, QUIET, TOY, run_of
+METHODS["toy"] = TOY
 loop.SAVE_EVERY, loop.LOG_EVERY = 0.0, 10
-run = run_of(Path(sys.argv[1]), rounds=3, round_steps=100, offline_steps=100)
-loop.train(run, resume=len(sys.argv) > 2, console=QUIET)
+method, folder, *resume = sys.argv[1:]
+loop.train(run_of(Path(folder), method, **LONG[method]), resume=bool(resume), console=QUIET)
 """
+
+LONG: dict[str, dict[str, int]] = {
+    "smac": {"offline_steps": 100, "rounds": 3, "round_steps": 100},
+    "toy": {"values": 100, "imitation": 100, "steps": 200},
+}
+TOY = Method("toy:Toy", "Two optimisers, three phases, adapts by a gradient step.")
 
 
 def step_of(file: Path) -> int:
@@ -122,25 +130,27 @@ def with_tests() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"}
 
 
-def test_a_run_killed_in_the_middle_goes_on_to_the_same_end(tmp_path: Path) -> None:
-    environment = with_tests()
+@pytest.mark.parametrize("method", LONG)
+def test_a_run_killed_in_the_middle_goes_on_to_the_same_end(method: str, tmp_path: Path) -> None:
+    """Inside a later phase: SMAC's self-supervised one, and the last one of a learner of another kind."""
+    environment, command = with_tests(), [sys.executable, "-c", KILLED, method]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run([sys.executable, "-c", KILLED, whole], env=environment, check=True)
-    process = subprocess.Popen([sys.executable, "-c", KILLED, killed], env=environment)
+    subprocess.run([*command, whole], env=environment, check=True)
+    process = subprocess.Popen([*command, killed], env=environment)
     deadline = time.monotonic() + 120
-    while step_of(killed / "state.safetensors") < 150:  # inside the self-supervised phase
+    while step_of(killed / "state.safetensors") < 250:
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (killed / "agent.safetensors").exists(), "killed too late to test anything"
-    subprocess.run([sys.executable, "-c", KILLED, killed, "resume"], env=environment, check=True)
+    subprocess.run([*command, killed, "resume"], env=environment, check=True)
     expected, got = (load_file(folder / "state.safetensors") for folder in (whole, killed))
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     a, b = (sorted((r.benchmark, r.method, str(r.returns)) for r in read_results([f])) for f in (whole, killed))
     assert a == b
-    steps = [[entry["step"] for entry in read_log(f) if "actor" in entry] for f in (whole, killed)]
+    steps = [[e["step"] for e in read_log(f) if not {"result", "curve"} & e.keys()] for f in (whole, killed)]
     assert steps[1] == steps[0] == list(range(10, 401, 10)), "no step twice, none lost"
 
 
@@ -169,17 +179,21 @@ def test_a_method_branches_from_itself_with_other_fields_of_later_phases(tmp_pat
 def test_a_study_gathers_its_cells_and_keeps_finished_ones(tmp_path: Path) -> None:
     arguments = ["study", "PointRobot/smac", "--seeds", "1", "--methods", "smac,oracle", "--preset", "smoke"]
     arguments += ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    folders = [tmp_path / "runs" / "PointRobot-smac" / f"{method}-s0" for method in ("smac", "oracle")]
+    wanted = {
+        Path(method, "PointRobot-smac", f"{protocol}-s0.json")
+        for method in ("smac", "smac-offline", "oracle")
+        for protocol in ("online-10", "offline-context")
+    }
     for _ in range(2):
         done = CliRunner().invoke(app, arguments)
         assert done.exit_code == 0, done.output
-        assert {(r.method, r.benchmark.split("/")[2]) for r in read_results([tmp_path / "results"])} == {
-            (method, protocol)
-            for method in ("smac", "smac-offline", "oracle")
-            for protocol in ("online-10", "offline-context")
-        }
-    states = [
-        load_file(tmp_path / "runs/PointRobot-smac" / f"{m}-s0" / "state.safetensors") for m in ("smac", "oracle")
-    ]
+        found = {file.relative_to(tmp_path / "results") for file in (tmp_path / "results").rglob("*.json")}
+        assert found == wanted
+        ends = [(folder / "output.txt").stat().st_mtime_ns for folder in folders]
+        (tmp_path / "results" / min(wanted)).unlink()
+    assert ends == [(folder / "output.txt").stat().st_mtime_ns for folder in folders], "finished cells do not run again"
+    states = [load_file(folder / "state.safetensors") for folder in folders]
     assert torch.equal(states[0]["nets.decoder.biases.0"], states[1]["nets.decoder.biases.0"]), "one offline phase"
     done = CliRunner().invoke(app, ["study", "PointRobot/smac", "--methods", "smca"])
     assert "Did you mean 'smac'" in str(done.exception)
@@ -196,7 +210,12 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
         train(run_of(tmp_path / "run", "bc", lr=0.1), resume=True)
     with pytest.raises(RunError, match=r"seed is 0 there and 5 here"):
         train(run_of(tmp_path / "run", "bc", seed=5), resume=True)
-    assert train(run, resume=True) == first  # finished: only its evaluation is made again
+    assert train(run, resume=True) == first  # finished: nothing is left to do
+    before = [file.read_text() for file in first]
+    first[0].unlink()
+    assert train(run, resume=True) == first  # its evaluation is made again
+    again = [json.loads(file.read_text())["returns"] for file in first]
+    assert again == [json.loads(text)["returns"] for text in before]
 
 
 @pytest.mark.parametrize(
@@ -477,7 +496,7 @@ def test_a_broken_tensorboard_does_not_stop_a_training(tmp_path: Path, monkeypat
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "toy", Method("toy:Toy", "Two optimisers, three phases, adapts by a gradient step."))
+    monkeypatch.setitem(METHODS, "toy", TOY)
     monkeypatch.setitem(METHODS, "toy-more", Method("toy:Toy", "The toy, branched.", {}, "toy:imitation"))
 
 

@@ -243,7 +243,7 @@ def test_meta_world_batches_say_what_went_wrong_in_a_process() -> None:
     envs.close()
 
 
-def test_an_interrupted_exchange_with_processes_is_never_taken_for_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_exchange_with_meta_world_is_never_taken_for_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     envs = TaskVectorEnv("ML1-reach", num_envs=2, num_threads=2)
     envs.reset(seed=0)
     reach = envs._simulator._reach

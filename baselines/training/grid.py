@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from offlinemeta.baselines.registry import get_method, make_config
 from offlinemeta.baselines.training.log import read_log
-from offlinemeta.baselines.training.run import file_name, run_folder
+from offlinemeta.baselines.training.run import Run, file_name, run_folder
 from offlinemeta.benchmark.errors import RunError
 from offlinemeta.console import ENDS_WITH_PARENT, say
 from offlinemeta.datasets.loading import load
@@ -52,6 +52,11 @@ class Cell:
         return run_folder(self.root, self.spec, self.method, self.seed)
 
     @property
+    def run(self) -> Run:
+        """What is trained."""
+        return Run(self.method, make_config(self.method, self.preset), self.spec, self.seed, self.folder)
+
+    @property
     def output(self) -> Path:
         """The file that holds what the process prints."""
         return self.folder / "output.txt"
@@ -63,11 +68,6 @@ class Cell:
             return None
         method, _, phase = shares.partition(":")
         return Cell(self.spec, method, self.seed, self.preset, self.root), phase
-
-    @property
-    def steps(self) -> int:
-        """Number of gradient steps of the training."""
-        return make_config(self.method, self.preset).phases[-1].end
 
     def command(self) -> list[str]:
         """Return the command that begins the training, or resumes it."""
@@ -96,7 +96,7 @@ def run_grid(
         cells: the cells, in the order in which they begin.
         jobs: number of trainings at once, which use one core each.
         console: the console on which progress is shown.
-        finished: a function that is called with each cell whose training has succeeded.
+        finished: a function that is called with each cell whose training has succeeded, now or before.
 
     Raises:
         RunError: trainings failed; the others were finished, and the message names the output files of the failed.
@@ -104,10 +104,13 @@ def run_grid(
     for spec in dict.fromkeys(cell.spec for cell in cells):
         load(spec, console=console)
         load(spec.heldout_sibling, console=console)
+    for cell in (done := [cell for cell in cells if cell.run.finished]):
+        finished(cell)
+    cells = [cell for cell in cells if cell not in done]
     waiting, running, failed = list(cells), dict[Cell, "subprocess.Popen[bytes]"](), list[Cell]()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
-        lines = {cell: bar.add_task(title(cell, []), total=cell.steps, start=False) for cell in cells}
+        lines = {cell: bar.add_task(title(cell, []), total=max(cell.run.phases), start=False) for cell in cells}
         try:
             while waiting or running:
                 for cell, process in list(running.items()):

@@ -58,6 +58,9 @@ def train(run: Run, resume: bool = False, branch: Path | None = None, console: C
     for name in run.protocols:
         get_benchmark(f"{run.spec.family}/{run.spec.quality}/{name}")
     check_folder(run, resume)
+    if resume and run.finished:
+        say(console, f"The run in {run.folder} has finished. Delete its results to evaluate it again.")
+        return run.results
     check_writable(run.folder)
     with held(run.folder):
         check_folder(run, resume)
@@ -154,8 +157,6 @@ class Trainer:
         run, learner, name = self.run, self.learner, self.run.name_of(phase)
         self.save(run.file_of("state", phase))
         save_agent(run.file_of("agent", phase), learner, self.about)
-        if not phase.evaluated and phase != run.config.phases[-1]:
-            return
         provenance = Provenance(
             dataset={"id": run.spec.id, "sha256": self.dataset.hash},
             config=self.about["config"],
@@ -164,7 +165,7 @@ class Trainer:
             env_steps=learner.env_steps,
             **self.here,
         )
-        for protocol in run.protocols:
+        for protocol, file in run.results_of(phase).items():
             benchmark = self.benchmark(protocol)
             dataset = self.dataset if benchmark.protocol.split == "train" else self.heldout
             with self.console.status(f"evaluating {name} on {benchmark.name}"):
@@ -182,7 +183,6 @@ class Trainer:
                 figures=figures,
                 provenance=provenance,
             )
-            file = run.folder / "results" / f"{name}-{protocol}.json"
             write_result(result, file)
             log({"step": learner.step, "result": file.name, "curve": returns.mean(0).round(2).tolist()})
             say(self.console, f"{name} on {benchmark.name}: {', '.join(f'{v:.1f}' for v in returns.mean(0))}")

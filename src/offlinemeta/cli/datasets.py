@@ -18,9 +18,9 @@ app = typer.Typer(
 )
 console = Console()
 
-Id = Annotated[str, typer.Argument(help="Such as OfflineMeta/AntDir/replay-v0, or AntDir/replay for short.")]
+Id = Annotated[str, typer.Argument(help="The dataset: OfflineMeta/AntDir/replay-v0, say, or AntDir/replay for short.")]
 Remote = Annotated[
-    str | None, typer.Option(help="hf://<user or organisation> or gcp://<bucket>; by default, MINARI_REMOTE.")
+    str | None, typer.Option(help="The remote: hf://<user or organisation> or gcp://<bucket>. Default: MINARI_REMOTE.")
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Do not use the network.")]
 
@@ -28,8 +28,8 @@ Offline = Annotated[bool, typer.Option("--offline", help="Do not use the network
 @app.callback()
 def datasets(
     context: typer.Context,
-    family: Annotated[str | None, typer.Option(help="Only those of a family.")] = None,
-    local: Annotated[bool, typer.Option("--local", help="Only those on this machine.")] = False,
+    family: Annotated[str | None, typer.Option(help="List only the datasets of this family.")] = None,
+    local: Annotated[bool, typer.Option("--local", help="List only the datasets on this machine.")] = False,
 ) -> None:
     """List the datasets; build, describe, download and publish them."""
     if context.invoked_subcommand is None:
@@ -44,8 +44,10 @@ def datasets(
     "  MINARI_DATASETS_PATH=/big/disk offlinemeta datasets build HumanoidDir/expert --force"
 )
 def build(
-    ids: Annotated[list[str], typer.Argument(help="Such as AntDir/replay; several are built in turn.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    ids: Annotated[
+        list[str], typer.Argument(help="The datasets to build, such as AntDir/replay, one after the other.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Replace datasets that are here already.")] = False,
 ) -> None:
     """Collect datasets with the behaviour policies that ship, and write them as Minari datasets."""
     from offlinemeta.datasets.loading import build as build_dataset
@@ -61,9 +63,9 @@ def build(
 def load(
     name: Id,
     offline: Offline = False,
-    rebuild: Annotated[bool, typer.Option(help="Whether a missing dataset may be built.")] = True,
+    rebuild: Annotated[bool, typer.Option(help="Build the dataset if it is neither here nor at the remote.")] = True,
 ) -> None:
-    """Get a dataset as a training run would: the local one, else the remote's, else built; and say what is in it."""
+    """Load a dataset from this machine, else from the remote, else build it; then say what is in it."""
     from offlinemeta.cli import show
     from offlinemeta.datasets.loading import load as load_dataset
 
@@ -76,10 +78,12 @@ def load(
 )
 def card(
     name: Id,
-    out: Annotated[Path, typer.Option(help="Folder for the page and the picture.")] = Path("out/cards"),
+    out: Annotated[Path, typer.Option(help="The folder into which the page and the picture are written.")] = Path(
+        "out/cards"
+    ),
     offline: Offline = False,
 ) -> None:
-    """Write a dataset's card: returns, coverage, task identifiability, saturated actions, how to load it."""
+    """Write a dataset's card: a page and a picture about its returns, its coverage, and what can be learned from it."""
     from offlinemeta.console import bar, say
     from offlinemeta.datasets import identifiability
     from offlinemeta.datasets.card import write_card
@@ -87,8 +91,7 @@ def card(
 
     dataset = load_dataset(name, offline=offline, console=console)
     with bar(console) as track:
-        steps = 4 * identifiability.SPLITS * identifiability.STEPS
-        paths = write_card(dataset, out, track("task identifiability", steps))
+        paths = write_card(dataset, out, track("task identifiability", identifiability.WORK))
     for path in paths:
         say(console, f"wrote {path}")
 
@@ -100,7 +103,7 @@ def card(
 def download(
     name: Id,
     remote: Remote = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the dataset if it is here already.")] = False,
 ) -> None:
     """Download a dataset through Minari, and verify its content against the manifest of this package."""
     from offlinemeta.console import say
@@ -127,11 +130,13 @@ def publish(
     remote: Remote = None,
     key: Annotated[
         Path | None,
-        typer.Option(help="A Google service account's key, for gcp://; hf:// takes HF_TOKEN from the environment."),
+        typer.Option(help="The key of a Google service account, for gcp://. For hf://, set HF_TOKEN instead."),
     ] = None,
-    manifest: Annotated[Path | None, typer.Option(help="The manifest to write; by default, this package's.")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="The manifest to write. Default: the one of this package.")
+    ] = None,
 ) -> None:
-    """Upload a local dataset through Minari, and enter it into the manifest."""
+    """Upload a local dataset through Minari, and record its hash in the manifest."""
     from offlinemeta.console import say
     from offlinemeta.datasets import remote as remotes
     from offlinemeta.datasets.loading import MANIFEST, read_manifest, write_manifest
@@ -156,14 +161,22 @@ def publish(
     epilog="Examples:\n\n  offlinemeta datasets references\n\n  offlinemeta datasets references AntDir --write"
 )
 def references(
-    family: Annotated[str | None, typer.Argument(help="Of which to measure the references; without, list all.")] = None,
-    write: Annotated[bool, typer.Option("--write", help="Enter them into references.json.")] = False,
-    episodes: Annotated[int, typer.Option(min=1, help="Per task.")] = 20,
+    family: Annotated[
+        str | None, typer.Argument(help="The family to measure. Without one, the references that ship are listed.")
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write the measured references into references.json.")] = False,
+    allow_gaps: Annotated[
+        bool,
+        typer.Option(
+            "--allow-gaps", help="Write them even if some tasks have too small a gap from random to expert to score by."
+        ),
+    ] = False,
+    episodes: Annotated[int, typer.Option(min=1, help="Number of episodes on each task.")] = 20,
     doc: Annotated[
         Path | None, typer.Option(help="A Markdown file with a place for references: write the list there.")
     ] = None,
 ) -> None:
-    """List the reference returns (random and expert, per task), or measure a family's anew."""
+    """List the reference returns of random actions and of the experts, or measure those of a family."""
     from offlinemeta.cli import show
     from offlinemeta.console import bar
     from offlinemeta.datasets import measure as module
@@ -179,16 +192,16 @@ def references(
         return
     with bar(console) as track:
         content = module.measure(family, track(family, module.work(family, episodes)), episodes)
-    if write:
-        write_references(family, content)
     Console(width=max(console.width, 120)).print(show.reference_table({family: content}))
+    if write:
+        write_references(family, content, allow_gaps)
 
 
 @app.command(epilog="Example:\n\n  offlinemeta datasets manifest CheetahVel/smac")
 def manifest(
-    ids: Annotated[list[str], typer.Argument(help="Datasets to enter; they are built where they are not here.")],
+    ids: Annotated[list[str], typer.Argument(help="The datasets to record. Those that are not here are built.")],
 ) -> None:
-    """Enter local datasets into this package's manifest without publishing them: what a rebuild is compared with."""
+    """Record the hashes of local datasets in the manifest, with which later builds are compared, without publishing."""
     from offlinemeta.datasets.loading import load as load_dataset
     from offlinemeta.datasets.loading import write_manifest
     from offlinemeta.datasets.spec import get_spec

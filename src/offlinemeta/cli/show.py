@@ -18,6 +18,7 @@ from rich.text import Text
 from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
 from offlinemeta.datasets.collect import behaviours
 from offlinemeta.datasets.dataset import Dataset
+from offlinemeta.datasets.references import as_references
 from offlinemeta.datasets.scripted import SCRIPTED, Scripted
 from offlinemeta.datasets.spec import REFERENCES
 from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, env_id, get_family
@@ -135,7 +136,7 @@ def dataset_list(family: str | None, local: bool) -> RenderableType:
             continue
         size, file = storage.estimate(spec), storage.place(spec) / "data" / "main_data.hdf5"
         table.add_row(
-            f"{spec.family}/{spec.quality}{'-heldout' if spec.heldout else ''}",
+            spec.short,
             str(len(spec.tasks)),
             f"{spec.steps:,}",
             f"{(file.stat().st_size if file.exists() else size) / 1e6:,.0f}",
@@ -143,7 +144,7 @@ def dataset_list(family: str | None, local: bool) -> RenderableType:
             known[spec.id]["sha256"][:8] if spec.id in known else "",
             duration(spec),
         )
-    notes = [f"{name}: {text}" for name, text in QUALITIES.items()]
+    notes = [f"{name}: {quality.what}" for name, quality in QUALITIES.items()]
     if chosen is None:
         notes.append(
             "Each has a -heldout sibling over the test and ood tasks. Full ids: OfflineMeta/<family>/<name>-v0."
@@ -178,10 +179,16 @@ def reference_table(families: Mapping[str, Mapping[str, Any]]) -> RenderableType
         column.justify = "right"
     for line in lines:
         table.add_row(*map(Text, line))
-    note = (
+    notes = [
         "Mean returns over tasks. The expert is told its task; it acts by its mean or, where sampled, as in datasets."
-    )
-    return Group(table, Text(note, style="dim"))
+    ]
+    for name, facts in families.items():
+        references = as_references(facts)
+        wrong = [(split, task) for split in references.random for task in references.untrusted(split)]
+        if wrong:
+            listed = ", ".join(f"{split} {task}" for split, task in wrong)
+            notes.append(f"{name}: tasks scored by the mean gap of the others, their own being too small: {listed}.")
+    return Group(table, Text("\n".join(notes), style="dim"))
 
 
 def reference_grid(families: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -96,8 +96,8 @@ def study(
     dataset: Annotated[str, typer.Argument(help="The dataset to train on, such as CheetahVel/smac.")],
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counted from 0.")] = 3,
     methods: Annotated[
-        str, typer.Option(help="Comma-separated methods, trained in this order.")
-    ] = "smac,oracle,pearl,bc",
+        str | None, typer.Option(help="Comma-separated methods, in this order; by default, the study's.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="Preset of all methods' configs.")] = "default",
     jobs: Annotated[int, typer.Option(min=1, help="Number of trainings at once, which use one core each.")] = 2,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("out/runs"),
@@ -110,8 +110,9 @@ def study(
     from offlinemeta.benchmark.result import gather
     from offlinemeta.datasets.spec import get_spec
     from offlinemeta.files import check_writable
+    from offlinemeta.leaderboard.table import STUDY
 
-    names, spec = [name for name in methods.split(",") if name], get_spec(dataset)
+    names, spec = STUDY["trained"] if methods is None else methods.split(","), get_spec(dataset)
     for name in names:
         make_config(name, preset)
     for folder in (runs, results):
