@@ -24,7 +24,7 @@ else:  # no generic class before Gymnasium 1.4
 
 
 class TaskObservation(gymnasium.ObservationWrapper[Array, Array, Array], gymnasium.utils.RecordConstructorArgs):
-    """Append the task's description (``family.encode``) to the observation: for agents that are told their task.
+    """Append the task's description (``family.encode``) to the observation, for agents that are told their task.
 
     Args:
         env: an environment of this package, wrapped or not.

@@ -53,7 +53,7 @@ class Cell:
 
     @property
     def run(self) -> Run:
-        """What is trained."""
+        """The run that trains this cell."""
         return Run(self.method, make_config(self.method, self.preset), self.spec, self.seed, self.folder)
 
     @property

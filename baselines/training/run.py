@@ -78,30 +78,30 @@ class Run:
         return {phase.end: phase for phase in own}  # of two that end at once, the later one
 
     def name_of(self, phase: Phase) -> str:
-        """Return how the agent at the end of a phase is listed."""
+        """Return the name under which the agent at the end of a phase is listed."""
         return self.method if self.is_last(phase) else f"{self.method}-{phase.name}"
 
     def file_of(self, kind: str, phase: Phase) -> Path:
-        """Return where the state or the agent at the end of a phase is kept."""
+        """Return the file that keeps the state or the agent at the end of a phase."""
         return self.folder / file_name(kind, None if self.is_last(phase) else phase.name)
 
     def results_of(self, phase: Phase) -> dict[str, Path]:
-        """Return the result files of the agent at the end of a phase by protocol; none if it is not evaluated."""
+        """Return the result files of the agent at the end of a phase, by protocol; an agent not evaluated has none."""
         names = self.protocols if phase.evaluated or self.is_last(phase) else ()
         return {name: self.folder / "results" / f"{self.name_of(phase)}-{name}.json" for name in names}
 
     def is_last(self, phase: Phase) -> bool:
-        """Tell whether the training ends with a phase."""
+        """Tell whether a phase is the last one of the training."""
         return phase == self.config.phases[-1]
 
     @property
     def results(self) -> list[Path]:
-        """The result files of the run when it has finished."""
+        """The result files that the run has when it has finished."""
         return [file for phase in self.phases.values() for file in self.results_of(phase).values()]
 
     @property
     def finished(self) -> bool:
-        """Whether the folder holds this very run, and all of its results."""
+        """Whether the folder holds this run and all of its results."""
         file = self.folder / "run.json"
         same = file.exists() and json.loads(file.read_text(encoding="utf-8")) == self.about()
         return same and all(result.exists() for result in self.results)

@@ -187,7 +187,7 @@ def reference_table(families: Mapping[str, Mapping[str, Any]]) -> RenderableType
         wrong = [(split, task) for split in references.random for task in references.untrusted(split)]
         if wrong:
             listed = ", ".join(f"{split} {task}" for split, task in wrong)
-            notes.append(f"{name}: tasks scored by the mean gap of the others, their own being too small: {listed}.")
+            notes.append(f"{name}: tasks with too small a gap, scored by the mean gap of the others: {listed}.")
     return Group(table, Text("\n".join(notes), style="dim"))
 
 

@@ -96,7 +96,7 @@ def study(
     dataset: Annotated[str, typer.Argument(help="The dataset to train on, such as CheetahVel/smac.")],
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counted from 0.")] = 3,
     methods: Annotated[
-        str | None, typer.Option(help="Comma-separated methods, in this order; by default, the study's.")
+        str | None, typer.Option(help="Comma-separated methods, trained in this order; by default, the study's.")
     ] = None,
     preset: Annotated[str, typer.Option(help="Preset of all methods' configs.")] = "default",
     jobs: Annotated[int, typer.Option(min=1, help="Number of trainings at once, which use one core each.")] = 2,
