@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from offlinemeta.envs import ReferenceWarning, Task, TaskEnv, TaskVectorEnv, get_family, physics
+from offlinemeta.envs import ReferenceWarning, Task, TaskEnv, TaskVectorEnv, get_family, mujoco_simulator
 from offlinemeta.envs import task as task_module
 from offlinemeta.envs.errors import (
     ActionError,
@@ -254,11 +254,11 @@ def test_missing_extras(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 def test_another_mujoco_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mujoco, "__version__", "9.9.9")
-    physics.warn_of_other_versions.cache_clear()
+    mujoco_simulator.warn_of_other_versions.cache_clear()
     with pytest.warns(ReferenceWarning, match=r"MuJoCo 9\.9\.9 .* pip install mujoco==3\.3\.0"):
         gym.make("OfflineMeta/CheetahVel-v0").close()
     gym.make("OfflineMeta/CheetahVel-v0").close()  # a second warning would be an error
-    physics.warn_of_other_versions.cache_clear()
+    mujoco_simulator.warn_of_other_versions.cache_clear()
 
 
 def test_another_asset_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +266,7 @@ def test_another_asset_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     changed = replace(get_family("CheetahVel").physics, sha256="0" * 64)
     with pytest.warns(ReferenceWarning, match=r"another half_cheetah\.xml .* constraints\.txt"):
-        physics.load_model(changed)
+        mujoco_simulator.load_model(changed)
 
 
 def test_rendering_without_a_screen_or_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
