@@ -14,9 +14,9 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer
+from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer, pad
 from offlinemeta.baselines.parts.config import Phase, option
-from offlinemeta.baselines.parts.encoder import Encoder, pad
+from offlinemeta.baselines.parts.encoder import Encoder
 from offlinemeta.baselines.parts.exploration import LatentPolicy, explore_then_infer
 from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join, widths
 from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of
@@ -95,7 +95,7 @@ class MetaBC:
         """Take in the logged data."""
         if self.config.normalise:
             self.normaliser.fit(dataset.observations)
-        self.data = TaskBuffer.of(dataset, self.normaliser)
+        self.data = TaskBuffer.of(dataset.tasks, dataset, self.normaliser)
 
     def update(self) -> dict[str, Tensor]:
         """Make one gradient step; return the losses. The gradient of the actor's loss does not reach the encoder."""

@@ -22,9 +22,9 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer
+from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer, pad
 from offlinemeta.baselines.parts.config import Phase, option
-from offlinemeta.baselines.parts.encoder import Encoder, pad
+from offlinemeta.baselines.parts.encoder import Encoder
 from offlinemeta.baselines.parts.exploration import LatentPolicy, explore_then_infer
 from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join, widths
 from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of, polyak, target_of
@@ -111,7 +111,7 @@ class PEARL:
         """Take in the logged data."""
         if self.config.normalise:
             self.normaliser.fit(dataset.observations)
-        self.data = TaskBuffer.of(dataset, self.normaliser)
+        self.data = TaskBuffer.of(dataset.tasks, dataset, self.normaliser)
 
     def update(self) -> dict[str, Tensor]:
         """Make one gradient step of Algorithm 1, without its data collection; return the losses."""

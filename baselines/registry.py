@@ -30,6 +30,14 @@ class Method:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     shares: str | None = None
 
+    @property
+    def shared(self) -> tuple[str, str] | None:
+        """The other method and the phase of :attr:`shares`."""
+        if self.shares is None:
+            return None
+        method, _, phase = self.shares.partition(":")
+        return method, phase
+
 
 METHODS = {
     "pearl": Method(
@@ -85,7 +93,7 @@ def make_config(name: str, preset: str = "default", overrides: Mapping[str, Any]
     for each, value in given.items():
         if each not in known:
             raise UnknownNameError(f"Config field of {name}", each, known)
-        if each in method.fixed and str(value) != str(method.fixed[each]):
+        if each in method.fixed and str(value).lower() != str(method.fixed[each]).lower():
             raise ArgumentError(f"{name} is defined by {each}={method.fixed[each]}, so {value!r} cannot be set.")
     plain = plain_config(module.PRESETS[preset])
     return read_config(name, {**plain, **{each: _parsed(value, plain[each]) for each, value in given.items()}})

@@ -31,9 +31,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Tensor
 
 from offlinemeta.baselines.parts.awac import awac_weights, bellman_target, own_values, spread
-from offlinemeta.baselines.parts.buffer import Batch, Span, TaskBuffer, transitions
+from offlinemeta.baselines.parts.buffer import Batch, Span, TaskBuffer, pad, transitions
 from offlinemeta.baselines.parts.config import Phase, option
-from offlinemeta.baselines.parts.encoder import Encoder, pad
+from offlinemeta.baselines.parts.encoder import Encoder
 from offlinemeta.baselines.parts.exploration import LatentPolicy, explore, explore_then_infer
 from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join, widths
 from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of, polyak, target_of
@@ -170,7 +170,7 @@ class SMAC:
         """Take in the logged data."""
         if self.config.normalise:
             self.normaliser.fit(dataset.observations)
-        self.data = TaskBuffer.of(dataset, self.normaliser)
+        self.data = TaskBuffer.of(dataset.tasks, dataset, self.normaliser)
 
     @property
     def offline(self) -> bool:
@@ -218,7 +218,7 @@ class SMAC:
         c, g, logged = self.config, self.generator, data.logged[tasks]
         first_logged, end_logged = data.logged_rollout(tasks, g)
         length = (c.round_prior + c.round_posterior) * data.horizon
-        visits = (data.sizes[tasks] - logged) // length
+        visits = (data.sizes[tasks] - logged) // max(length, 1)
         first = logged + (torch.rand(len(tasks), generator=g, device=g.device) * visits).long() * length
         return torch.where(visits > 0, first, first_logged), torch.where(visits > 0, first + length, end_logged)
 
@@ -258,6 +258,8 @@ class SMAC:
         c, g = self.config, self.generator
         if self.step == c.offline_steps:
             self.labeller.load_state_dict(self.encoder.state_dict())
+        if c.round_prior + c.round_posterior == 0:
+            return  # offline training goes on
         visited = torch.randperm(len(data.tasks), generator=g, device=g.device)[: c.round_tasks]
         prior = torch.arange(c.round_prior + c.round_posterior, device=g.device) < c.round_prior
         places, prior = visited.repeat_interleave(len(prior)), prior.repeat(len(visited))

@@ -96,7 +96,7 @@ class Told:
         """Take in the logged data and the parameters of its tasks."""
         if self.config.normalise:
             self.normaliser.fit(dataset.observations)
-        self.data = TaskBuffer.of(dataset, self.normaliser)
+        self.data = TaskBuffer.of(dataset.tasks, dataset, self.normaliser)
         self.params = self.encode(dataset.tasks)
 
     def encode(self, tasks: Sequence[Task]) -> Tensor:

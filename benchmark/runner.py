@@ -59,11 +59,8 @@ def evaluate(
         if protocol.logged and dataset is not None:
             contexts = _logged(protocol, dataset, plan[part], rng)
         for k in range(protocol.episodes):
-            policy = adapt(agent, contexts, plan[part])
-            seeds = rng.integers(2**31, size=envs.num_envs)
-            seen = run_episode(envs, plan[part], policy, seeds, progress)
+            seen, contexts = own_episode(agent, envs, plan[part], contexts, rng, progress)
             returns[part, k] = [context.rewards.sum(dtype=np.float64) for context in seen]
-            contexts = [join_contexts(pair) for pair in zip(contexts, seen, strict=True)]
     return returns.reshape(len(tasks), repeats, -1).mean(1)
 
 
@@ -71,6 +68,35 @@ def _logged(protocol: Protocol, dataset: Dataset, tasks: Sequence[Task], rng: np
     if protocol.logged == "rollouts":
         return logged_rollouts(dataset, tasks, OFFLINE_ROLLOUTS, rng)
     return logged_contexts(dataset, tasks, [OFFLINE_ROLLOUTS * dataset.family.horizon] * len(tasks), rng)
+
+
+def own_episode(
+    agent: Agent,
+    envs: TaskVectorEnv,
+    tasks: Sequence[Task],
+    contexts: Sequence[Context],
+    rng: np.random.Generator,
+    progress: Callable[[int], None] = lambda steps: None,
+) -> tuple[list[Context], list[Context]]:
+    """Let an agent adapt to what it has seen of N tasks, and run one more episode in each.
+
+    Args:
+        agent: the agent.
+        envs: a batch of N environments without autoreset.
+        tasks: the N tasks.
+        contexts: what the agent has seen of each task.
+        rng: seeds the resets.
+        progress: is called with the number of env steps that were made.
+
+    Returns:
+        The episodes, and the contexts with the episodes added.
+
+    Raises:
+        AgentError: the agent breaks its contract.
+    """
+    policy = adapt(agent, contexts, tasks)
+    seen = run_episode(envs, tasks, policy, rng.integers(2**31, size=envs.num_envs), progress)
+    return seen, [join_contexts(pair) for pair in zip(contexts, seen, strict=True)]
 
 
 def seed_agent(agent: Agent, seed: int) -> None:

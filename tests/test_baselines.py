@@ -14,9 +14,9 @@ import torch
 from offlinemeta import datasets
 from offlinemeta.baselines.parts import networks, optimiser, posterior
 from offlinemeta.baselines.parts.awac import awac_weights
-from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer, gather
+from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer, gather, pad
 from offlinemeta.baselines.parts.config import later_fields, options
-from offlinemeta.baselines.parts.encoder import Encoder, pad
+from offlinemeta.baselines.parts.encoder import Encoder
 from offlinemeta.baselines.parts.networks import Normaliser
 from offlinemeta.baselines.registry import METHODS, learner_class, make_config
 from offlinemeta.baselines.training import diagnostics
@@ -203,7 +203,7 @@ def test_pearl_critics_bootstrap_from_the_value_unless_the_mdp_has_ended(termina
 def test_time_limits_are_no_terminations_in_the_buffer() -> None:
     """PointRobot's episodes are all truncated, Hopper's terminate; the buffer has terminations alone."""
     for dataset, there in ((point(), False), (hopper(), True)):
-        buffer = TaskBuffer.of(dataset, normaliser(dataset))
+        buffer = TaskBuffer.of(dataset.tasks, dataset, normaliser(dataset))
         everything = buffer.take(
             torch.arange(len(buffer.tasks)), torch.arange(120 if not there else 1200).expand(len(buffer.tasks), -1)
         )
@@ -223,7 +223,7 @@ def test_the_decoder_fits_unscaled_rewards() -> None:
 
 def test_a_meta_batch_is_of_its_tasks() -> None:
     dataset = point()
-    buffer = TaskBuffer.of(dataset, normaliser(dataset))
+    buffer = TaskBuffer.of(dataset.tasks, dataset, normaliser(dataset))
     tasks = torch.tensor([3, 0, 3])
     batch = sample(buffer, tasks, 50, torch.Generator().manual_seed(0))
     for place, rows in zip(tasks.tolist(), batch.observations.numpy(), strict=True):
@@ -235,16 +235,36 @@ def test_a_meta_batch_is_of_its_tasks() -> None:
 
 
 def test_what_lies_beside_the_buffer_is_gathered_by_the_same_rows() -> None:
-    buffer, g = TaskBuffer.of(point(), normaliser(point())), torch.Generator().manual_seed(0)
+    buffer, g = TaskBuffer.of(point().tasks, point(), normaliser(point())), torch.Generator().manual_seed(0)
     tasks = torch.tensor([5, 2])
     rewards = torch.stack([buffer.take(torch.tensor([i]), torch.arange(120)[None]).rewards[0] for i in range(80)])
     for rows in (buffer.draw(tasks, 7, g), buffer.trajectories(tasks, 3, g)):
         torch.testing.assert_close(gather(rewards, tasks, rows), buffer.take(tasks, rows).rewards, rtol=0, atol=0)
 
 
+def test_numbers_of_steps_are_laid_out_as_the_buffer_lays_out_its_transitions() -> None:
+    dataset = hopper()
+    buffer, g = TaskBuffer.of(dataset.tasks, dataset, normaliser(dataset)), generator()
+    laid = buffer.lay_out(dataset, [np.stack([e.rewards, np.arange(len(e))], axis=1) for e in dataset])
+    tasks = torch.tensor([7, 0, 3])
+    rows = buffer.trajectories(tasks, 2, g)
+    batch, beside = buffer.take(tasks, rows), gather(laid, tasks, rows)
+    torch.testing.assert_close(beside[..., 0], batch.rewards, rtol=0, atol=0)
+    begins = torch.cat([torch.ones(3, 2, 1), batch.terminations[..., :-1]], dim=-1) == 1
+    assert bool((beside[..., 1] == 0)[begins].all()), "an episode's first step, after each end"
+
+
+def test_nothing_is_drawn_from_nothing() -> None:
+    buffer = TaskBuffer(point().tasks, normaliser(point()))
+    buffer.add([e for e in point() if e.task == point().tasks[1]])
+    assert buffer.draw(torch.tensor([1]), 3, generator()).shape == (1, 3)
+    with pytest.raises(ArgumentError, match=r"nothing to draw from for Task\(PointRobot train\[2\]"):
+        buffer.draw(torch.tensor([1, 2]), 3, generator())
+
+
 def test_trajectories_are_whole_rollouts_in_order() -> None:
     dataset = hopper()
-    buffer, g = TaskBuffer.of(dataset, normaliser(dataset)), torch.Generator().manual_seed(0)
+    buffer, g = TaskBuffer.of(dataset.tasks, dataset, normaliser(dataset)), torch.Generator().manual_seed(0)
     tasks = torch.tensor([4, 0, 4])
     batch = buffer.take(tasks, buffer.trajectories(tasks, 5, g))
     assert batch.observations.shape == (3, 5, 200, 11)
@@ -256,7 +276,7 @@ def test_trajectories_are_whole_rollouts_in_order() -> None:
 
 def test_what_is_collected_is_told_apart_from_what_is_logged() -> None:
     dataset = point()
-    grown, again = (TaskBuffer.of(dataset, normaliser(dataset)) for _ in range(2))
+    grown, again = (TaskBuffer.of(dataset.tasks, dataset, normaliser(dataset)) for _ in range(2))
     episodes = [e for e in dataset if e.task == dataset.tasks[1]] * 2
     grown.add(episodes)
     assert len(grown) == len(dataset.rewards) + sum(map(len, episodes))
@@ -275,11 +295,11 @@ def test_what_is_collected_is_told_apart_from_what_is_logged() -> None:
 def test_a_task_that_a_buffer_does_not_have_is_refused() -> None:
     heldout = datasets.load("PointRobot/smac-heldout")
     with pytest.raises(ArgumentError, match="has no"):
-        TaskBuffer.of(point(), normaliser(point())).add([heldout[0]])
+        TaskBuffer.of(point().tasks, point(), normaliser(point())).add([heldout[0]])
 
 
 def test_normalised_observations_have_zero_mean_and_unit_scale() -> None:
-    buffer = TaskBuffer.of(hopper(), normaliser(hopper(), fitted=True))
+    buffer = TaskBuffer.of(hopper().tasks, hopper(), normaliser(hopper(), fitted=True))
     batch = sample(buffer, torch.arange(50), 2000, torch.Generator().manual_seed(0))
     assert batch.observations.mean((0, 1)).abs().max() < 0.1
     assert (batch.observations.std((0, 1)) - 1).abs().max() < 0.15
@@ -699,9 +719,25 @@ def test_the_probe_finds_what_z_knows() -> None:
 
 def test_a_decoder_is_judged_on_heldout_tasks() -> None:
     learner, heldout = make("smac"), datasets.load("PointRobot/smac-heldout")
-    buffer = TaskBuffer.of(heldout, learner.normaliser)
-    mean = float(heldout.rewards.mean())
-    constant(learner.decoder, [mean])
-    figures = diagnostics.decoder_error(learner, buffer, 0)
+    constant(learner.decoder, [float(heldout.rewards.mean())])
+    figures = diagnostics.decoder_error(learner, heldout, learner.normaliser, 0)
     assert figures["decoder_error"] == pytest.approx(figures["reward_variance"], rel=0.05)
     assert figures["reward_variance"] == pytest.approx(float(heldout.rewards.var()), rel=0.1)
+
+
+def test_what_z_knows_is_measured_wherever_the_agent_lives() -> None:
+    """A moment that is not on the CPU refuses to become an array; this one stands for it."""
+
+    class Elsewhere(torch.Tensor):
+        def cpu(self) -> torch.Tensor:  # type: ignore[override]
+            return self.as_subclass(torch.Tensor)
+
+        def numpy(self, **_: Any) -> Any:
+            raise TypeError("can't convert device tensor to numpy")
+
+    agent: Any = Reads(lambda context: context.next_observations[context.rewards.argmax()])
+    infer = agent.infer
+    agent.infer = lambda contexts: posterior.Gaussian(*(m.as_subclass(Elsewhere) for m in infer(contexts)))
+    heldout = datasets.load("PointRobot/smac-heldout")
+    assert diagnostics.probe(agent, point(), heldout, 0)["probe_r2"] > 0.9
+    assert diagnostics.kl_shift(agent, point(), 0)["kl_shift"] > 0

@@ -28,7 +28,7 @@ from offlinemeta.baselines.training.checkpoint import load_agent, restore, save_
 from offlinemeta.baselines.training.grid import Cell
 from offlinemeta.baselines.training.hardware import check_device
 from offlinemeta.baselines.training.log import log_to, read_log
-from offlinemeta.baselines.training.run import Run
+from offlinemeta.baselines.training.run import Run, held
 from offlinemeta.benchmark.errors import RunError
 from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.benchmark.result import read_results
@@ -36,7 +36,7 @@ from offlinemeta.benchmark.runner import evaluate
 from offlinemeta.cli import app
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import UnknownNameError
-from offlinemeta.files import FileError, read_tensors, write_tensors
+from offlinemeta.files import FileError, read_tensors, write_tensors, write_text
 
 QUIET = Console(quiet=True)
 
@@ -72,13 +72,17 @@ def test_every_method_trains_through_the_command_line(method: str, tmp_path: Pat
     assert result.sees_task == (method == "told")
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert any("curve" in entry for entry in log)
-    again = CliRunner().invoke(
-        app, ["evaluate", "PointRobot/smac/online-3", "--checkpoint", str(out / "agent.safetensors"), "--seed", "3",
-              "--out", str(tmp_path / "again.json"), "--method", method],
-    )  # fmt: skip
-    assert again.exit_code == 0, again.output
-    (evaluated,) = read_results([tmp_path / "again.json"])
-    assert evaluated.returns == result.returns  # the checkpoint is the agent that was trained
+    for phase in {r.method for r in read_results([out])}:
+        file = out / ("agent.safetensors" if phase == method else f"{phase.rpartition('-')[2]}.agent.safetensors")
+        arguments = ["evaluate", "PointRobot/smac/online-3", "--checkpoint", str(file)]
+        again = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / f"{phase}.json")])
+        assert again.exit_code == 0, again.output
+        (evaluated,) = read_results([tmp_path / f"{phase}.json"])
+        (trained,) = [r for r in read_results([out]) if r.method == phase and r.benchmark.endswith("online-3")]
+        assert evaluated.returns == trained.returns, "the file is the agent that was trained, and says so:"
+        assert (evaluated.method, evaluated.seeds) == (phase, [3])
+        names = ("dataset", "config", "gradient_steps", "env_steps", "evaluation_seed")
+        assert all(getattr(evaluated.provenance[0], n) == getattr(trained.provenance[0], n) for n in names)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -232,7 +236,7 @@ def test_a_checkpoint_of_other_data_version_device_or_config_is_refused(
     change: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     run = run_of(tmp_path, "bc")
-    train(run)
+    train(run)[0].unlink()  # something is left to do
     file = tmp_path / "state.safetensors"
     state, about = read_tensors(file, "pt")
     config = {**about["config"], **change.pop("config", {})}
@@ -258,7 +262,7 @@ def damage(file: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["truncated", "garbage"])
 def test_damaged_checkpoints_are_refused(kind: str, tmp_path: Path) -> None:
     run = run_of(tmp_path, "bc")
-    train(run)
+    train(run)[0].unlink()  # something is left to do
     for name in ("state", "agent"):
         damage(tmp_path / f"{name}.safetensors", kind)
     with pytest.raises(RunError, match=r"state.safetensors is damaged.* Delete it"):
@@ -326,13 +330,120 @@ def test_a_file_of_somebody_else_is_forbidden_and_not_missing(tmp_path: Path) ->
     file.chmod(0o600)
     os.seteuid(65534)
     try:
-        with pytest.raises((RunError, FileError), match=r"may not be read: permission denied|There is no file"):
+        with pytest.raises(FileError, match="may not be read: permission denied"):
             read_tensors(file, "pt")
     finally:
         os.seteuid(0)
 
 
+# --- what is there, and what is missing
+
+
+def test_a_missing_result_of_any_phase_is_made_again_and_no_other(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    files = train(run)
+    before = {file: json.loads(file.read_text())["returns"] for file in files}
+    times = {file: file.stat().st_mtime_ns for file in files}
+    gone = tmp_path / "results" / "smac-offline-online-3.json"
+    gone.unlink()
+    assert not run.finished
+    assert sorted(train(run, resume=True)) == sorted(files)
+    assert json.loads(gone.read_text())["returns"] == before[gone]
+    assert json.loads(gone.read_text())["metrics"]["decoder_error"] is not None
+    assert all(file.stat().st_mtime_ns == times[file] for file in files if file != gone)
+    more = replace(run, protocols=(*run.protocols, "zero-shot"))
+    assert not more.finished
+    assert {file.name for file in train(more, resume=True)} >= {"smac-zero-shot.json", "smac-offline-zero-shot.json"}
+    assert more.finished
+
+
+def test_a_run_without_protocols_is_finished_when_it_is_trained(tmp_path: Path) -> None:
+    run = replace(run_of(tmp_path), protocols=())
+    (tmp_path / "run.json").write_text(json.dumps(run.about()))
+    assert not run.finished
+    assert train(run, resume=True) == []
+    assert run.finished
+
+
+def test_results_without_their_run_are_not_taken_for_those_of_a_new_one(tmp_path: Path) -> None:
+    train(run_of(tmp_path, "bc"))
+    for name in ("run.json", "state.safetensors"):
+        (tmp_path / name).unlink()
+    with pytest.raises(RunError, match="holds a run"):
+        train(run_of(tmp_path, "bc", lr=1e-2))
+
+
+def test_a_branch_is_saved_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before its first own checkpoint, it goes on from where it branched."""
+    train(run_of(tmp_path / "smac"))
+    oracle = run_of(tmp_path / "oracle", "oracle", online_rewards="true")
+    monkeypatch.setattr(loop.Trainer, "note", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train(oracle, branch=tmp_path / "smac")
+    assert read_tensors(tmp_path / "oracle" / "state.safetensors", "pt")[1]["step"] == 20
+
+
+def test_phases_that_end_at_once_leave_a_state_to_branch_from(tmp_path: Path) -> None:
+    """The offline phase alone (rounds=0) is listed once, and can be gone on with."""
+    files = train(run_of(tmp_path / "offline", rounds=0))
+    assert {file.name for file in files} == {"smac-online-3.json", "smac-offline-context.json"}
+    train(run_of(tmp_path / "alone"))
+    train(run_of(tmp_path / "branch"), branch=tmp_path / "offline")
+    expected, got = (load_file(tmp_path / name / "state.safetensors") for name in ("alone", "branch"))
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_no_interaction_is_offline_training_that_goes_on() -> None:
+    learner = make("smac", round_prior=0, round_posterior=0, online_visits=True)
+    while learner.step < learner.config.steps:
+        learner.update()
+    assert learner.env_steps == len(learner.data.collected()[0]) == 0
+
+
+@pytest.mark.parametrize("method", ["pearl", "smac"])
+def test_watching_changes_nothing(method: str, tmp_path: Path) -> None:
+    train(run_of(tmp_path / "quiet", method))
+    train(replace(run_of(tmp_path / "watched", method), watch=7))
+    assert any("curve" in entry and "result" not in entry for entry in read_log(tmp_path / "watched"))
+    expected, got = (load_file(tmp_path / name / "state.safetensors") for name in ("quiet", "watched"))
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
 # --- runs that go wrong
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_a_lock_of_somebody_else_is_said(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    (tmp_path / ".lock").touch(mode=0o600)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(RunError, match=r"The lock .* may not be written"), held(tmp_path):
+            pass
+    finally:
+        os.seteuid(0)
+
+
+def test_a_file_system_without_locks_does_not_stop_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+    import fcntl
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with held(tmp_path):
+        pass
+
+
+def test_what_a_killed_process_left_of_a_file_is_cleared_away(tmp_path: Path) -> None:
+    left = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    old = tmp_path / f".run.json.{int(left.stdout)}.draft"
+    mine = tmp_path / f".run.json.{os.getppid()}.draft"
+    for draft in (old, mine):
+        draft.write_text("half")
+    write_text(tmp_path / "run.json", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["run.json", mine.name])
 
 
 def test_a_training_that_diverges_stops_at_once_and_keeps_its_good_checkpoint(
@@ -354,7 +465,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     file = tmp_path / "state.safetensors"
     save_state(file, learner, {"method": "bc"}, 0.0)
     next(learner.actor.parameters()).data.fill_(torch.nan)
-    with pytest.raises(RunError, match=r"bc has diverged: at step 0, nets.actor.* are not finite"):
+    with pytest.raises(RunError, match=r"bc has diverged: at step 0, actor.* are not finite"):
         save_state(file, learner, {"method": "bc"}, 0.0)
     assert read_tensors(file, "pt")[0]["nets.actor.net.weights.0"].isfinite().all()
 
@@ -431,12 +542,13 @@ def test_a_failed_cell_is_named_with_its_last_words(tmp_path: Path) -> None:
     spec, ended = datasets.get_spec("PointRobot/smac"), []
     cells = [Cell(spec, "bc", seed, "smoke", tmp_path) for seed in (0, 1)]
     cells[0].folder.mkdir(parents=True)
-    (cells[0].folder / "run.json").write_text("{}")  # another run lives there
+    (cells[0].folder / "run.json").write_text("{}")  # that is no run
     told = Console(record=True, width=400, file=io.StringIO())
     with pytest.raises(RunError, match=r"1 of 2 trainings failed; see .*bc-s0/output.txt"):
         run_grid(cells, 1, told, ended.append)
     assert ended == cells[1:]
-    assert "bc, seed 0, failed" in told.export_text()
+    assert "bc, seed 0, failed: Error:" in told.export_text(clear=False)
+    assert "describes no run" in told.export_text()
 
 
 def test_an_unwritable_folder_is_refused_before_anything_is_done(tmp_path: Path) -> None:
@@ -531,6 +643,10 @@ def test_a_learner_of_another_kind_trains_branches_evaluates_and_is_replayed_fro
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     with pytest.raises(RunError, match=r"imitation phase in .* is another one: lr is"):
         train(run_of(tmp_path / "other", "toy-more", lr=1.0), branch=tmp_path / "toy")
+    train(run_of(tmp_path / "longer", "toy", imitation=25))
+    train(run_of(tmp_path / "earlier", "toy", imitation=25), branch=tmp_path / "toy")  # shares the first phase alone
+    expected, got = (load_file(tmp_path / name / "state.safetensors") for name in ("longer", "earlier"))
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
     agent = load_agent(get_family("PointRobot"), tmp_path / "toy" / "agent.safetensors")
     (trained,) = [r for r in read_results([tmp_path / "toy"]) if (r.method, r.benchmark[-8:]) == ("toy", "online-3")]
     assert trained.agent == checkpoint.AGENT
@@ -550,7 +666,7 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 
 def test_heldout_data_and_wrong_options_are_refused() -> None:
     for arguments, message in (
-        (["smac", "PointRobot/smac-heldout"], "for evaluation alone"),
+        (["smac", "PointRobot/smac-heldout"], "only for evaluation"),
         (["smac", "PointRobot/smca"], "Did you mean 'smac-v0'"),
         (["smac", "PointRobot/smac", "lr=3"], "is no option"),
         (["smac", "PointRobot/smac", "--latnt=3"], "Did you mean 'latent'"),

@@ -78,11 +78,9 @@ class Toy:
     def load(self, dataset: Dataset) -> None:
         """Take in the logged data, and compute the return-to-go of each of its transitions."""
         self.normaliser.fit(dataset.observations)
-        self.data = data = TaskBuffer.of(dataset, self.normaliser)
-        places = torch.arange(len(data.tasks))
-        rewards = data.take(places, torch.arange(int(data.sizes[0])).expand(len(places), -1)).rewards
-        to_go = rewards.view(len(places), -1, data.horizon).flip(-1).cumsum(-1).flip(-1)  # Monte-Carlo returns
-        self.returns = to_go.reshape(len(places), -1)
+        self.data = TaskBuffer.of(dataset.tasks, dataset, self.normaliser)
+        to_go = [episode.rewards[::-1].cumsum()[::-1] for episode in dataset]  # Monte-Carlo returns
+        self.returns = self.data.lay_out(dataset, to_go)
 
     def update(self) -> dict[str, Tensor]:
         """Make one gradient step of the present phase; return its loss."""
@@ -100,7 +98,8 @@ class Toy:
             weight, bias = self.adapted(batch.observations, batch.actions)
             adapted = batch.observations @ weight.mT + bias[:, None]
             losses = {"adapted": (adapted - batch.actions).square().mean()}
-            self.optimisers[name].param_groups[0]["lr"] = c.rate_lr
+        if self.step == c.values + c.imitation:  # once: a checkpoint has to keep it
+            self.optimisers["actor"].param_groups[0]["lr"] = c.rate_lr
         self.optimisers[name].zero_grad()
         sum(losses.values(), torch.zeros(())).backward()
         self.optimisers[name].step()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from offlinemeta.baselines.parts.networks import Normaliser, widths
-from offlinemeta.datasets.dataset import Dataset, Episode
+from offlinemeta.benchmark.context import Context
+from offlinemeta.datasets.dataset import Episode
 from offlinemeta.envs import Task, get_family
 from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.envs.shapes import Array
@@ -54,10 +55,16 @@ class TaskBuffer:
         self.logged = self.sizes.clone()
 
     @classmethod
-    def of(cls, dataset: Dataset, normaliser: Normaliser) -> TaskBuffer:
-        """Fill a buffer with a dataset, in the dataset's order of tasks and episodes."""
-        buffer = cls(dataset.tasks, normaliser)
-        buffer.add(list(dataset))
+    def of(cls, tasks: Sequence[Task], episodes: Iterable[Episode], normaliser: Normaliser) -> TaskBuffer:
+        """Fill a buffer with logged episodes, in the order given.
+
+        Args:
+            tasks: the tasks that the buffer is of.
+            episodes: a dataset, or episodes made from one, such as relabelled ones.
+            normaliser: normalises observations.
+        """
+        buffer = cls(tasks, normaliser)
+        buffer.add(list(episodes))
         buffer.logged = buffer.sizes.clone()
         return buffer
 
@@ -84,8 +91,13 @@ class TaskBuffer:
             count: number of rows to draw of each task.
             generator: draws the rows; it must be on the buffer's device.
             among: the rows to draw from; by default, all rows of a task.
+
+        Raises:
+            ArgumentError: there is nothing to draw from for one of the tasks.
         """
         first, end = among if among is not None else (torch.zeros_like(tasks), self.sizes[tasks])
+        if (empty := end <= first).any():
+            raise ArgumentError(f"The buffer has nothing to draw from for {self.tasks[int(tasks[empty][0])]}.")
         uniform = torch.rand((len(tasks), count), generator=generator, device=self.device, dtype=torch.float64)
         return first[:, None] + (uniform * (end - first)[:, None]).long()
 
@@ -114,6 +126,28 @@ class TaskBuffer:
         uniform = torch.rand(len(tasks), generator=generator, device=self.device)
         first = (uniform * (self.logged[tasks] // self.horizon)).long() * self.horizon
         return first, first + self.horizon
+
+    # --- what lies beside the buffer
+
+    def lay_out(self, episodes: Iterable[Episode], values: Iterable[Array]) -> Tensor:
+        """Lay numbers of logged steps out as the buffer lays out their transitions.
+
+        Args:
+            episodes: the logged episodes, in the order in which they were added.
+            values: an array for each episode, with an entry for each of its steps: returns-to-go or beliefs, say.
+
+        Returns:
+            ``[tasks, rows, ...]`` in float32, to be gathered by rows (:func:`gather`); 0 where a task has fewer rows.
+        """
+        places, by_task = {task: place for place, task in enumerate(self.tasks)}, dict[int, list[Array]]()
+        for episode, value in zip(episodes, values, strict=True):
+            by_task.setdefault(places[episode.task], []).append(value)
+        blocks = {place: np.concatenate(several).astype(np.float32) for place, several in by_task.items()}
+        shape = next(iter(blocks.values())).shape[1:]
+        laid = torch.zeros(len(self.tasks), int(self.logged.max()), *shape, device=self.device)
+        for place, block in blocks.items():
+            laid[place, : len(block)] = torch.as_tensor(block, device=self.device)
+        return laid
 
     # --- grow
 
@@ -170,6 +204,33 @@ def transitions(episodes: Sequence[Episode], normaliser: Normaliser) -> Batch:
         next_observations=normaliser(join(lambda episode: episode.observations[1:])),
         terminations=join(lambda episode: episode.terminations),
     )
+
+
+def pad(contexts: Sequence[Context], normaliser: Normaliser) -> tuple[Batch, Tensor]:
+    """Stack contexts of different sizes as a batch, for networks that read contexts.
+
+    Args:
+        contexts: the contexts of N tasks, with at most C transitions each.
+        normaliser: normalises the observations.
+
+    Returns:
+        The transitions, ``[N, C, .]`` each, and a mask ``[N, C]``: 1 for transitions and 0 for padding.
+    """
+    device, most = normaliser.mean.device, max(len(context) for context in contexts)
+    mask = torch.zeros(len(contexts), most)
+    for i, context in enumerate(contexts):
+        mask[i, : len(context)] = 1
+
+    def stack(name: str) -> Tensor:
+        first = getattr(contexts[0], name)
+        padded = np.zeros((len(contexts), most, *first.shape[1:]), dtype=np.float32)
+        for i, context in enumerate(contexts):
+            padded[i, : len(context)] = getattr(context, name)
+        return torch.as_tensor(padded, device=device)
+
+    batch = Batch(*(stack(name) for name in Batch._fields))
+    normalised = {name: normaliser(getattr(batch, name)) for name in ("observations", "next_observations")}
+    return batch._replace(**normalised), mask.to(device)
 
 
 def gather(block: Tensor, tasks: Tensor, rows: Tensor) -> Tensor:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from offlinemeta.baselines.parts.buffer import Batch
-from offlinemeta.baselines.parts.networks import Dense, Normaliser, widths
+from offlinemeta.baselines.parts.networks import Dense, widths
 from offlinemeta.baselines.parts.posterior import Gaussian, product_of_gaussians
-from offlinemeta.benchmark.context import Context
 from offlinemeta.envs import TaskFamily
 
 LEAST_VARIANCE = 1e-7
@@ -57,30 +55,3 @@ class Encoder(nn.Module):
             read.append(context.next_observations)
         mean, raw = self.net(torch.cat(read, dim=-1)).float().chunk(2, dim=-1)
         return product_of_gaussians(mean, F.softplus(raw).clamp_min(LEAST_VARIANCE), mask)
-
-
-def pad(contexts: Sequence[Context], normaliser: Normaliser) -> tuple[Batch, Tensor]:
-    """Stack contexts of different sizes for an encoder.
-
-    Args:
-        contexts: the contexts of N tasks, with at most C transitions each.
-        normaliser: normalises the observations.
-
-    Returns:
-        The transitions, ``[N, C, .]`` each, and a mask ``[N, C]``: 1 for transitions and 0 for padding.
-    """
-    device, most = normaliser.mean.device, max(len(context) for context in contexts)
-    mask = torch.zeros(len(contexts), most)
-    for i, context in enumerate(contexts):
-        mask[i, : len(context)] = 1
-
-    def stack(name: str) -> Tensor:
-        first = getattr(contexts[0], name)
-        padded = np.zeros((len(contexts), most, *first.shape[1:]), dtype=np.float32)
-        for i, context in enumerate(contexts):
-            padded[i, : len(context)] = getattr(context, name)
-        return torch.as_tensor(padded, device=device)
-
-    batch = Batch(*(stack(name) for name in Batch._fields))
-    normalised = {name: normaliser(getattr(batch, name)) for name in ("observations", "next_observations")}
-    return batch._replace(**normalised), mask.to(device)

@@ -42,7 +42,11 @@ class Learner(Agent, Protocol):
     acting: tuple[str, ...]
 
     def load(self, dataset: Dataset) -> None:
-        """Take in the logged data; a method that relabels them, or computes returns, does it here."""
+        """Take in the logged data; a method that relabels their rewards, or computes returns, does it here.
+
+        A resumed training is loaded before its state is put back, so what a *trained* network says of the data (a
+        belief, say) is computed when it is first needed, in :meth:`update`.
+        """
 
     def update(self) -> Mapping[str, Tensor]:
         """Make one gradient step, and return its losses by name; collect experience first where that is due."""
@@ -53,17 +57,15 @@ class Learner(Agent, Protocol):
 
 @runtime_checkable
 class Infers(Agent, Protocol):
-    """An agent with a latent variable, whose posterior can be looked at."""
+    """An agent with a latent variable. A learner with a method of this name is measured by it after its training."""
 
     def infer(self, contexts: Sequence[Context]) -> Gaussian:
         """Return q(z|c) of N tasks: mean and variance, ``[N, Z]`` each."""
 
 
 @runtime_checkable
-class Decodes(Protocol):
-    """A learner that predicts rewards from a latent variable."""
-
-    encoder: nn.Module
+class Decodes(Infers, Protocol):
+    """A learner that predicts rewards from its latent variable; one with a method of this name is measured by it."""
 
     def decode(self, batch: Batch, z: Tensor) -> Tensor:
         """Return r(s, a, z): ``[T, B]``."""

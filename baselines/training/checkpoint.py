@@ -36,10 +36,14 @@ def state_of(learner: Learner) -> dict[str, Tensor]:
     for name, optimiser in learner.optimisers.items():
         for i, slots in optimiser.state_dict()["state"].items():
             state |= {f"optimisers.{name}.{i}.{key}": torch.as_tensor(value) for key, value in slots.items()}
+        for i, group in enumerate(optimiser.param_groups):
+            for key, value in group.items():
+                if isinstance(value, float):  # step sizes and the like, which a learner may change as it goes
+                    state[f"groups.{name}.{i}.{key}"] = torch.tensor(value, dtype=torch.float64)
     state["generator"] = learner.generator.get_state()
     if learner.data is not None:
         state["collected.rows"], state["collected.sizes"] = learner.data.collected()
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
 
 
 def load_state(learner: Learner, state: Mapping[str, Tensor]) -> None:
@@ -53,6 +57,9 @@ def load_state(learner: Learner, state: Mapping[str, Tensor]) -> None:
                 i, slot = key.removeprefix(f"optimisers.{name}.").split(".")
                 slots.setdefault(int(i), {})[slot] = tensor
         optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
+        for g, group in enumerate(optimiser.param_groups):
+            for key in [key for key, value in group.items() if isinstance(value, float)]:
+                group[key] = float(state[f"groups.{name}.{g}.{key}"])
     learner.generator.set_state(state["generator"])
     if learner.data is not None:
         learner.data.extend(state["collected.rows"], state["collected.sizes"])
@@ -65,14 +72,14 @@ def save_state(file: Path, learner: Learner, about: Mapping[str, Any], seconds: 
         RunError: the learner has numbers that are not finite; the previous checkpoint is kept.
         FileError: there is no space or no permission; the previous checkpoint is kept.
     """
-    state = state_of(learner)
-    if bad := [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]:
+    parameters = {f"{name}.{key}": p for name, net in learner.nets.items() for key, p in net.named_parameters()}
+    if bad := [name for name, parameter in parameters.items() if not parameter.isfinite().all()]:
         raise RunError(
             f"{about['method']} has diverged: at step {learner.step:,}, {', '.join(bad[:3])} are not finite. The "
             f"previous checkpoint is kept. Lower the step size (--lr), and begin anew in another folder."
         )
     counters = (learner.step, learner.env_steps, seconds, str(learner.generator.device))
-    write_tensors(file, state, {**about, **dict(zip(COUNTERS, counters, strict=True)), "format": FORMAT})
+    write_tensors(file, state_of(learner), {**about, **dict(zip(COUNTERS, counters, strict=True)), "format": FORMAT})
 
 
 def restore(run: Run, learner: Learner, about: Mapping[str, Any], branch: Path | None) -> float:
@@ -93,18 +100,56 @@ def restore(run: Run, learner: Learner, about: Mapping[str, Any], branch: Path |
     """
     file = run.folder / file_name("state")
     if file.exists():
-        phase = None
-    elif branch is None:
+        return resume(file, run, learner, about)
+    if branch is None:
         return 0.0
-    else:
-        phase, file = _phase_to_branch_from(run, branch)
+    names, shared = [phase.name for phase in run.config.phases[:-1]], get_method(run.method).shared
+    if shared is not None:
+        names = names[: names.index(shared[1]) + 1]
+    files = {name: branch / file_name("state", name) for name in reversed(names)}  # the latest first
+    found = {name: file for name, file in files.items() if file.exists()}
+    if not found:
+        wanted = " or ".join(f"'{name}'" for name in names) or "that could be shared"
+        raise RunError(f"{branch} has no finished phase {wanted} to branch from.")
+    errors = []
+    for name, file in found.items():
+        try:
+            return resume(file, run, learner, about, name)
+        except OtherRunError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+class OtherRunError(RunError):
+    """A checkpoint of a run that is not this one, and does not begin like it."""
+
+
+def resume(file: Path, run: Run, learner: Learner, about: Mapping[str, Any], phase: str | None = None) -> float:
+    """Load a checkpoint into a learner.
+
+    Args:
+        file: the checkpoint.
+        run: the run that goes on from it.
+        learner: the run's learner, newly constructed, with its dataset loaded.
+        about: everything that decides the run's numbers: :meth:`Run.about` and the data's hash.
+        phase: the phase that ended at the checkpoint, if it is another run's; that one may differ in its method, and in
+            config fields of later phases.
+
+    Returns:
+        The seconds of training that led to the checkpoint.
+
+    Raises:
+        OtherRunError: the checkpoint is another run's.
+        RunError: the checkpoint is damaged, of another format, or of another kind of device.
+    """
     state, there = _read(file, "Delete it to begin anew.")
     counters = {name: there.pop(name, None) for name in COUNTERS}
     skipped = set() if phase is None else later_fields(type(run.config), run.config.phases, phase)
     ours, theirs = (_without(one, skipped, method=phase is None) for one in (about, there))
     if ours != theirs:
         what = "run" if phase is None else f"{phase} phase"
-        raise RunError(f"The {what} in {file} is another one: {differences(theirs, ours)}. Choose another folder.")
+        changed = differences(theirs, ours)
+        raise OtherRunError(f"The {what} in {file} is another one: {changed}. Choose another folder.")
     if str(counters["device"]).partition(":")[0] != run.device.partition(":")[0]:
         raise RunError(
             f"{file} was trained on {counters['device']}. Go on with it there: --device {counters['device']}"
@@ -117,19 +162,6 @@ def restore(run: Run, learner: Learner, about: Mapping[str, Any], branch: Path |
     return float(counters["seconds"])
 
 
-def _phase_to_branch_from(run: Run, branch: Path) -> tuple[str, Path]:
-    """Return the latest phase that a folder has finished and this run shares, and its checkpoint."""
-    shares = get_method(run.method).shares
-    names = [phase.name for phase in run.config.phases[:-1]]
-    if shares is not None:
-        names = names[: names.index(shares.partition(":")[2]) + 1]
-    for name in reversed(names):
-        if (file := branch / file_name("state", name)).exists():
-            return name, file
-    wanted = " or ".join(f"'{name}'" for name in names) or "that could be shared"
-    raise RunError(f"{branch} has no finished phase {wanted} to branch from.")
-
-
 def _without(about: Mapping[str, Any], fields: set[str], method: bool) -> dict[str, Any]:
     """Return a description of a run without some config fields, and without the method unless ``method`` is set."""
     config = {name: value for name, value in about["config"].items() if name not in fields}
@@ -139,14 +171,23 @@ def _without(about: Mapping[str, Any], fields: set[str], method: bool) -> dict[s
 # --- agent files
 
 
-def save_agent(file: Path, learner: Learner, about: Mapping[str, Any]) -> None:
+def save_agent(file: Path, learner: Learner, about: Mapping[str, Any], name: str, seconds: float) -> None:
     """Write an agent file: the nets that :meth:`~Learner.adapt` needs, and how they were trained.
+
+    Args:
+        file: the agent file.
+        learner: the agent.
+        about: everything that decides the run's numbers: :meth:`Run.about` and the data's hash.
+        name: the name under which the agent is listed.
+        seconds: how long its training took.
 
     Raises:
         FileError: there is no space or no permission; the previous file is kept.
     """
     state = {f"{name}.{key}": t for name in learner.acting for key, t in learner.nets[name].state_dict().items()}
-    write_tensors(file, {name: t.detach().cpu().contiguous() for name, t in state.items()}, {**about, "format": FORMAT})
+    tensors = {key: t.detach().cpu().contiguous().clone() for key, t in state.items()}
+    counters = {"name": name, "step": learner.step, "env_steps": learner.env_steps, "seconds": seconds}
+    write_tensors(file, tensors, {**about, **counters, "format": FORMAT})
 
 
 def load_agent(family: TaskFamily, checkpoint: Path | None = None) -> Learner:

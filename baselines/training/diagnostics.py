@@ -10,12 +10,13 @@ import torch
 
 from offlinemeta.baselines.parts.buffer import TaskBuffer
 from offlinemeta.baselines.parts.learner import Decodes, Infers, Learner
+from offlinemeta.baselines.parts.networks import Normaliser
 from offlinemeta.baselines.parts.posterior import Gaussian, kl_between, kl_to_prior
 from offlinemeta.benchmark.agent import Agent
-from offlinemeta.benchmark.context import Context, empty_context, join_contexts, logged_contexts
+from offlinemeta.benchmark.context import Context, empty_context, logged_contexts
 from offlinemeta.benchmark.metrics import normalised_kl_shift
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
-from offlinemeta.benchmark.runner import run_episode
+from offlinemeta.benchmark.runner import own_episode
 from offlinemeta.datasets.collect import in_batches
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import Task, TaskFamily
@@ -27,8 +28,8 @@ TASKS = 50
 DRAWS = 2
 """Number of contexts of each task that the probe draws."""
 
-CONTEXT = 256
-"""Number of transitions of each task on which the decoder's error is measured."""
+TRANSITIONS = 256
+"""Transitions of each task that are decoded, and as many in its context, where there are so many."""
 
 
 def measure(learner: Learner, dataset: Dataset, heldout: Dataset, seed: int) -> dict[str, float]:
@@ -48,7 +49,7 @@ def measure(learner: Learner, dataset: Dataset, heldout: Dataset, seed: int) -> 
         learner.seed(seed)
         figures |= kl_shift(learner, dataset, seed) | probe(learner, dataset, heldout, seed)
     if isinstance(learner, Decodes) and learner.data is not None:
-        figures |= decoder_error(learner, TaskBuffer.of(heldout, learner.data.normaliser), seed)
+        figures |= decoder_error(learner, heldout, learner.data.normaliser, seed)
     return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
@@ -64,8 +65,8 @@ def kl_shift(agent: Infers, dataset: Dataset, seed: int) -> dict[str, float]:
     """
     tasks, rng = list(dataset.tasks[:TASKS]), np.random.default_rng([seed, 1])
     online = own_contexts(agent, dataset.family, tasks, rng)
-    own = agent.infer(online)  # mean and variance, [N, Z] each
-    logged, again = (agent.infer(logged_contexts(dataset, tasks, [len(c) for c in online], rng)) for _ in range(2))
+    own = infer(agent, online)  # mean and variance, [N, Z] each
+    logged, again = (infer(agent, logged_contexts(dataset, tasks, [len(c) for c in online], rng)) for _ in range(2))
     to_own, to_again = (
         kl_between(Gaussian(*(moment[:, None] for moment in context)), Gaussian(*(moment[None] for moment in logged)))
         for context in (own, again)
@@ -80,15 +81,18 @@ def kl_shift(agent: Infers, dataset: Dataset, seed: int) -> dict[str, float]:
     }
 
 
+def infer(agent: Infers, contexts: Sequence[Context]) -> Gaussian:
+    """Return q(z|c) of N tasks on the CPU, wherever the agent lives."""
+    return Gaussian(*(moment.cpu() for moment in agent.infer(contexts)))
+
+
 def own_contexts(agent: Agent, family: TaskFamily, tasks: Sequence[Task], rng: np.random.Generator) -> list[Context]:
     """Let the agent explore each task for as many episodes as a logged context has rollouts."""
     online: list[Context] = []
     for part, envs in in_batches(family, len(tasks)):
         contexts = [empty_context(family)] * envs.num_envs
         for _ in range(OFFLINE_ROLLOUTS):
-            seeds = rng.integers(2**31, size=envs.num_envs)
-            seen = run_episode(envs, tasks[part], agent.adapt(contexts), seeds)
-            contexts = [join_contexts(pair) for pair in zip(contexts, seen, strict=True)]
+            _, contexts = own_episode(agent, envs, tasks[part], contexts, rng)
         online += contexts
     return online
 
@@ -108,7 +112,7 @@ def probe(agent: Infers, dataset: Dataset, heldout: Dataset, seed: int) -> dict[
         tasks = [task for task in data.tasks if task.split == split] * DRAWS
         sizes = [OFFLINE_ROLLOUTS * family.horizon] * len(tasks)
         contexts = own_contexts(agent, family, tasks, rng) if own else logged_contexts(data, tasks, sizes, rng)
-        z = agent.infer(contexts).mean.numpy()
+        z = infer(agent, contexts).mean.numpy()
         terms = [z[:, i] * z[:, j] for i in range(z.shape[1]) for j in range(i + 1)]
         return np.stack([np.ones(len(z)), *z.T, *terms], axis=1), family.encode(family.params(tasks))
 
@@ -123,16 +127,25 @@ def probe(agent: Infers, dataset: Dataset, heldout: Dataset, seed: int) -> dict[
 
 
 @torch.no_grad()
-def decoder_error(learner: Decodes, heldout: TaskBuffer, seed: int) -> dict[str, float]:
-    """Measure the decoder's error on held-out tasks, with z from logged contexts.
+def decoder_error(learner: Decodes, dataset: Dataset, normaliser: Normaliser, seed: int) -> dict[str, float]:
+    """Measure the decoder's error on all tasks of a dataset, with z from logged contexts.
+
+    Args:
+        learner: its decoder.
+        dataset: of held-out tasks.
+        normaliser: of the observations that the decoder reads.
+        seed: seed of the contexts, and of the transitions that are decoded.
 
     Returns:
         ``decoder_error``: the mean squared error; ``reward_variance``: the error of the best constant prediction.
     """
-    generator = torch.Generator(device=heldout.device).manual_seed(seed)
-    tasks = torch.arange(len(heldout.tasks), device=heldout.device)
-    context, batch = (heldout.take(tasks, heldout.draw(tasks, CONTEXT, generator)) for _ in range(2))
-    decoded = learner.decode(batch, learner.encoder(context).mean)
+    buffer, tasks = TaskBuffer.of(dataset.tasks, dataset, normaliser), list(dataset.tasks)
+    size = min(TRANSITIONS, dataset.spec.rollouts * dataset.family.horizon)
+    contexts = logged_contexts(dataset, tasks, [size] * len(tasks), np.random.default_rng([seed, 3]))
+    places = torch.arange(len(tasks), device=buffer.device)
+    generator = torch.Generator(device=buffer.device).manual_seed(seed)
+    batch = buffer.take(places, buffer.draw(places, TRANSITIONS, generator))
+    decoded = learner.decode(batch, learner.infer(contexts).mean)
     return {
         "decoder_error": float((decoded - batch.rewards).square().mean()),
         "reward_variance": float(batch.rewards.var()),

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from offlinemeta.baselines.registry import get_method, make_config
 from offlinemeta.baselines.training.log import read_log
-from offlinemeta.baselines.training.run import Run, file_name, run_folder
+from offlinemeta.baselines.training.run import PROTOCOLS, RUN_FILE, Run, file_name, run_folder
 from offlinemeta.benchmark.errors import RunError
 from offlinemeta.console import ENDS_WITH_PARENT, say
 from offlinemeta.datasets.loading import load
@@ -37,7 +37,10 @@ class Cell:
         method: name of the method.
         seed: seed of the training.
         preset: preset of the method's config.
-        root: the folder of all runs.
+        root: the folder of all runs; trials that differ in their overrides need roots of their own.
+        overrides: fields of the config that differ from the preset, and their values as text.
+        protocols: what is evaluated at the end of each phase.
+        branch: the folder of a run to branch from; by default, that of the method whose first phases are this one's.
     """
 
     spec: DatasetSpec
@@ -45,6 +48,9 @@ class Cell:
     seed: int
     preset: str
     root: Path
+    overrides: tuple[tuple[str, str], ...] = ()
+    protocols: tuple[str, ...] = PROTOCOLS
+    branch: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -54,7 +60,8 @@ class Cell:
     @property
     def run(self) -> Run:
         """The run that trains this cell."""
-        return Run(self.method, make_config(self.method, self.preset), self.spec, self.seed, self.folder)
+        config = make_config(self.method, self.preset, dict(self.overrides))
+        return Run(self.method, config, self.spec, self.seed, self.folder, protocols=self.protocols)
 
     @property
     def output(self) -> Path:
@@ -62,23 +69,22 @@ class Cell:
         return self.folder / "output.txt"
 
     @property
-    def shared(self) -> tuple[Cell, str] | None:
-        """The cell whose first phases are this one's too, and the last phase that they share."""
-        if (shares := get_method(self.method).shares) is None:
-            return None
-        method, _, phase = shares.partition(":")
-        return Cell(self.spec, method, self.seed, self.preset, self.root), phase
+    def before(self) -> Path | None:
+        """The folder of the run to branch from."""
+        shared = get_method(self.method).shared
+        if self.branch is None and shared is not None:
+            return run_folder(self.root, self.spec, shared[0], self.seed)
+        return self.branch
 
     def command(self) -> list[str]:
         """Return the command that begins the training, or resumes it."""
         command = [sys.executable, "-m", "offlinemeta", "train", self.method, self.spec.id, "--preset", self.preset]
-        command += ["--seed", str(self.seed), "--out", str(self.folder)]
-        if (self.folder / "run.json").exists():
-            return [*command, "--resume"]
-        if self.shared is not None:
-            other, phase = self.shared
-            if (other.folder / file_name("state", phase)).exists():
-                command += ["--branch", str(other.folder)]
+        command += ["--seed", str(self.seed), "--out", str(self.folder), "--protocols", ",".join(self.protocols)]
+        command += [f"--{name}={value}" for name, value in self.overrides]
+        if (self.folder / RUN_FILE).exists():
+            command.append("--resume")
+        if self.before is not None and any(self.before.glob(file_name("state", "*"))):
+            command += ["--branch", str(self.before)]
         return command
 
 
@@ -110,7 +116,7 @@ def run_grid(
     waiting, running, failed = list(cells), dict[Cell, "subprocess.Popen[bytes]"](), list[Cell]()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
-        lines = {cell: bar.add_task(title(cell, []), total=max(cell.run.phases), start=False) for cell in cells}
+        lines = {cell: bar.add_task(title(cell, []), total=cell.run.steps, start=False) for cell in cells}
         try:
             while waiting or running:
                 for cell, process in list(running.items()):
@@ -124,7 +130,8 @@ def run_grid(
                         say(console, f"{cell.method}, seed {cell.seed}, failed: {last_words(cell)}", style="red")
                     else:
                         finished(cell)
-                ready = [cell for cell in waiting if not (cell.shared and cell.shared[0] in [*waiting, *running])]
+                busy = {cell.folder for cell in (*waiting, *running)}
+                ready = [cell for cell in waiting if cell.before not in busy]
                 if ready and len(running) < jobs:
                     waiting.remove(ready[0])
                     running[ready[0]] = start(ready[0])

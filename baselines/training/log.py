@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from offlinemeta.console import say
-from offlinemeta.files import write_text
+from offlinemeta.files import FileError, write_text
 
 Log = Callable[[Mapping[str, Any]], None]
 """A function that writes an entry: ``step``, and the values that belong to it."""
@@ -34,8 +34,11 @@ def log_to(folder: Path, step: int, console: Console) -> Iterator[Log]:
 
         def log(entry: Mapping[str, Any]) -> None:
             nonlocal board
-            lines.write(json.dumps(entry, allow_nan=False) + "\n")
-            lines.flush()
+            try:
+                lines.write(json.dumps(entry, allow_nan=False) + "\n")
+                lines.flush()
+            except OSError as error:
+                raise FileError(f"{file} cannot be written: {error.strerror}. Make room, and resume.") from error
             try:
                 for name, value in entry.items() if board is not None else ():
                     if isinstance(value, float):

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -17,15 +16,14 @@ from offlinemeta.baselines.parts.config import Phase
 from offlinemeta.baselines.parts.learner import Learner
 from offlinemeta.baselines.registry import learner_class
 from offlinemeta.baselines.training import diagnostics
-from offlinemeta.baselines.training.checkpoint import AGENT, restore, save_agent, save_state
+from offlinemeta.baselines.training.checkpoint import AGENT, restore, resume, save_agent, save_state
 from offlinemeta.baselines.training.log import Log, log_to
-from offlinemeta.baselines.training.run import Run, check_folder, file_name, held
+from offlinemeta.baselines.training.run import RUN_FILE, Run, check_folder, file_name, held
 from offlinemeta.benchmark.errors import AgentError, RunError
 from offlinemeta.benchmark.protocol import Benchmark, get_benchmark, get_protocol
 from offlinemeta.benchmark.result import Provenance, about_here, make_result, write_result
 from offlinemeta.benchmark.runner import evaluate
 from offlinemeta.console import say
-from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.loading import load
 from offlinemeta.envs import get_family
 from offlinemeta.files import check_writable, write_text
@@ -59,53 +57,62 @@ def train(run: Run, resume: bool = False, branch: Path | None = None, console: C
         get_benchmark(f"{run.spec.family}/{run.spec.quality}/{name}")
     check_folder(run, resume)
     if resume and run.finished:
-        say(console, f"The run in {run.folder} has finished. Delete its results to evaluate it again.")
+        say(console, f"The run in {run.folder} has finished. Delete a result to have it made again.")
         return run.results
     check_writable(run.folder)
     with held(run.folder):
         check_folder(run, resume)
-        dataset, heldout = (load(name, console=console) for name in (run.spec, run.spec.heldout_sibling))
-        generator = torch.Generator(device=run.device).manual_seed(run.seed)
-        learner: Learner = learner_class(run.method)(run.config, get_family(run.spec.family), generator)
-        learner.load(dataset)
-        about = {**run.about(), "sha256": dataset.hash}
-        seconds = restore(run, learner, about, branch)
-        write_text(run.folder / "run.json", json.dumps(run.about(), indent=1) + "\n")
-        return Trainer(run, learner, about, dataset, heldout, seconds, console).to_the_end()
+        trainer = Trainer(run, console)
+        trainer.begin(branch)
+        return trainer.to_the_end()
 
 
 class Trainer:
     """The training loop, with the log, checkpoints and results that it writes."""
 
-    def __init__(
-        self,
-        run: Run,
-        learner: Learner,
-        about: Mapping[str, Any],
-        dataset: Dataset,
-        heldout: Dataset,
-        seconds: float,
-        console: Console,
-    ) -> None:
-        self.run, self.learner, self.about, self.console = run, learner, about, console
-        self.dataset, self.heldout = dataset, heldout
-        self.started, self.here = time.monotonic() - seconds, about_here()
+    def __init__(self, run: Run, console: Console) -> None:
+        self.run, self.console = run, console
+        self.dataset, self.heldout = (load(spec, console=console) for spec in (run.spec, run.spec.heldout_sibling))
+        self.about = {**run.about(), "sha256": self.dataset.hash}
+        self.here, self.started = about_here(), time.monotonic()
+        self.learner = self.make()
         self.window: dict[str, list[float]] = {}
-        self.written: list[Path] = []
+
+    def make(self) -> Learner:
+        """Construct the run's learner, and give it the dataset.
+
+        Raises:
+            RunError: the nets that act are not among the learner's nets.
+        """
+        generator = torch.Generator(device=self.run.device).manual_seed(self.run.seed)
+        learner: Learner = learner_class(self.run.method)(self.run.config, get_family(self.run.spec.family), generator)
+        if missing := set(learner.acting) - set(learner.nets):
+            raise RunError(f"{self.run.method} acts by {sorted(missing)}, which are not among its nets.")
+        learner.load(self.dataset)
+        return learner
+
+    def begin(self, branch: Path | None) -> None:
+        """Go on from the folder's checkpoint, or from another run's; write down what is trained."""
+        state = self.run.folder / file_name("state")
+        self.started -= restore(self.run, self.learner, self.about, branch)
+        write_text(self.run.folder / RUN_FILE, json.dumps(self.run.about(), indent=1) + "\n")
+        if self.learner.step and not state.exists():
+            self.save(state)  # of a branch; a resumed run need not know where it branched from
 
     def to_the_end(self) -> list[Path]:
         """Make all gradient steps; return the result files."""
-        run, learner, ends = self.run, self.learner, self.run.phases
-        total, saved = max(ends), time.monotonic()
+        run, learner, saved = self.run, self.learner, time.monotonic()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console)
         with bar, log_to(run.folder, learner.step, self.console) as log:
-            line = bar.add_task(run.method, total=total, completed=learner.step)
+            line = bar.add_task(run.method, total=run.steps, completed=learner.step)
+            self.catch_up(log)
             while True:
-                if learner.step in ends:
-                    self.end_phase(ends[learner.step], log)
-                if learner.step >= total:
-                    return self.written
+                ended = [phase for phase in run.own_phases if phase.end == learner.step]
+                for phase in ended:
+                    self.end_phase(phase, log)
+                if learner.step >= run.steps:
+                    return run.results
                 self.note(learner.update())
                 if learner.step % LOG_EVERY == 0:
                     means = {name: sum(values) / len(values) for name, values in self.window.items()}
@@ -114,11 +121,21 @@ class Trainer:
                     shown = " ".join(f"{name} {value:.3g}" for name, value in means.items())
                     bar.update(line, description=f"{run.method} {shown}")
                 bar.update(line, completed=learner.step)
-                if run.watch and learner.step % run.watch == 0 and learner.step not in ends:
+                if run.watch and learner.step % run.watch == 0 and learner.step < run.steps:
                     self.glance(log)
                 if time.monotonic() - saved > SAVE_EVERY:
                     self.save(run.folder / file_name("state"))
                     saved = time.monotonic()
+
+    def catch_up(self, log: Log) -> None:
+        """Make the results that are missing of phases that ended before, from the checkpoints at their ends."""
+        for phase in self.run.own_phases:
+            file = self.run.file_of("state", phase)
+            missing = not all(result.exists() for result in self.run.results_of(phase).values())
+            if phase.end < self.learner.step and missing and file.exists():
+                learner = self.make()
+                seconds = resume(file, self.run, learner, self.about)
+                self.evaluate(phase, learner, seconds, log)
 
     def note(self, losses: Mapping[str, Tensor]) -> None:
         """Keep the losses of an update for the next entry of the log.
@@ -126,6 +143,8 @@ class Trainer:
         Raises:
             RunError: a loss is not finite.
         """
+        if not losses:
+            return
         values = torch.stack([loss.detach().float() for loss in losses.values()])
         if not values.isfinite().all():
             shown = ", ".join(f"{name} {value:.3g}" for name, value in zip(losses, values.tolist(), strict=True))
@@ -153,25 +172,33 @@ class Trainer:
         say(self.console, f"{run.method} at {learner.step:,} steps: returns on training tasks {shown}")
 
     def end_phase(self, phase: Phase, log: Log) -> None:
-        """Save the state and the agent, and evaluate what has been trained so far."""
-        run, learner, name = self.run, self.learner, self.run.name_of(phase)
+        """Save the state and the agent, and evaluate the agent."""
+        run, learner = self.run, self.learner
         self.save(run.file_of("state", phase))
-        save_agent(run.file_of("agent", phase), learner, self.about)
+        save_agent(run.file_of("agent", phase), learner, self.about, run.name_of(phase), self.seconds())
+        self.evaluate(phase, learner, self.seconds(), log)
+
+    def evaluate(self, phase: Phase, learner: Learner, seconds: float, log: Log) -> None:
+        """Evaluate the agent at the end of a phase by every protocol whose result is not there yet."""
+        run, name, figures = self.run, self.run.name_of(phase), None
         provenance = Provenance(
             dataset={"id": run.spec.id, "sha256": self.dataset.hash},
             config=self.about["config"],
-            wall_time=self.seconds(),
+            wall_time=seconds,
             gradient_steps=learner.step,
             env_steps=learner.env_steps,
+            evaluation_seed=run.seed,
             **self.here,
         )
         for protocol, file in run.results_of(phase).items():
+            if file.exists():
+                continue
             benchmark = self.benchmark(protocol)
             dataset = self.dataset if benchmark.protocol.split == "train" else self.heldout
             with self.console.status(f"evaluating {name} on {benchmark.name}"):
                 returns = evaluate(learner, benchmark, run.seed, run.repeats, dataset)
-                online = protocol.startswith("online")
-                figures = diagnostics.measure(learner, self.dataset, self.heldout, run.seed) if online else {}
+                if protocol.startswith("online") and figures is None:
+                    figures = diagnostics.measure(learner, self.dataset, self.heldout, run.seed)
             result = make_result(
                 benchmark,
                 name,
@@ -180,13 +207,12 @@ class Trainer:
                 run.repeats,
                 run.seed,
                 sees_task=hasattr(learner, "tell"),
-                figures=figures,
+                figures=figures if protocol.startswith("online") else None,
                 provenance=provenance,
             )
             write_result(result, file)
             log({"step": learner.step, "result": file.name, "curve": returns.mean(0).round(2).tolist()})
             say(self.console, f"{name} on {benchmark.name}: {', '.join(f'{v:.1f}' for v in returns.mean(0))}")
-            self.written.append(file)
 
     def benchmark(self, protocol: str) -> Benchmark:
         """Return the benchmark of a protocol on the run's family and quality."""

@@ -22,6 +22,9 @@ from offlinemeta.benchmark.errors import RunError
 from offlinemeta.benchmark.protocol import REPEATS
 from offlinemeta.datasets.spec import DatasetSpec
 from offlinemeta.envs import env_id, get_family
+from offlinemeta.files import denied
+
+RUN_FILE = "run.json"
 
 PROTOCOLS = ("online-10", "offline-context")
 
@@ -67,15 +70,19 @@ class Run:
         return json.loads(json.dumps(about))
 
     @property
-    def phases(self) -> dict[int, Phase]:
-        """The phases at whose ends this run saves and evaluates its agent, by the gradient steps at which they end.
+    def own_phases(self) -> tuple[Phase, ...]:
+        """The phases at whose ends this run saves and evaluates its agent.
 
         A phase that another method has as well (``Method.shares``) is left to that method.
         """
-        phases, shares = self.config.phases, get_method(self.method).shares
+        phases, shared = self.config.phases, get_method(self.method).shared
         names = [phase.name for phase in phases]
-        own = phases if shares is None else phases[names.index(shares.partition(":")[2]) + 1 :]
-        return {phase.end: phase for phase in own}  # of two that end at once, the later one
+        return phases if shared is None else phases[names.index(shared[1]) + 1 :]
+
+    @property
+    def steps(self) -> int:
+        """The number of gradient steps of the training."""
+        return self.config.phases[-1].end
 
     def name_of(self, phase: Phase) -> str:
         """Return the name under which the agent at the end of a phase is listed."""
@@ -86,8 +93,12 @@ class Run:
         return self.folder / file_name(kind, None if self.is_last(phase) else phase.name)
 
     def results_of(self, phase: Phase) -> dict[str, Path]:
-        """Return the result files of the agent at the end of a phase, by protocol; an agent not evaluated has none."""
-        names = self.protocols if phase.evaluated or self.is_last(phase) else ()
+        """Return the result files of the agent at the end of a phase, by protocol; an agent not evaluated has none.
+
+        Of phases that end at the same step, only the last is evaluated.
+        """
+        last = [other for other in self.config.phases if other.end == phase.end][-1]
+        names = self.protocols if phase == last and (phase.evaluated or self.is_last(phase)) else ()
         return {name: self.folder / "results" / f"{self.name_of(phase)}-{name}.json" for name in names}
 
     def is_last(self, phase: Phase) -> bool:
@@ -96,15 +107,32 @@ class Run:
 
     @property
     def results(self) -> list[Path]:
-        """The result files that the run has when it has finished."""
-        return [file for phase in self.phases.values() for file in self.results_of(phase).values()]
+        """The result files that the run has when it has finished; phases before a branch are another run's."""
+        ended = [phase for phase in self.own_phases if self.is_last(phase) or self.file_of("agent", phase).exists()]
+        return [file for phase in ended for file in self.results_of(phase).values()]
 
     @property
     def finished(self) -> bool:
-        """Whether the folder holds this run and all of its results."""
-        file = self.folder / "run.json"
-        same = file.exists() and json.loads(file.read_text(encoding="utf-8")) == self.about()
-        return same and all(result.exists() for result in self.results)
+        """Whether the folder holds this run, its last agent, and all of its results."""
+        trained = self.file_of("agent", self.config.phases[-1]).exists()
+        return trained and self.described() == self.about() and all(file.exists() for file in self.results)
+
+    def described(self) -> dict[str, Any] | None:
+        """Return what ``run.json`` in the folder says; None without that file.
+
+        Raises:
+            RunError: the file cannot be read, or describes no run.
+        """
+        file = self.folder / RUN_FILE
+        try:
+            about = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(about["config"], dict):
+                raise TypeError("its config is no object")
+            return dict(about)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{file} describes no run ({error!r}). Delete it to begin anew.") from error
 
 
 def file_name(kind: str, phase: str | None = None) -> str:
@@ -124,20 +152,24 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         RunError: another process trains in the folder.
     """
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=PATIENCE)
-    except Timeout as error:
-        raise RunError(
-            f"Another process trains in {folder}. Wait for it, or choose another folder with --out."
-        ) from error
-    except NotImplementedError:  # a file system without locks
+    file = folder / ".lock"
+    with contextlib.ExitStack() as stack:
+        try:
+            file.touch()  # with the umask's permissions
+            lock = FileLock(file, mode=file.stat().st_mode & 0o777)
+            lock.acquire(timeout=PATIENCE)
+            stack.callback(lock.release)
+        except Timeout as error:
+            raise RunError(
+                f"Another process trains in {folder}. Wait for it, or choose another folder with --out."
+            ) from error
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and denied(error):
+                raise RunError(
+                    f"The lock {file} may not be written: {error.strerror}. Choose another folder with --out."
+                ) from error
+            # a file system without locks: two trainings in one folder are then the user's own affair
         yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def check_folder(run: Run, resume: bool) -> None:
@@ -146,15 +178,12 @@ def check_folder(run: Run, resume: bool) -> None:
     Raises:
         RunError: the folder holds a run that is not to be resumed, or another run, or none to resume.
     """
-    file = run.folder / "run.json"
-    if not file.exists():
-        if resume and not (run.folder / file_name("state")).exists():
-            raise RunError(f"There is no run in {run.folder} to resume.")
-        return
-    if not resume:
+    there, state = run.described(), (run.folder / file_name("state")).exists()
+    if there is None and resume and not state:
+        raise RunError(f"There is no run in {run.folder} to resume.")
+    if not resume and (there is not None or state or any((run.folder / "results").glob("*.json"))):
         raise RunError(f"{run.folder} holds a run. Go on with it by --resume, or choose another folder with --out.")
-    there = json.loads(file.read_text(encoding="utf-8"))
-    if there != run.about():
+    if there is not None and there != run.about():
         changed = differences(there, run.about())
         raise RunError(f"The run in {run.folder} is another one: {changed}. Choose another folder with --out.")
 

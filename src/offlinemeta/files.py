@@ -38,6 +38,9 @@ def replacing(file: Path) -> Iterator[Path]:
     draft = file.with_name(f".{file.name}.{os.getpid()}.draft")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        for left in file.parent.glob(f".{file.name}.*.draft"):
+            if not _runs(int(left.name.split(".")[-2])):
+                left.unlink(missing_ok=True)  # what a killed process left
         draft.touch()
         mode = draft.stat().st_mode  # as the umask wants it; safetensors writes files that only their owner may read
         yield draft
@@ -51,6 +54,17 @@ def replacing(file: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    """Tell whether a process of that number runs."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def denied(error: OSError) -> bool:

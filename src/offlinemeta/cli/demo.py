@@ -17,9 +17,9 @@ from offlinemeta.baselines.training.checkpoint import load_agent
 from offlinemeta.baselines.training.grid import Cell, run_grid
 from offlinemeta.baselines.training.run import file_name
 from offlinemeta.benchmark.agent import Agent, Policy
-from offlinemeta.benchmark.context import Context, empty_context, join_contexts
+from offlinemeta.benchmark.context import empty_context
 from offlinemeta.benchmark.result import read_results
-from offlinemeta.benchmark.runner import run_episode
+from offlinemeta.benchmark.runner import own_episode
 from offlinemeta.cli.show import film_episode
 from offlinemeta.console import say
 from offlinemeta.datasets.scripted import Scripted
@@ -100,9 +100,9 @@ def explored(agent: Agent, family: TaskFamily, index: int) -> Policy:
     """Return an agent's policy for a test task after two episodes of its own exploration."""
     task, contexts = family.task(index, "test"), [empty_context(family)]
     envs = TaskVectorEnv(family, 1, split="test", task=index, autoreset_mode="Disabled")
-    for seed in range(EXPLORATION):
-        seen: list[Context] = run_episode(envs, [task], agent.adapt(contexts), np.array([seed]))
-        contexts = [join_contexts([contexts[0], seen[0]])]
+    rng = np.random.default_rng(0)
+    for _ in range(EXPLORATION):
+        _, contexts = own_episode(agent, envs, [task], contexts, rng)
     envs.close()
     return agent.adapt(contexts)
 

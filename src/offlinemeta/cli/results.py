@@ -37,7 +37,10 @@ def evaluate(
     method: Annotated[
         str | None, typer.Option(help="Name under which the result is listed; by default, the agent's name.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the evaluation.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Seed of the evaluation; by default, that of the checkpoint's training, or 0."),
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Number of evaluations of each task; returns are averaged.")] = 3,
     out: Annotated[Path | None, typer.Option(help="File for the result, as JSON.")] = None,
 ) -> None:
@@ -64,12 +67,17 @@ def evaluate(
         from offlinemeta.baselines.training.checkpoint import describe
 
         about = describe(checkpoint)  # our own files describe their training
-    listed = check_method(method or about.get("method") or agent.rpartition(":")[2])
+    listed = check_method(method or about.get("name") or agent.rpartition(":")[2])
+    seed = about.get("seed", 0) if seed is None else seed
     logged = load(chosen.dataset, console=console) if chosen.protocol.offline else None
     steps = len(family.tasks[chosen.protocol.split]) * repeats * chosen.protocol.episodes * family.horizon
     with bar(Console(stderr=True)) as track:
         returns = run(loaded, chosen, seed, repeats, logged, track(chosen.name, steps))
-    dataset = {"id": about["dataset"], "sha256": about["sha256"]} if about else {}
+    provenance = Provenance(evaluation_seed=seed, **about_here())
+    if about:
+        training = {"config": about["config"], "gradient_steps": about["step"], "env_steps": about["env_steps"]}
+        training |= {"dataset": {"id": about["dataset"], "sha256": about["sha256"]}, "wall_time": about["seconds"]}
+        provenance = provenance.model_copy(update=training)
     result = make_result(
         chosen,
         listed,
@@ -78,7 +86,7 @@ def evaluate(
         repeats,
         about.get("seed", seed),
         sees_task=hasattr(loaded, "tell"),
-        provenance=Provenance(dataset=dataset, config=about.get("config", {}), **about_here()),
+        provenance=provenance,
     )
     if out is not None:  # before it is shown: whatever goes wrong with a terminal must not lose it
         write_result(result, out)

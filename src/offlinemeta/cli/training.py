@@ -112,7 +112,8 @@ def study(
     from offlinemeta.files import check_writable
     from offlinemeta.leaderboard.table import STUDY
 
-    names, spec = STUDY["trained"] if methods is None else methods.split(","), get_spec(dataset)
+    names = list(dict.fromkeys(STUDY["trained"] if methods is None else methods.split(",")))
+    spec = get_spec(dataset)
     for name in names:
         make_config(name, preset)
     for folder in (runs, results):
