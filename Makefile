@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 FOR_DEMO := $(VENV)/installed-for-demo
 FOR_ALL := $(VENV)/installed-for-all
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
+# what is never imported need not be compiled, which takes longer than all else in an installation
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e
 WORKERS ?= auto
 
 # idle OpenMP threads should sleep: on few cores, spinning ones make torch ten times slower
