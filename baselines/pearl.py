@@ -1,20 +1,24 @@
-"""Offline PEARL: the losses of PEARL (Rakelly et al., ICML 2019, arXiv 1903.08254) on logged data.
+"""PEARL (Rakelly et al., ICML 2019, arXiv 1903.08254): its losses on logged data, or with its own data collection.
 
 The method is SAC with a value network, conditioned on z ~ q(z|c). The encoder is trained by the critics' loss and by a
 KL to the prior, and by nothing else. Nothing corrects for being offline: this is the baseline that the offline methods
-are measured against.
+are measured against. The method ``pearl-online`` (``online=true``) has what they lack: it collects experience in
+the training tasks, with rewards. It takes no more of the dataset than the first rollouts of each task, which stand for
+the random exploration that PEARL begins with: give it a ``random`` dataset, and it learns from scratch.
 
 Constants of the ``paper`` preset are those of the authors' public code. All presets depart from it as follows: z is
 drawn once a step (the code draws it twice and drops the first); hidden biases start at 0, not 0.1; families whose
 dynamics vary need ``next_observations=true``, which no preset sets; one optimiser steps all losses of an update at
 once, so that the actor and the value network see the critics as they were before the step. The default preset also has
-the sizes and the schedule in ``PRESETS``, and normalises observations by the moments of the logged ones.
+the sizes and the schedule in ``PRESETS``, and normalises observations by the moments of the logged ones. Online, all
+presets visit all training tasks in a round (published: five of them), and draw a context from all rollouts of the last
+visit to a task (published: a buffer of the rollouts with z from the prior).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -22,10 +26,10 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer, pad
+from offlinemeta.baselines.parts.buffer import Batch, Span, TaskBuffer, first_steps, pad
 from offlinemeta.baselines.parts.config import Phase, option
 from offlinemeta.baselines.parts.encoder import Encoder
-from offlinemeta.baselines.parts.exploration import LatentPolicy, explore_then_infer
+from offlinemeta.baselines.parts.exploration import LatentPolicy, explore, explore_then_infer
 from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join, widths
 from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of, polyak, target_of
 from offlinemeta.baselines.parts.posterior import Gaussian, kl_to_prior, sample
@@ -36,7 +40,7 @@ from offlinemeta.envs import TaskFamily
 
 @dataclass(frozen=True)
 class Config:
-    """The configuration of offline PEARL."""
+    """The configuration of PEARL."""
 
     steps: PositiveInt = option(1_000_000, "Gradient steps of the training.")
     meta_batch: PositiveInt = option(16, "Tasks in a gradient step.")
@@ -58,11 +62,20 @@ class Config:
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
     episode_contexts: bool = option(False, "Whether a training context is drawn from one logged rollout, not all data.")
     bfloat16: bool = option(False, "Whether matrix products are made in bfloat16.")
+    online: bool = option(False, "Whether experience is collected; of the logged one, only a start is used then.")
+    start_rollouts: PositiveInt = option(2, "Logged rollouts of a task with which an online training starts.")
+    round_steps: PositiveInt = option(2_000, "Gradient steps between two visits to the training tasks.")
+    round_prior: PositiveInt = option(1, "Rollouts in a visit to a task with z from the prior.")
+    round_posterior: NonNegativeInt = option(1, "Rollouts in a visit to a task with z ~ q(z|c) of this visit.")
+    stages: PositiveInt = option(10, "Number of agents that an online training keeps, evenly spaced.")
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """The only phase is the offline one."""
-        return (Phase("offline", self.steps),)
+        """Offline, there is one phase; online, one for each stage whose agent is kept."""
+        if not self.online:
+            return (Phase("offline", self.steps),)
+        stages = range(1, self.stages + 1)
+        return tuple(Phase(f"stage{i}", self.steps * i // self.stages, evaluated=False) for i in stages)
 
 
 PRESETS = {
@@ -76,9 +89,19 @@ PRESETS = {
         lr=1e-3,
         normalise=True,
     ),
-    "smoke": Config(steps=30, meta_batch=4, batch=16, context=16, hidden=(16, 16), encoder_hidden=(16,)),
+    "smoke": Config(
+        steps=30,
+        meta_batch=4,
+        batch=16,
+        context=16,
+        hidden=(16, 16),
+        encoder_hidden=(16,),
+        round_steps=10,
+        stages=2,
+    ),
 }
 PRESETS["demo"] = PRESETS["default"]
+PRESETS["online"] = replace(PRESETS["default"], steps=40_000, online=True)
 
 
 class PEARL:
@@ -108,15 +131,22 @@ class PEARL:
         self.seed(0)
 
     def load(self, dataset: Dataset) -> None:
-        """Take in the logged data."""
+        """Take in the logged data; online, no more than the first rollouts of each task."""
+        episodes, observations = list(dataset), dataset.observations
+        if self.config.online:
+            steps = self.config.start_rollouts * self.family.horizon
+            episodes = [episode for own in dataset.by_task().values() for episode in first_steps(own, steps)]
+            observations = np.concatenate([episode.observations for episode in episodes])
         if self.config.normalise:
-            self.normaliser.fit(dataset.observations)
-        self.data = TaskBuffer.of(dataset.tasks, dataset, self.normaliser)
+            self.normaliser.fit(observations)
+        self.data = TaskBuffer.of(dataset.tasks, episodes, self.normaliser)
 
     def update(self) -> dict[str, Tensor]:
-        """Make one gradient step of Algorithm 1, without its data collection; return the losses."""
+        """Make one gradient step of Algorithm 1, online with its data collection; return the losses."""
         c, g, data = self.config, self.generator, self.data
         assert data is not None, "load(dataset) comes first"
+        if c.online and self.step and self.step % c.round_steps == 0:
+            self.collect(data)
         tasks = data.draw_tasks(c.meta_batch, g)
         batch = data.take(tasks, data.draw(tasks, c.batch, g))
         context = self.context(data, tasks)
@@ -134,9 +164,32 @@ class PEARL:
         return losses
 
     def context(self, data: TaskBuffer, tasks: Tensor) -> Batch:
-        """Draw transitions of each task for the encoder: from all of its data or one logged rollout."""
-        among = data.logged_rollout(tasks, self.generator) if self.config.episode_contexts else None
-        return data.take(tasks, data.draw(tasks, self.config.context, self.generator, among))
+        """Draw a context of each task: from all of its data, from one logged rollout, or online from the last visit."""
+        c, g, among = self.config, self.generator, None
+        if c.online:
+            among = self.last(data, tasks, c.round_prior + c.round_posterior)
+        elif c.episode_contexts:
+            among = data.logged_rollout(tasks, g)
+        return data.take(tasks, data.draw(tasks, c.context, g, among))
+
+    def last(self, data: TaskBuffer, tasks: Tensor, rollouts: int) -> Span:
+        """Return the rows of the last rollouts of each task."""
+        end = data.sizes[tasks]
+        return (end - rollouts * data.horizon).clamp_min(0), end
+
+    @torch.no_grad()
+    def collect(self, data: TaskBuffer) -> None:
+        """Visit all training tasks: rollouts with z ~ N(0, I), then with z ~ q(z|c), c drawn from this visit so far."""
+        c, g, places = self.config, self.generator, torch.arange(len(data.tasks), device=data.device)
+        for k in range(c.round_prior + c.round_posterior):
+            z = torch.randn(len(places), c.latent, generator=g, device=g.device)
+            if k >= c.round_prior:
+                rows = data.draw(places, k * data.horizon, g, self.last(data, places, k))
+                z = sample(self.encoder(data.take(places, rows)), g)
+            seed = int(torch.randint(2**31, (), generator=g, device=g.device))
+            rollouts = explore(self.family, data.tasks, self.actor, self.normaliser, z, seed)
+            data.add([episode for rollout in rollouts for episode in rollout])
+            self.env_steps += len(places) * data.horizon
 
     def critic_loss(self, batch: Batch, z: Tensor) -> Tensor:
         """Return L_Q = Σ_j mean (Q_j(s, a, z) - y)², y = scale · r + γ (1 - d) V'(s', z).

@@ -43,6 +43,11 @@ METHODS = {
     "pearl": Method(
         "offlinemeta.baselines.pearl:PEARL", "Offline PEARL: SAC on logged data; the critics' loss trains the encoder."
     ),
+    "pearl-online": Method(
+        "offlinemeta.baselines.pearl:PEARL",
+        "PEARL as published, which collects experience with rewards; use --preset online and a random dataset.",
+        {"online": True},
+    ),
     "bc": Method("offlinemeta.baselines.bc:MetaBC", "Meta-behaviour-cloning, with SMAC's encoder and decoder."),
     "smac": Method("offlinemeta.baselines.smac:SMAC", "SMAC: offline training, then self-supervised interaction."),
     "oracle": Method(

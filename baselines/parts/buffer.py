@@ -233,6 +233,12 @@ def pad(contexts: Sequence[Context], normaliser: Normaliser) -> tuple[Batch, Ten
     return batch._replace(**normalised), mask.to(device)
 
 
+def first_steps(episodes: Sequence[Episode], count: int) -> list[Episode]:
+    """Return the episodes of one task that begin in its first ``count`` steps."""
+    begins = np.cumsum([0, *map(len, episodes)])[:-1]
+    return [episode for episode, begin in zip(episodes, begins, strict=True) if begin < count]
+
+
 def gather(block: Tensor, tasks: Tensor, rows: Tensor) -> Tensor:
     """Return the entries of ``block [tasks, rows, ...]`` at ``rows [T, ...]`` of T tasks."""
     return block[tasks.view(-1, *[1] * (rows.dim() - 1)), rows]
