@@ -527,6 +527,46 @@ def test_contexts_are_of_one_rollout_or_of_one_visit_or_of_everything(phase: str
         assert float(drawn.min()) >= logged // 40
 
 
+def test_online_pearl_starts_from_the_first_rollouts_of_each_task_alone() -> None:
+    for dataset, horizon in ((point(), 20), (hopper(), 200)):
+        data = make("pearl-online", dataset=dataset, start_rollouts=2).data
+        assert bool((data.sizes == 2 * horizon).all())
+        for place, task in enumerate(dataset.tasks):
+            first = np.concatenate([e.actions for e in dataset.by_task()[task]])[: 2 * horizon]
+            np.testing.assert_array_equal(
+                data.take(torch.tensor([place]), torch.arange(2 * horizon)[None]).actions[0], first
+            )
+
+
+def test_online_pearl_collects_true_rewards_and_draws_contexts_from_the_last_visit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learner, family = make("pearl-online", round_prior=2, round_posterior=1, meta_batch=80, context=50), point().family
+    read: list[torch.Tensor] = []
+    forward = type(learner.encoder).forward
+
+    def spy(context: Batch, mask: Any = None) -> Any:
+        read.append(context.rewards)
+        return forward(learner.encoder, context, mask)
+
+    monkeypatch.setattr(learner.encoder, "forward", spy)
+    for _ in range(2):
+        learner.collect(learner.data)
+    assert learner.env_steps == 2 * 80 * 3 * 20 == int(learner.data.sizes.sum() - learner.data.logged.sum())
+    tasks = torch.arange(80)
+    visit = learner.data.take(tasks, learner.data.sizes[:, None] - 60 + torch.arange(60))
+    params = family.params(point().tasks)[:, None]
+    np.testing.assert_allclose(
+        visit.rewards, family.reward(visit.next_observations.double().numpy(), params), atol=1e-5
+    )
+    before = [set(row[:40].tolist()) for row in visit.rewards]  # what the posterior rollout was inferred from
+    assert all(set(row.tolist()) <= seen for row, seen in zip(read[-1], before, strict=True))
+    context = learner.context(learner.data, tasks).rewards
+    whole = [set(row.tolist()) for row in visit.rewards]
+    assert all(set(row.tolist()) <= seen for row, seen in zip(context, whole, strict=True))
+    assert any(not set(row.tolist()) <= seen for row, seen in zip(context, before, strict=True))
+
+
 # --- learners as a whole
 
 

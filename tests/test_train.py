@@ -77,7 +77,7 @@ def test_every_method_trains_through_the_command_line(method: str, tmp_path: Pat
         "sha256": datasets.load("PointRobot/smac").hash,
     }
     assert result.provenance[0].gradient_steps == make_config(method, "smoke").steps
-    assert (result.provenance[0].env_steps > 0) == (method in ("smac", "oracle"))
+    assert (result.provenance[0].env_steps > 0) == (method in ("smac", "oracle", "pearl-online"))
     assert result.sees_task == (method == "told")
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert any("curve" in entry for entry in log)
