@@ -29,6 +29,8 @@ from offlinemeta.baselines.training.grid import Cell
 from offlinemeta.baselines.training.hardware import check_device
 from offlinemeta.baselines.training.log import log_to, read_log
 from offlinemeta.baselines.training.run import Run, held
+from offlinemeta.baselines.training.stages import load_stage, pack
+from offlinemeta.benchmark.context import as_context, join_contexts
 from offlinemeta.benchmark.errors import RunError
 from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.benchmark.result import read_results
@@ -610,6 +612,32 @@ def test_a_broken_tensorboard_does_not_stop_a_training(tmp_path: Path, monkeypat
     train(run_of(tmp_path / "second", "bc"))
     assert len(read_log(tmp_path / "first")) == 2
     assert (tmp_path / "second" / "agent.safetensors").exists()
+
+
+# --- the stages of an online training
+
+
+def test_stages_ship_in_one_file_and_act_as_they_did(tmp_path: Path) -> None:
+    run = replace(run_of(tmp_path / "run", "pearl-online", stages=3, hidden=(64, 64)), watch=5)
+    train(run)
+    file, family = tmp_path / "PointRobot.safetensors", get_family("PointRobot")
+    facts = pack(tmp_path / "run", file, "offlinemeta train ...")
+    assert [stage["step"] for stage in facts["stages"]] == [10, 20, 30]
+    assert [stage["env_steps"] for stage in facts["stages"]] == [0, 3200, 6400]
+    assert [entry["step"] for entry in facts["curve"]] == [5, 10, 15, 20, 25]
+    assert file.stat().st_size < (tmp_path / "run" / "agent.safetensors").stat().st_size * 2
+    seen = np.random.default_rng(0).uniform(-1, 1, (2, 2)).astype(np.float32)
+    logged = datasets.load("PointRobot/smac")
+    contexts = [join_contexts([as_context(logged[e]), as_context(logged[e + 80])]) for e in (0, 1)]  # two episodes each
+    whole = [tmp_path / "run" / name for name in ("stage2.agent.safetensors", "agent.safetensors")]
+    acts = []
+    for agent in (*(load_stage(file, family, i) for i in (2, 3)), *(load_agent(family, path) for path in whole)):
+        agent.seed(0)
+        acts.append(agent.adapt(contexts).act(seen))
+    np.testing.assert_allclose(acts[:2], acts[2:], atol=2e-3)
+    assert not np.allclose(acts[2], acts[3], atol=2e-3), "stages differ"
+    with pytest.raises(RunError, match=r"stages 1 to 3 of OfflineMeta/PointRobot-v0, not stage 4"):
+        load_stage(file, family, 4)
 
 
 # --- a stranger among the learners

@@ -1,0 +1,94 @@
+"""The stages of an online training in one small file, as they ship: ``datasets/online/<family>.safetensors``.
+
+``python -m offlinemeta.baselines.training.stages RUN FILE`` packs the agents that a run kept at the ends of its phases,
+weights in float16, together with the command, the learning curve, versions and the cost of each stage.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from offlinemeta.baselines.parts.learner import Learner
+from offlinemeta.baselines.registry import learner_class, read_config
+from offlinemeta.baselines.training.checkpoint import describe
+from offlinemeta.baselines.training.log import read_log
+from offlinemeta.baselines.training.run import file_name
+from offlinemeta.benchmark.errors import RunError
+from offlinemeta.benchmark.result import about_here
+from offlinemeta.envs import TaskFamily, env_id
+from offlinemeta.files import read_tensors, write_tensors
+
+EXACT = "normaliser."
+"""Tensors whose names begin like this stay in float32."""
+
+
+def pack(folder: Path, file: Path, command: str) -> dict[str, Any]:
+    """Write the agents of a run's phases into one file.
+
+    Args:
+        folder: the run's folder.
+        file: the file to write.
+        command: the command that trained the run.
+
+    Returns:
+        What the file says of the stages.
+
+    Raises:
+        RunError: the run has not finished, or an agent file is damaged.
+        FileError: there is no space or no permission.
+    """
+    config = read_config(*_method_of(folder))
+    names = [phase.name for phase in config.phases[:-1]]
+    files = [*(folder / file_name("agent", name) for name in names), folder / file_name("agent")]
+    tensors, stages = {}, []
+    for i, agent in enumerate(files):
+        about = describe(agent)
+        stages.append({"stage": i + 1, **{key: about[key] for key in ("step", "env_steps", "seconds")}})
+        for name, tensor in read_tensors(agent, "pt")[0].items():
+            tensors[f"{i:02}.{name}"] = tensor if name.startswith(EXACT) else tensor.half()
+    curve = [{k: entry[k] for k in ("step", "seconds", "curve")} for entry in read_log(folder) if _watched(entry)]
+    facts = {"command": command, "stages": stages, "curve": curve, **about_here()}
+    kept = {key: about[key] for key in ("method", "config", "dataset", "sha256", "env", "seed")}
+    write_tensors(file, tensors, {**kept, **facts})
+    return facts
+
+
+def load_stage(file: Path, family: TaskFamily, stage: int) -> Learner:
+    """Return the agent of a stage, counted from 1.
+
+    Raises:
+        RunError: the file is of another family, or has no such stage.
+        FileError: the file is missing or damaged.
+    """
+    tensors, about = read_tensors(file, "pt")
+    count = len(about["stages"])
+    if about["env"] != env_id(family) or not 1 <= stage <= count:
+        raise RunError(f"{file} has stages 1 to {count} of {about['env']}, not stage {stage} of {env_id(family)}.")
+    config = read_config(about["method"], about["config"])
+    learner: Learner = learner_class(about["method"])(config, family, torch.Generator().manual_seed(0))
+    for name in learner.acting:
+        prefix = f"{stage - 1:02}.{name}."
+        learner.nets[name].load_state_dict(
+            {key.removeprefix(prefix): t.float() for key, t in tensors.items() if key.startswith(prefix)}
+        )
+    return learner
+
+
+def _method_of(folder: Path) -> tuple[str, dict[str, Any]]:
+    about = describe(folder / file_name("agent"))
+    return about["method"], about["config"]
+
+
+def _watched(entry: dict[str, Any]) -> bool:
+    """Tell whether an entry of the log is a curve on training tasks."""
+    return "curve" in entry and "result" not in entry
+
+
+if __name__ == "__main__":
+    run, target, *words = sys.argv[1:]
+    said = pack(Path(run), Path(target), " ".join(words))
+    print(f"{target}: {len(said['stages'])} stages, {Path(target).stat().st_size / 1e6:.1f} MB")
