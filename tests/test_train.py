@@ -640,6 +640,28 @@ def test_stages_ship_in_one_file_and_act_as_they_did(tmp_path: Path) -> None:
         load_stage(file, family, 4)
 
 
+@pytest.mark.parametrize(
+    "file", sorted((Path(datasets.__file__).parent / "online").glob("*.safetensors")), ids=lambda file: file.stem
+)
+def test_shipped_stages_do_what_they_claim(file: Path) -> None:
+    """The last one does, rounded to float16, on test tasks; and the first one does not."""
+    family, (_, about) = get_family(file.stem), read_tensors(file, "pt")
+    assert about["method"] == "pearl-online"
+    assert len(about["stages"]) == 10
+    references = datasets.read_references(family.name)
+    benchmark = get_benchmark(f"{family.name}/random/online-3")
+    scores = {
+        stage: references.score(
+            family.tasks["test"], evaluate(load_stage(file, family, stage), benchmark, repeats=1)
+        ).mean(0)[2]
+        for stage in (1, 10)
+    }
+    claimed = np.array(about["returns"][benchmark.name])
+    low, high = (np.mean(table["test"]) for table in (references.random, references.expert))
+    assert scores[10] == pytest.approx(100 * (claimed[2] - low) / (high - low), abs=10)
+    assert scores[10] > scores[1] + 10
+
+
 # --- a stranger among the learners
 
 

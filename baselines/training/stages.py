@@ -1,7 +1,8 @@
 """The stages of an online training in one small file, as they ship: ``datasets/online/<family>.safetensors``.
 
 ``python -m offlinemeta.baselines.training.stages RUN FILE`` packs the agents that a run kept at the ends of its phases,
-weights in float16, together with the command, the learning curve, versions and the cost of each stage.
+weights in float16, together with the command, the learning curve on training tasks (mean return of three episodes), the
+last agent's returns by benchmark, versions, and the cost of each stage.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from offlinemeta.baselines.training.checkpoint import describe
 from offlinemeta.baselines.training.log import read_log
 from offlinemeta.baselines.training.run import file_name
 from offlinemeta.benchmark.errors import RunError
-from offlinemeta.benchmark.result import about_here
+from offlinemeta.benchmark.result import about_here, read_result
 from offlinemeta.envs import TaskFamily, env_id
 from offlinemeta.files import read_tensors, write_tensors
 
@@ -51,7 +52,9 @@ def pack(folder: Path, file: Path, command: str) -> dict[str, Any]:
         for name, tensor in read_tensors(agent, "pt")[0].items():
             tensors[f"{i:02}.{name}"] = tensor if name.startswith(EXACT) else tensor.half()
     curve = [{k: entry[k] for k in ("step", "seconds", "curve")} for entry in read_log(folder) if _watched(entry)]
-    facts = {"command": command, "stages": stages, "curve": curve, **about_here()}
+    results = [read_result(file) for file in sorted((folder / "results").glob("*.json"))]
+    returns = {result.benchmark: result.array().mean((0, 1)).round(2).tolist() for result in results}
+    facts = {"command": command, "stages": stages, "curve": curve, "returns": returns, **about_here()}
     kept = {key: about[key] for key in ("method", "config", "dataset", "sha256", "env", "seed")}
     write_tensors(file, tensors, {**kept, **facts})
     return facts
