@@ -202,13 +202,24 @@ def load_agent(family: TaskFamily, checkpoint: Path | None = None) -> Learner:
     if about["env"] != env_id(family):
         raise RunError(f"{checkpoint} is an agent for {about['env']}, not for {env_id(family)}.")
     try:
-        config = read_config(about["method"], about["config"])
-        learner: Learner = learner_class(about["method"])(config, family, torch.Generator().manual_seed(0))
-        for name in learner.acting:
-            mine = {k.removeprefix(f"{name}."): t for k, t in tensors.items() if k.startswith(f"{name}.")}
-            learner.nets[name].load_state_dict(mine)
+        return learner_of(about, family, tensors)
     except (OfflineMetaError, RuntimeError, TypeError) as error:
         raise RunError(f"{checkpoint} does not fit its own method and config: {error}") from error
+
+
+def learner_of(about: Mapping[str, Any], family: TaskFamily, tensors: Mapping[str, Tensor]) -> Learner:
+    """Construct the learner that a description names, and give it the nets that act.
+
+    Args:
+        about: ``method`` and ``config``.
+        family: the task family.
+        tensors: the nets' tensors, named ``<net>.<tensor>``.
+    """
+    config = read_config(about["method"], about["config"])
+    learner: Learner = learner_class(about["method"])(config, family, torch.Generator().manual_seed(0))
+    for name in learner.acting:
+        mine = {k.removeprefix(f"{name}."): t for k, t in tensors.items() if k.startswith(f"{name}.")}
+        learner.nets[name].load_state_dict(mine)
     return learner
 
 

@@ -11,11 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from offlinemeta.baselines.parts.learner import Learner
-from offlinemeta.baselines.registry import learner_class, read_config
-from offlinemeta.baselines.training.checkpoint import describe
+from offlinemeta.baselines.registry import read_config
+from offlinemeta.baselines.training.checkpoint import describe, learner_of
 from offlinemeta.baselines.training.log import read_log
 from offlinemeta.baselines.training.run import file_name
 from offlinemeta.benchmark.errors import RunError
@@ -71,14 +69,9 @@ def load_stage(file: Path, family: TaskFamily, stage: int) -> Learner:
     count = len(about["stages"])
     if about["env"] != env_id(family) or not 1 <= stage <= count:
         raise RunError(f"{file} has stages 1 to {count} of {about['env']}, not stage {stage} of {env_id(family)}.")
-    config = read_config(about["method"], about["config"])
-    learner: Learner = learner_class(about["method"])(config, family, torch.Generator().manual_seed(0))
-    for name in learner.acting:
-        prefix = f"{stage - 1:02}.{name}."
-        learner.nets[name].load_state_dict(
-            {key.removeprefix(prefix): t.float() for key, t in tensors.items() if key.startswith(prefix)}
-        )
-    return learner
+    prefix = f"{stage - 1:02}."
+    mine = {key.removeprefix(prefix): t.float() for key, t in tensors.items() if key.startswith(prefix)}
+    return learner_of(about, family, mine)
 
 
 def _method_of(folder: Path) -> tuple[str, dict[str, Any]]:
