@@ -5,6 +5,9 @@ its task. It acts through tanh (PPO's Gaussian is squashed by the environment's 
 box would make every tanh-Gaussian likelihood downstream degenerate. Snapshots are kept along the way; at the end each
 is evaluated, and ten of them, evenly spread in return from the untrained to the best, become the checkpoints.
 
+With ``--blind``, the policy sees zeros in place of its task, and its last state becomes the one checkpoint of
+``<family>-blind``: what is gained by knowing the task is measured against it.
+
 Everything is saved to ``out/behaviour/<family>`` every few iterations; the same command continues a killed run.
 """
 
@@ -71,6 +74,7 @@ class Recipe:
 RECIPES = {
     "CheetahVel": Recipe(steps=8_000_000),
     "CheetahDir": Recipe(steps=5_000_000),
+    "CheetahGear": Recipe(steps=8_000_000, tasks=1000),
     "AntDir": Recipe(steps=8_000_000),
     "AntGoal": Recipe(steps=8_000_000, shaping=30.0),
     "HumanoidDir": Recipe(
@@ -92,13 +96,14 @@ U_LIMIT = 5.0
 class SquashedTasks(VecEnv):
     """The batch engine as Stable-Baselines3 wants it: the task observed, actions squashed by tanh, rewards shaped.
 
-    With ``redraw``, each episode has a task drawn from the training list; without, each env keeps its task.
+    With fresh tasks (``recipe.tasks``), each episode has a task drawn from the training list; without, each env keeps
+    its task. A blind policy observes zeros in place of the task.
     """
 
-    def __init__(self, family: TaskFamily, recipe: Recipe, seed: int, threads: int | None) -> None:
+    def __init__(self, family: TaskFamily, recipe: Recipe, seed: int, threads: int | None, blind: bool) -> None:
         mode = AutoresetMode.DISABLED if recipe.tasks else AutoresetMode.SAME_STEP
         batch = TaskVectorEnv(family, ENVS, autoreset_mode=mode, num_threads=threads)
-        self._batch, self._envs, self._recipe = batch, VectorTaskObservation(batch), recipe
+        self._batch, self._envs, self._recipe, self._blind = batch, VectorTaskObservation(batch), recipe, blind
         box = spaces.Box(-U_LIMIT, U_LIMIT, batch.single_action_space.shape)
         super().__init__(ENVS, self._envs.single_observation_space, box)
         self._rng = np.random.default_rng(seed)
@@ -110,7 +115,13 @@ class SquashedTasks(VecEnv):
 
     def reset(self) -> Any:
         """Begin an episode in every env."""
-        return self._envs.reset(seed=self._seeds[0])[0]
+        return self._shown(self._envs.reset(seed=self._seeds[0])[0])
+
+    def _shown(self, observations: Array) -> Array:
+        """Return observations as the policy sees them."""
+        if self._blind:
+            observations[:, self._batch.single_observation_space.shape[0] :] = 0.0
+        return observations
 
     def step_async(self, actions: Array) -> None:
         """Squash the actions for the step that :meth:`step_wait` makes."""
@@ -127,7 +138,7 @@ class SquashedTasks(VecEnv):
         final = info.get("final_obs", observations)
         for i in np.flatnonzero(over).tolist():
             infos[i] = {
-                "terminal_observation": final[i].copy(),
+                "terminal_observation": self._shown(final[i][None])[0].copy(),
                 "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
                 "episode": {"r": self._return[i], "l": int(self._length[i]), "t": 0.0},
             }
@@ -140,7 +151,7 @@ class SquashedTasks(VecEnv):
             observations, _ = self._envs.reset(options={"reset_mask": over, "task": tasks})
         self._return[over] = 0.0
         self._length[over] = 0
-        return observations, rewards.astype(np.float32), over, infos
+        return self._shown(observations), rewards.astype(np.float32), over, infos
 
     def _shaping(self, info: dict[str, Any], params: Array, over: Array) -> Array:
         """Return γΦ(s') - Φ(s), or 0 in an episode's first step, whose Φ(s) is not known."""
@@ -178,14 +189,16 @@ class SquashedTasks(VecEnv):
         return [False] * self.num_envs
 
 
-def snapshot(model: Any, normalize: Any) -> BehaviourPolicy:
-    """Take the present policy out of Stable-Baselines3."""
+def snapshot(model: Any, normalize: Any, blind_from: int | None = None) -> BehaviourPolicy:
+    """Take the present policy out of Stable-Baselines3; inputs from ``blind_from`` on no longer count, if it is given."""
     layers = [*model.policy.mlp_extractor.policy_net, model.policy.action_net]
 
     def numpy(tensor: Any) -> Array:
         return np.array(tensor.detach().cpu().numpy(), dtype=np.float32)
 
     weights = tuple((numpy(layer.weight).T, numpy(layer.bias)) for layer in layers if hasattr(layer, "weight"))
+    if blind_from is not None:
+        weights[0][0][blind_from:] = 0.0
     mean, scale = normalize.obs_rms.mean, np.sqrt(normalize.obs_rms.var + normalize.epsilon)
     return BehaviourPolicy(weights, numpy(model.policy.log_std), mean.astype(np.float32), scale.astype(np.float32))
 
@@ -218,9 +231,17 @@ def measure(
 class Keeper(BaseCallback):
     """Takes snapshots of the policy, saves what a resumed run needs, and prints the learning curve."""
 
-    def __init__(self, folder: Path, normalize: Any, every: int, state: dict[str, Any], console: Console) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        normalize: Any,
+        every: int,
+        state: dict[str, Any],
+        console: Console,
+        blind_from: int | None,
+    ) -> None:
         super().__init__()
-        self._folder, self._normalize, self._every = folder, normalize, every
+        self._folder, self._normalize, self._every, self._blind_from = folder, normalize, every, blind_from
         self._state, self._console = state, console
         self._iteration = state["iteration"]
         self._kept = self._iteration if state["curve"] else -1  # a resumed run has this snapshot
@@ -240,7 +261,7 @@ class Keeper(BaseCallback):
         mean = float(np.mean(episodes)) if episodes else float("nan")
         seconds = time.monotonic() - self._started
         self._state["curve"].append({"steps": self.model.num_timesteps, "seconds": round(seconds), "return": mean})
-        self._state["snapshots"].append(pack(snapshot(self.model, self._normalize), "s"))
+        self._state["snapshots"].append(pack(snapshot(self.model, self._normalize, self._blind_from), "s"))
         self._state |= {"iteration": self._iteration, "seconds": seconds}
         self._console.print(
             f"{self.model.num_timesteps:>10,} steps {seconds:6.0f} s  return {mean:8.1f}", highlight=False
@@ -261,7 +282,9 @@ def save(folder: Path, model: Any, normalize: Any, state: dict[str, Any]) -> Non
             shutil.rmtree(old)
 
 
-def train(name: str, seed: int, out: Path, destination: Path, threads: int | None, console: Console) -> None:
+def train(
+    name: str, seed: int, out: Path, destination: Path, threads: int | None, console: Console, blind: bool = False
+) -> None:
     """Train, or continue, and write the checkpoints.
 
     Raises:
@@ -270,10 +293,12 @@ def train(name: str, seed: int, out: Path, destination: Path, threads: int | Non
     """
     if name not in RECIPES:
         raise UnknownNameError("Recipe of family", name, RECIPES)
-    recipe, family, folder = RECIPES[name], get_family(name), out / name
+    recipe, family = RECIPES[name], get_family(name)
+    file = f"{name}-blind" if blind else name
+    folder = out / file
     for place in (folder, destination):
         check_writable(place)
-    envs = SquashedTasks(with_fresh_tasks(family, recipe.tasks, seed), recipe, seed, threads)
+    envs = SquashedTasks(with_fresh_tasks(family, recipe.tasks, seed), recipe, seed, threads, blind)
     iterations = recipe.steps // (ENVS * ROLLOUT)
     if (folder / "latest").exists():
         saved = folder / (folder / "latest").read_text()
@@ -281,7 +306,7 @@ def train(name: str, seed: int, out: Path, destination: Path, threads: int | Non
         model = PPO.load(saved / "model.zip", env=normalize, device="cpu")
         state = pickle.loads((saved / "state.pkl").read_bytes())
         envs.steps = model.num_timesteps
-        console.print(f"continuing {name} at {model.num_timesteps:,} steps")
+        console.print(f"continuing {file} at {model.num_timesteps:,} steps")
     else:
         normalize = VecNormalize(envs, gamma=recipe.gamma, clip_obs=10.0)
         model = PPO(
@@ -300,12 +325,13 @@ def train(name: str, seed: int, out: Path, destination: Path, threads: int | Non
             stats_window_size=ENVS,
         )
         state = {"iteration": 0, "seconds": 0.0, "curve": [], "snapshots": []}
-    keeper = Keeper(folder, normalize, max(1, iterations // SNAPSHOTS), state, console)
+    blind_from = family.observation_space.shape[0] if blind else None
+    keeper = Keeper(folder, normalize, max(1, iterations // SNAPSHOTS), state, console, blind_from)
     remaining = recipe.steps - model.num_timesteps
     if remaining > 0:
         model.learn(remaining, callback=keeper, reset_num_timesteps=False)
         keeper.keep()
-    finish(family, seed, recipe, state, destination / f"{name}.safetensors", console)
+    finish(family, seed, recipe, state, destination / f"{file}.safetensors", console, blind)
     envs.close()
 
 
@@ -330,12 +356,17 @@ def falling(start: float) -> Callable[[float], float]:
     return lambda remaining: start * (0.1 + 0.9 * remaining)
 
 
-def finish(family: TaskFamily, seed: int, recipe: Recipe, state: dict[str, Any], path: Path, console: Console) -> None:
-    """Evaluate all snapshots on the training tasks, choose ten, and write them."""
+def finish(
+    family: TaskFamily, seed: int, recipe: Recipe, state: dict[str, Any], path: Path, console: Console, blind: bool
+) -> None:
+    """Evaluate all snapshots on the training tasks, choose ten, and write them; of a blind policy, write the last."""
     policies = [unpack(arrays, "s") for arrays in state["snapshots"]]
     train = family.tasks["train"]
-    returns = [measure(family, policy, train, 1, seed, sample=True).mean for policy in policies]
-    chosen = spread(returns[: int(np.argmax(returns)) + 1], CHECKPOINTS)
+    if blind:
+        chosen = [len(policies) - 1]
+    else:
+        returns = [measure(family, policy, train, 1, seed, sample=True).mean for policy in policies]
+        chosen = spread(returns[: int(np.argmax(returns)) + 1], CHECKPOINTS)
     rows = []
     for i in chosen:
         measured = measure(family, policies[i], train, 2, seed + 1, sample=True)
@@ -350,7 +381,8 @@ def finish(family: TaskFamily, seed: int, recipe: Recipe, state: dict[str, Any],
 
     metadata = {
         "family": family.name,
-        "command": f"python -m offlinemeta.datasets.train_behaviour {family.name} --seed {seed}",
+        "command": f"python -m offlinemeta.datasets.train_behaviour {family.name} --seed {seed}"
+        + (" --blind" if blind else ""),
         "seed": seed,
         "recipe": asdict(recipe),
         "versions": {
@@ -379,8 +411,11 @@ def main() -> None:
         "--destination", type=Path, default=Path("datasets/checkpoints"), help="folder for the checkpoints"
     )
     parser.add_argument("--threads", type=int, default=None, help="threads of the batch engine; all cores by default")
+    parser.add_argument("--blind", action="store_true", help="train without seeing the task, as <family>-blind")
     options = parser.parse_args()
-    train(options.family, options.seed, options.out, options.destination, options.threads, Console())
+    train(
+        options.family, options.seed, options.out, options.destination, options.threads, Console(), options.blind
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import gymnasium
 
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.families.ant import AntDir, AntGoal
-from offlinemeta.envs.families.cheetah import CheetahDir, CheetahVel
+from offlinemeta.envs.families.cheetah import CheetahDir, CheetahGear, CheetahVel
 from offlinemeta.envs.families.humanoid import HumanoidDir
 from offlinemeta.envs.families.ml1 import ML1, ML1_TASKS
 from offlinemeta.envs.families.point import PointRobot, SparsePointRobot
@@ -25,6 +25,7 @@ FAMILIES: Mapping[str, TaskFamily] = {
         SparsePointRobot(),
         CheetahVel(),
         CheetahDir(),
+        CheetahGear(),
         AntDir(),
         AntGoal(),
         HumanoidDir(),
