@@ -100,7 +100,7 @@ class SquashedTasks(VecEnv):
     its task. A blind policy observes zeros in place of the task.
     """
 
-    def __init__(self, family: TaskFamily, recipe: Recipe, seed: int, threads: int | None, blind: bool) -> None:
+    def __init__(self, family: TaskFamily, recipe: Recipe, seed: int, threads: int | None, blind: bool = False) -> None:
         mode = AutoresetMode.DISABLED if recipe.tasks else AutoresetMode.SAME_STEP
         batch = TaskVectorEnv(family, ENVS, autoreset_mode=mode, num_threads=threads)
         self._batch, self._envs, self._recipe, self._blind = batch, VectorTaskObservation(batch), recipe, blind
@@ -413,9 +413,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=None, help="threads of the batch engine; all cores by default")
     parser.add_argument("--blind", action="store_true", help="train without seeing the task, as <family>-blind")
     options = parser.parse_args()
-    train(
-        options.family, options.seed, options.out, options.destination, options.threads, Console(), options.blind
-    )
+    train(options.family, options.seed, options.out, options.destination, options.threads, Console(), options.blind)
 
 
 if __name__ == "__main__":

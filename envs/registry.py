@@ -11,7 +11,7 @@ from offlinemeta.envs.families.ant import AntDir, AntGoal
 from offlinemeta.envs.families.cheetah import CheetahDir, CheetahGear, CheetahVel
 from offlinemeta.envs.families.humanoid import HumanoidDir
 from offlinemeta.envs.families.ml1 import ML1, ML1_TASKS
-from offlinemeta.envs.families.point import PointRobot, SparsePointRobot
+from offlinemeta.envs.families.point import PointRobot, RotatedPointRobot, SparsePointRobot
 from offlinemeta.envs.families.rand_params import HopperParam, WalkerParam
 from offlinemeta.envs.family import TaskFamily
 
@@ -23,6 +23,7 @@ FAMILIES: Mapping[str, TaskFamily] = {
     for family in (
         PointRobot(),
         SparsePointRobot(),
+        RotatedPointRobot(),
         CheetahVel(),
         CheetahDir(),
         CheetahGear(),

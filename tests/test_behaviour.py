@@ -18,12 +18,12 @@ from offlinemeta.datasets.behaviour import (
     unpack,
 )
 from offlinemeta.datasets.collect import behaviours, play
-from offlinemeta.datasets.scripted import walk_to_goal
+from offlinemeta.datasets.scripted import SCRIPTED
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.files import FileError
 
-SHIPPED = sorted(path.stem for path in CHECKPOINTS.glob("*.safetensors"))
+SHIPPED = sorted(path.stem for path in CHECKPOINTS.glob("*.safetensors") if not path.stem.endswith("-blind"))
 
 
 def small_policy(seed: int = 0) -> BehaviourPolicy:
@@ -77,7 +77,7 @@ def test_a_family_without_policies() -> None:
         load_checkpoints("Other")
 
 
-@pytest.mark.parametrize("name", ["PointRobot", "SparsePointRobot"])
+@pytest.mark.parametrize("name", ["PointRobot", "SparsePointRobot", "RotatedPointRobot"])
 def test_noisy_scripts_go_from_random_to_near_the_optimum(name: str) -> None:
     family = get_family(name)
     policies = behaviours(family)
@@ -85,7 +85,7 @@ def test_noisy_scripts_go_from_random_to_near_the_optimum(name: str) -> None:
     means = [play(family, tasks, policy.act, 20, seed=0, sample=True)[0].mean() for policy in policies]
     assert means == sorted(means)
     # the optimum walks at full speed; noise of 5 % and actions a little short of the box cost little
-    best, _ = play(family, tasks, lambda o, p, rng: walk_to_goal(o, p, 0), 20, seed=0, sample=False)
+    best, _ = play(family, tasks, lambda o, p, rng: SCRIPTED[name](o, p, 0), 20, seed=0, sample=False)
     calm, episodes = play(family, tasks, policies[-1].act, 20, seed=0, sample=False)
     gap = best.mean() - means[0]
     assert best.mean() - calm.mean() < 0.03 * gap
@@ -177,6 +177,33 @@ def test_shaping_changes_no_optimum_and_fresh_tasks_are_drawn(tmp_path: Path) ->
     envs.close()
 
 
+def test_a_blind_policy_is_not_shown_its_task_and_ignores_it() -> None:
+    from offlinemeta.datasets import train_behaviour as module
+
+    recipe = module.Recipe(steps=1, tasks=7)
+    fresh = module.with_fresh_tasks(get_family("HopperParam"), 7, seed=0)
+    seeing, blind = (module.SquashedTasks(fresh, recipe, 0, threads=1, blind=blind) for blind in (False, True))
+    size = fresh.observation_space.shape[0]
+    for envs in (seeing, blind):
+        envs.seed(0)
+    first, shown = seeing.reset(), blind.reset()
+    rng, ended = np.random.default_rng(0), 0
+    for _ in range(60):  # they fall
+        assert np.array_equal(first[:, :size], shown[:, :size])
+        assert first[:, size:].all()
+        assert not shown[:, size:].any()
+        actions = rng.standard_normal((module.ENVS, 3))
+        first, *_ = seeing.step(actions)
+        shown, _, _, infos = blind.step(actions)
+        for last in (info["terminal_observation"] for info in infos if info):
+            assert last[:size].any()
+            assert not last[size:].any()
+            ended += 1
+    assert ended > 50
+    for envs in (seeing, blind):
+        envs.close()
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_training_continues_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
@@ -201,6 +228,15 @@ def test_training_continues_where_it_was_killed(tmp_path: Path, monkeypatch: pyt
     module.train(*arguments)
     assert "continuing PointRobot at 25,600 steps" in console.export_text()
     monkeypatch.setattr("offlinemeta.datasets.behaviour.CHECKPOINTS", tmp_path / "done")
+    with monkeypatch.context() as patch:
+        patch.setitem(module.RECIPES, "PointRobot", module.Recipe(steps=128 * 100))
+        module.train(*arguments, blind=True)
+    (blind,), metadata = load_checkpoints("PointRobot-blind")  # its last policy alone
+    assert metadata["command"].endswith("train_behaviour PointRobot --seed 0 --blind")
+    assert [row["steps"] for row in metadata["checkpoints"]] == [12_800]
+    told = np.random.default_rng(0).uniform(-1, 1, (2, 16, 4))
+    told[1, :, :2] = told[0, :, :2]  # other tasks
+    assert np.array_equal(blind.act(told[0], None), blind.act(told[1], None))
     policies, metadata = load_checkpoints("PointRobot")
     assert [point["steps"] for point in metadata["curve"]] == [12_800 * i for i in range(7)]
     assert len(policies) == len(metadata["checkpoints"]) >= 3

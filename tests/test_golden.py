@@ -21,9 +21,11 @@ A34 = atan2(0.8, 0.6)  # cos 0.6, sin 0.8
         ("SparsePointRobot", (0.9, 0.0), (1.0, 0.0), 0.9),
         ("SparsePointRobot", (0.81, 0.0), (1.0, 0.0), 0.81),
         ("SparsePointRobot", (0.79, 0.0), (1.0, 0.0), 0.0),  # beyond the radius
+        ("RotatedPointRobot", (0.6, -0.8), (0.0, 1.0), -1.0),
         ("CheetahVel", (1.2, 1.5), (2.0,), -0.8 - 0.075),
         ("CheetahVel", (2.5, 0.0), (2.0,), -0.5),  # too fast is as bad as too slow
         ("CheetahDir", (1.2, 1.5), (-1.0,), -1.2 - 0.075),
+        ("CheetahGear", (1.2, 1.5), (0.5, -0.5, 1.0, -1.0, 1.5, -1.5), 1.2 - 0.075),
         ("AntDir", (1.0, 2.0, 2.0, 1.0), (pi / 2,), 2.0 - 1.0 + 1.0),
         ("AntDir", (1.0, 2.0, 2.0, 0.0), (A34,), 0.6 + 1.6 - 1.0),  # fallen: no bonus
         ("AntGoal", (1.0, -2.0, 2.0), (3.0, 1.0), -(2.0 + 3.0) - 0.2),
@@ -137,6 +139,29 @@ def test_a_point_walks_a_tenth_of_a_metre() -> None:
     assert observation == pytest.approx([0.1, -0.05])
     assert info["features"] == pytest.approx([0.1, -0.05])
     env.close()
+
+
+def test_a_point_s_actions_are_turned() -> None:
+    """By the 3-4-5 triangle's angle; and out of the distribution, with a gain of 2, by a quarter."""
+    family = get_family("RotatedPointRobot")
+    moved = family.displacement(np.array([[1.0, -0.5], [1.0, -0.5]]), np.array([[0.6, 0.8], [0.0, 2.0]]))
+    assert moved == pytest.approx(np.array([[0.06 + 0.04, 0.08 - 0.03], [0.1, 0.2]]))
+    env = TaskEnv("RotatedPointRobot", task=5)
+    before, _ = env.reset(seed=0)
+    after, *_ = env.step(np.array([1.0, 0.0]))
+    assert after - before == pytest.approx(0.1 * np.array(env.get_task().params), abs=1e-6)
+    env.close()
+    for split, gains in (("train", (1.0, 1.0)), ("test", (1.0, 1.0)), ("ood", (1.5, 2.0))):
+        gain = np.hypot(*family.params(family.tasks[split]).T)
+        assert ((gain > gains[0] - 1e-12) & (gain < gains[1] + 1e-12)).all()
+
+
+def test_gears_are_reversed_as_often_as_not_and_stronger_out_of_the_distribution() -> None:
+    family = get_family("CheetahGear")
+    for split, (low, high) in (("train", (0.5, 1.5)), ("test", (0.5, 1.5)), ("ood", (1.5, 2.0))):
+        factors = family.params(family.tasks[split])
+        assert ((np.abs(factors) >= low) & (np.abs(factors) <= high)).all()
+        assert 0.3 < (factors < 0).mean() < 0.7
 
 
 @pytest.mark.parametrize(

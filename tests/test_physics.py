@@ -98,6 +98,22 @@ def test_a_task_multiplies_the_original_model_and_nothing_drifts(name: str) -> N
     assert model.body_subtreemass[0] != pytest.approx(original.body_subtreemass[0])
 
 
+def test_a_reversed_gear_takes_the_opposite_action() -> None:
+    """The original cheetah, told actions times a task's factors, goes the way of that task's cheetah."""
+    family = family_of("CheetahGear")
+    task = family.tasks["train"][0]
+    ours, original = (MujocoSimulator(family, num_envs=1, num_threads=1) for _ in range(2))
+    ours.set_task(0, task)
+    for simulator in (ours, original):
+        simulator.reset(0, np.random.default_rng(0))
+    for actions in np.random.default_rng(1).uniform(-0.6, 0.6, (20, 1, 6)):  # times 1.5 they stay in the control range
+        ours.step(actions)
+        original.step(actions * np.array(task.params))
+    assert ours._state == pytest.approx(original._state, abs=1e-9)
+    for simulator in (ours, original):
+        simulator.close()
+
+
 def test_a_step_is_a_function_of_state_and_action() -> None:
     """Two simulators with different pasts, put into the same state, go the same way."""
     ours, other = (MujocoSimulator(family_of("AntDir"), num_envs=1, num_threads=1) for _ in range(2))

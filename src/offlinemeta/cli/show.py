@@ -105,7 +105,7 @@ def behaviour_list() -> RenderableType:
         rows, expert, last = facts["checkpoints"], facts["expert"], facts["curve"][-1]
         table.add_row(
             path.stem,
-            f"{rows[0]['return']:.0f}",
+            f"{rows[0]['return']:.0f}" if rows[0]["steps"] == 0 else "",
             *(
                 f"{expert[key]:.0f}"
                 for key in ("train, sampled actions", "test, sampled actions", "test, mean actions")
