@@ -26,7 +26,7 @@ def walk_to_goal(observations: Float[Array, "N 2"], goals: Float[Array, "N 2"], 
 
 
 def walk_back(observations: Float[Array, "N 2"], turns: Float[Array, "N 2"], t: int) -> Float[Array, "N 2"]:
-    """Walk to the origin with actions turned back by RotatedPointRobot's angle, as fast as the box of actions allows."""
+    """Walk to the origin, actions turned back by RotatedPointRobot's angle, as fast as the box of actions allows."""
     (x, y), (cos, sin) = -observations.T, turns.T
     turned_back = np.stack([cos * x + sin * y, cos * y - sin * x], axis=-1)
     return np.clip(turned_back / (STEP * (cos**2 + sin**2)[:, None]), -1, 1)

@@ -190,7 +190,7 @@ class SquashedTasks(VecEnv):
 
 
 def snapshot(model: Any, normalize: Any, blind_from: int | None = None) -> BehaviourPolicy:
-    """Take the present policy out of Stable-Baselines3; inputs from ``blind_from`` on no longer count, if it is given."""
+    """Take the present policy out of Stable-Baselines3; inputs from ``blind_from`` on, if given, count no longer."""
     layers = [*model.policy.mlp_extractor.policy_net, model.policy.action_net]
 
     def numpy(tensor: Any) -> Array:

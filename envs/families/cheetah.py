@@ -1,4 +1,4 @@
-"""CheetahVel, CheetahDir and CheetahGear: a planar cheetah runs at a hidden speed, in a hidden direction, or with hidden
+"""CheetahVel, CheetahDir, CheetahGear: a planar cheetah runs at a hidden speed, in a hidden direction, or with hidden
 gears.
 
 Source of CheetahVel and CheetahDir: the definitions of MAML and PEARL, in the study's numbers (Pong et al., 2022, arXiv
