@@ -35,7 +35,8 @@ class Transition:
     Attributes:
         features: ``[N, F]``, everything that the reward depends on.
         terminated: ``[N]``, whether the MDP has ended; a time limit does not count.
-        diverged: ``[N]``, whether the simulation became unstable; such an env also terminates, in its last good state.
+        diverged: ``[N]``, whether the simulation became unstable; such an env also terminates, in its last good state,
+            and its reward is charged :meth:`TaskFamily.divergence_charge`.
         rewards: ``[N]``, given only where the reward is not a function of the features (Meta-World).
         info: an array ``[N]`` for each of the family's ``info_names``.
     """
@@ -189,6 +190,18 @@ class TaskFamily(ABC):
         self, features: Float[Array, "*#batch F"], params: Float[Array, "*#batch P"]
     ) -> Float[Array, "*#batch"]:
         """Compute the reward by the family's formula."""
+
+    def divergence_charge(self, worst: Float[Array, "*batch"], steps: Any) -> Float[Array, "*batch"]:
+        """Return what is added to the reward of a step in which the simulation diverges, in envs and labels alike.
+
+        Each step that is left until the horizon is charged the worst reward of the episode, if that is negative.
+        Otherwise a policy that breaks the simulation would be spared the negative rewards of the rest of the episode.
+
+        Args:
+            worst: the worst reward of the episode so far, that of this step included.
+            steps: the number of steps so far, this one included.
+        """
+        return (self.horizon - steps) * np.minimum(worst, 0.0)
 
     def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
         """Return the description of tasks that :class:`TaskObservation` shows to a policy; by default, ``params``."""

@@ -39,6 +39,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
     """N environments of a family, stepped at once, with the same trajectories as N single ones of the same seeds.
 
     Infos are arrays with a mask each, as in Gymnasium: ``task`` ``[N]``, ``features`` ``[N, F]``, ``diverged`` ``[N]``.
+    An unstable simulation costs what it costs in a single environment (:meth:`TaskFamily.divergence_charge`).
     In the default autoreset mode, SAME_STEP, the observation after an episode's end is the first of the next episode,
     and the last one is in ``info["final_obs"]``, its info in ``info["final_info"]``. An automatic reset keeps the task.
 
@@ -114,6 +115,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         self._simulator = self.family.simulator(self.num_envs, min(threads, self.num_envs))
         self.closed = False
         self._steps = np.zeros(self.num_envs, dtype=np.int64)
+        self._worst = np.zeros(self.num_envs)  # the worst reward of the episode, if negative
         self._over = np.zeros(self.num_envs, dtype=bool)  # the episode has ended
         self._stale = np.ones(self.num_envs, dtype=bool)  # never reset, or the task has changed
         self._set(self._tasks, self._all)
@@ -253,6 +255,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         for i in np.flatnonzero(where).tolist():
             self._simulator.reset(i, self._rngs[i])
         self._steps[where] = 0
+        self._worst[where] = 0.0
         self._over[where] = self._stale[where] = False
 
     def step(
@@ -273,6 +276,9 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         step = self._simulator.step(check_actions(actions, (self.num_envs, *self.family.action_space.shape)))
         rewards = step.rewards if step.rewards is not None else self.family.reward(step.features, self._params)
         self._steps += 1
+        np.minimum(self._worst, rewards, out=self._worst)
+        if step.diverged.any():
+            rewards[step.diverged] += self.family.divergence_charge(self._worst, self._steps)[step.diverged]
         terminated, truncated = step.terminated, self._steps >= self._horizon
 
         if self._mode is AutoresetMode.NEXT_STEP and self._over.any():

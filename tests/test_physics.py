@@ -17,6 +17,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 import pytest
+from gymnasium.vector import AutoresetMode
 from helpers import pickled
 
 from offlinemeta.envs import TaskEnv, TaskVectorEnv, get_family
@@ -144,13 +145,13 @@ def test_the_number_of_threads_changes_nothing(num_envs: int) -> None:
     assert np.array_equal(ends[0], ends[2])
 
 
-def corrupting(simulator: MujocoSimulator, value: float) -> Callable[[list[Any]], None]:
-    """MuJoCo's step, with a bad velocity in what it returns for the env in the middle."""
+def corrupting(simulator: MujocoSimulator, value: float, place: int = 1) -> Callable[[list[Any]], None]:
+    """MuJoCo's step, with a bad velocity in what it returns for one env, that in the middle of three."""
     run = simulator._team.run
 
     def corrupted(jobs: list[Any]) -> None:
         run(jobs)
-        simulator._trajectory[1, -1, -1] = value
+        simulator._trajectory[place, -1, -1] = value
 
     return corrupted
 
@@ -310,8 +311,45 @@ def test_a_diverged_ant_gets_no_bonus_for_health(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(envs._simulator._team, "run", corrupting(envs._simulator, np.nan))
     _, rewards, _, _, info = envs.step(np.ones((3, 8)))
     assert info["final_info"]["features"][1].tolist() == [0.0, 0.0, 8.0, 0.0]
-    assert rewards[1] == -4.0
+    assert rewards[1] == -4.0 * 200
     envs.close()
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_a_divergence_is_charged_the_worst_reward_for_each_step_that_is_left(
+    mode: AutoresetMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cheetah that breaks the simulation is not spared the rest of an episode in which all rewards are negative."""
+    envs = TaskVectorEnv("CheetahVel", num_envs=3, task=7, num_threads=1, autoreset_mode=mode)
+    env = TaskEnv("CheetahVel")
+    plan = np.random.default_rng(0).uniform(-1, 1, (5, 3, 6))
+    paid = []
+    for episode in range(2):  # in the second, nothing is left of the first
+        envs.reset(seed=0)
+        for t, actions in enumerate(plan):
+            if t == 4:
+                monkeypatch.setattr(envs._simulator._team, "run", corrupting(envs._simulator, np.nan))
+            _, rewards, terminated, _, info = envs.step(actions)
+            monkeypatch.undo()
+            paid.append(rewards[1])
+        assert terminated.tolist() == [False, True, False]
+        features = info.get("final_info", info)["features"][1:2]
+        (own,) = envs.family.reward(features, envs.get_params()[1:2])
+        assert paid[-1] == pytest.approx(own + (200 - 5) * min(*paid[-5:-1], own))
+        assert rewards[[0, 2]].min() > -20
+        env.reset(seed=1, options={"task": 7})
+        for t, actions in enumerate(plan[:, 1]):
+            if t == 4:
+                monkeypatch.setattr(env._simulator._team, "run", corrupting(env._simulator, np.nan, place=0))
+            assert env.step(actions)[1] == paid[episode * 5 + t]
+            monkeypatch.undo()
+    envs.close()
+    env.close()
+
+
+def test_a_divergence_earns_nothing_where_rewards_are_positive() -> None:
+    family = get_family("HumanoidDir")
+    assert family.divergence_charge(np.array([4.0, -1.0]), 150).tolist() == [0.0, -50.0]
 
 
 @pytest.mark.parametrize("value", [1e11, np.nan])
