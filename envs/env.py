@@ -36,8 +36,9 @@ class TaskEnv(gymnasium.Env[Array, Array]):
     - ``diverged``: whether the simulation became unstable, which terminates the episode and is charged: for each step
       that is left, the worst reward so far, if that is negative (:meth:`TaskFamily.divergence_charge`),
 
-    and ``success`` for Meta-World. Actions beyond [-1, 1] are clipped. The episode is truncated at the family's horizon
-    at the latest; ``max_episode_steps`` of ``gym.make`` can only shorten it.
+    and the numbers of the family's ``info_names``: ``success`` for Meta-World; ``progress`` [m/s], the speed along the
+    wanted direction, for AntDir and HumanoidDir. Actions beyond [-1, 1] are clipped. The episode is truncated at the
+    family's horizon at the latest; ``max_episode_steps`` of ``gym.make`` can only shorten it.
 
     A copy (``copy.deepcopy``, ``pickle``) keeps the present task, the random generator and the spec. The running
     episode is not copied: call ``reset`` before the copy's first ``step``.
@@ -48,11 +49,12 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         task: index in the split; 0 by default.
         render_mode: ``"rgb_array"``, ``"human"`` or None.
         width, height: size of pictures [pixels].
+        options: those of the family (:meth:`TaskFamily.with_options`), such as ``variant="corro"``.
 
     Raises:
-        UnknownNameError: there is no such family, split or render mode.
+        UnknownNameError: there is no such family, split, render mode or option.
         TaskError: there is no such task.
-        ArgumentError: ``width`` or ``height`` is not a whole number of at least 1.
+        ArgumentError: ``width`` or ``height`` is not a whole number of at least 1, or an option has no such value.
     """
 
     _spec: EnvSpec | None = None
@@ -66,8 +68,9 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         render_mode: str | None = None,
         width: int = 480,
         height: int = 480,
+        **options: Any,
     ) -> None:
-        self.family = get_family(family)
+        self.family = get_family(family, **options)
         self.observation_space = copy.deepcopy(self.family.observation_space)  # a space has a sampling seed of its own
         self.action_space = copy.deepcopy(self.family.action_space)
         self.render_mode = check_render_mode(render_mode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import gymnasium
 
@@ -38,17 +39,22 @@ FAMILIES: Mapping[str, TaskFamily] = {
 """Every family by name. A new family is one line here."""
 
 
-def get_family(name: str | TaskFamily) -> TaskFamily:
-    """Return a family by name, such as ``"AntDir"``; a family is returned as it is.
+def get_family(name: str | TaskFamily, **options: Any) -> TaskFamily:
+    """Return a family by name, such as ``"AntDir"``; a family is returned as it is, but for the options.
+
+    Args:
+        name: its name.
+        options: those of another definition, such as ``variant="corro"`` (:meth:`TaskFamily.with_options`).
 
     Raises:
-        UnknownNameError: there is no family of that name; the message has the most similar name.
+        UnknownNameError: there is no family of that name, or it has no such option; the message has the most similar.
+        ArgumentError: the option has no such value.
     """
     if isinstance(name, TaskFamily):
-        return name
+        return name.with_options(**options)
     if not isinstance(name, str) or name not in FAMILIES:
         raise UnknownNameError("Family", name, FAMILIES)
-    return FAMILIES[name]
+    return FAMILIES[name].with_options(**options)
 
 
 def picklable(family: TaskFamily) -> str | TaskFamily:
@@ -58,7 +64,7 @@ def picklable(family: TaskFamily) -> str | TaskFamily:
 
 def env_id(family: TaskFamily) -> str:
     """Return the Gymnasium id, such as ``OfflineMeta/AntDir-v0``."""
-    return f"{NAMESPACE}/{family.name}-v{VERSION}"
+    return f"{NAMESPACE}/{type(family).name if family.options else family.name}-v{VERSION}"
 
 
 def register_envs() -> None:

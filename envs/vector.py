@@ -56,10 +56,12 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         render_mode: ``"rgb_array"`` or None.
         width, height: size of pictures [pixels].
         num_threads: number of threads (for Meta-World, of processes); by default, all available cores.
+        options: those of the family (:meth:`TaskFamily.with_options`), such as ``variant="corro"``.
 
     Raises:
-        ArgumentError: ``num_envs``, ``num_threads`` or a size is below 1, or the horizon is too long.
-        UnknownNameError: there is no such family, split or mode.
+        ArgumentError: ``num_envs``, ``num_threads`` or a size is below 1, the horizon is too long, or an option has no
+            such value.
+        UnknownNameError: there is no such family, split, mode or option.
         TaskError: there is no such task, or there are more or fewer tasks than environments.
     """
 
@@ -75,9 +77,10 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         width: int = 480,
         height: int = 480,
         num_threads: int | None = None,
+        **options: Any,
     ) -> None:
         self.closed = True  # there is nothing to close until all arguments are known to be good
-        self.family = get_family(family)
+        self.family = get_family(family, **options)
         self.num_envs = check_count("num_envs", num_envs)
         self._horizon = check_horizon(max_episode_steps, self.family.name, self.family.horizon)
         self._mode = check_autoreset_mode(autoreset_mode)

@@ -99,6 +99,16 @@ def test_a_task_multiplies_the_original_model_and_nothing_drifts(name: str) -> N
     assert model.body_subtreemass[0] != pytest.approx(original.body_subtreemass[0])
 
 
+def test_the_walker_of_corro_varies_masses_and_friction_alone() -> None:
+    family = get_family("WalkerParam", variant="corro")
+    original, task = load_model(family.physics), family.tasks["train"][0]
+    model, factors = task_model(family, task), np.split(np.array(task.params), [8])
+    assert np.array_equal(model.body_mass, original.body_mass * factors[0])
+    assert np.array_equal(model.geom_friction, original.geom_friction * factors[1].reshape(-1, 3))
+    assert np.array_equal(model.body_inertia, original.body_inertia)
+    assert np.array_equal(model.dof_damping, original.dof_damping)
+
+
 def test_a_reversed_gear_takes_the_opposite_action() -> None:
     """The original cheetah, told actions times a task's factors, goes the way of that task's cheetah."""
     family = family_of("CheetahGear")

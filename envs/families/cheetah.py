@@ -9,7 +9,7 @@ suite's own: a family of hidden dynamics in which adapting is worth much, which 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -67,11 +67,37 @@ class Cheetah(MujocoFamily):
 
 
 class CheetahVel(Cheetah):
-    """Run at a hidden speed. Reward -abs(v_x - v*) - 0.05‖a‖²."""
+    """Run at a hidden speed. Reward -abs(v_x - v*) - 0.05‖a‖².
+
+    The published observation has the absolute x, which gives away how fast the cheetah has run so far. The option
+    ``position=False`` leaves it out, and the height, which is there twice. The option ``variant="macaw"`` has the forty
+    speeds of MACAW (Mitchell et al., 2021), which Prompt-DT and Meta-DT use too: 0.075, 0.15, ..., 3 m/s, of which
+    those with index 2, 7, 15, 23 and 26 are for testing.
+    """
 
     name = "CheetahVel"
     summary = "a cheetah runs at a hidden speed"
     param_names = ("velocity [m/s]",)
+    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {"position": (True, False), "variant": (None, "macaw")}
+    position: bool = True
+    variant: str | None = None
+
+    def configure(self) -> None:
+        """Shorten the observation where it has no position."""
+        if not self.position:
+            self.observation_space = box(-STATE_LIMIT, STATE_LIMIT, 17)
+
+    def choose_tasks(self, params: Mapping[str, Float[Array, "_ P"]]) -> Mapping[str, Float[Array, "_ P"]]:
+        """Return the variant's speeds, of which none is beyond the range of training."""
+        if self.variant is None:
+            return params
+        velocity, test = 0.075 * np.arange(1, 41)[:, None], [2, 7, 15, 23, 26]
+        none = {split: np.empty((0, 1)) for split in params}
+        return none | {"train": np.delete(velocity, test, axis=0), "test": velocity[test]}
+
+    def observe(self, state: State) -> Float32[Array, "... O"]:
+        """Return qpos[1:], qvel and, by default, the torso's position xyz [m]."""
+        return super().observe(state) if self.position else join(state.qpos[..., 1:], state.qvel)
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
         """Draw 130 speeds, uniform in [0, 3] m/s: the first 100 train, the last 30 test; ood is 3.1, 3.2, ..., 4."""

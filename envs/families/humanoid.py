@@ -41,6 +41,7 @@ class HumanoidDir(MujocoFamily):
     )
     param_names = ("angle [rad]",)
     feature_names = ("com_velocity_x [m/s]", "com_velocity_y [m/s]", "‖control‖²")
+    info_names = ("progress",)
     observation_space = box(-STATE_LIMIT, STATE_LIMIT, 45)
     action_space = box(-1, 1, 17)
     reset_noise = 0.01
@@ -72,6 +73,10 @@ class HumanoidDir(MujocoFamily):
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
         """Return 1.25 v_com·(cos θ, sin θ) - 0.1‖ctrl‖² + 5."""
         return 1.25 * along(features[..., :2], params[..., 0]) - 0.1 * features[..., 2] + 5.0
+
+    def info(self, features: Float32[Array, "N F"], params: Float[Array, "N P"]) -> Mapping[str, Float[Array, " N"]]:
+        """Return the progress: the velocity of the centre of mass along the wanted direction [m/s]."""
+        return {"progress": along(features[:, :2], params[:, 0])}
 
     def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
         """Return (cos θ, sin θ) of the task's direction."""

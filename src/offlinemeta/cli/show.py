@@ -77,6 +77,10 @@ def family_detail(family: TaskFamily) -> RenderableType:
         else f"{len(names)}: {', '.join(names[:2])}, ..., {names[-1]}",
         "reward features": ", ".join(family.feature_names) or "none: the reward cannot be computed for another task",
     }
+    if family.choices:
+        rows["options"] = ", ".join(
+            f"{name}={value!r}" for name, values in family.choices.items() for value in values[1:]
+        )
     for split in SPLITS:
         rows[f"{split} tasks"] = _describe(np.array([task.params for task in family.tasks[split]]))
     for name, value in rows.items():
