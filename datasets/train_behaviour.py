@@ -22,7 +22,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,15 +71,18 @@ class Recipe:
     """Tasks drawn anew from the distribution of the training tasks, one for each episode; 0 for the frozen list."""
 
 
+HUMANOID = Recipe(
+    steps=14_000_000, log_std_init=-1.0, gamma=0.97, learning_rate=3e-4, batch_size=640, epochs=8, tasks=1000
+)
+
 RECIPES = {
     "CheetahVel": Recipe(steps=8_000_000),
     "CheetahDir": Recipe(steps=5_000_000),
     "CheetahGear": Recipe(steps=8_000_000, tasks=1000),
     "AntDir": Recipe(steps=8_000_000),
     "AntGoal": Recipe(steps=8_000_000, shaping=30.0),
-    "HumanoidDir": Recipe(
-        steps=14_000_000, log_std_init=-1.0, gamma=0.97, learning_rate=3e-4, batch_size=640, epochs=8, bonus=-3.5
-    ),
+    "HumanoidDir": replace(HUMANOID, bonus=-3.5),
+    "HumanoidWalk": HUMANOID,
     "WalkerParam": Recipe(steps=9_000_000, tasks=1000),
     "HopperParam": Recipe(steps=6_000_000),
 }
@@ -120,7 +123,7 @@ class SquashedTasks(VecEnv):
     def _shown(self, observations: Array) -> Array:
         """Return observations as the policy sees them."""
         if self._blind:
-            observations[:, self._batch.single_observation_space.shape[0] :] = 0.0
+            observations[:, self._batch.family.observation_space.shape[0] :] = 0.0
         return observations
 
     def step_async(self, actions: Array) -> None:

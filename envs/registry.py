@@ -10,7 +10,7 @@ import gymnasium
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.families.ant import AntDir, AntGoal
 from offlinemeta.envs.families.cheetah import CheetahDir, CheetahGear, CheetahVel
-from offlinemeta.envs.families.humanoid import HumanoidDir
+from offlinemeta.envs.families.humanoid import HumanoidDir, HumanoidWalk
 from offlinemeta.envs.families.ml1 import ML1, ML1_TASKS
 from offlinemeta.envs.families.point import PointRobot, RotatedPointRobot, SparsePointRobot
 from offlinemeta.envs.families.rand_params import HopperParam, WalkerParam
@@ -31,6 +31,7 @@ FAMILIES: Mapping[str, TaskFamily] = {
         AntDir(),
         AntGoal(),
         HumanoidDir(),
+        HumanoidWalk(),
         WalkerParam(),
         HopperParam(),
         *(ML1(task) for task in ML1_TASKS),

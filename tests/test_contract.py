@@ -375,7 +375,7 @@ def test_options_that_do_not_exist() -> None:
 def test_the_registry_holds_exactly_the_families() -> None:
     ids = {id for id in gym.registry if id.startswith("OfflineMeta/")}
     assert ids == {env_id(family) for family in FAMILIES.values()}
-    assert len(FAMILIES) == 11 + 50
+    assert len(FAMILIES) == 12 + 50
     envs = gym.make_vec("OfflineMeta/PointRobot-v0", num_envs=2)
     assert isinstance(envs, TaskVectorEnv)
     envs.close()

@@ -8,7 +8,7 @@ paid while healthy, where the study's code pays it in the last step too; the obs
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class AntDir(Ant):
     feature_names = ("velocity_x [m/s]", "velocity_y [m/s]", "‖action‖²", "healthy")
     info_names = ("progress",)
     observation_space = box(-STATE_LIMIT, STATE_LIMIT, 27)
-    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {"variant": (None, "macaw", "corro")}
+    choices: Mapping[str, tuple[Any, ...]] = {"variant": (None, "macaw", "corro")}
     variant: str | None = None
 
     def configure(self) -> None:

@@ -9,7 +9,7 @@ suite's own: a family of hidden dynamics in which adapting is worth much, which 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class Cheetah(MujocoFamily):
         solver="Newton",
         iterations=100,
     )
-    varies = "reward"
+    varies: Literal["reward", "dynamics"] = "reward"
     steps_per_second = 4e4
     feature_names = ("velocity_x [m/s]", "‖action‖²")
     observation_space = box(-STATE_LIMIT, STATE_LIMIT, 20)
@@ -78,7 +78,7 @@ class CheetahVel(Cheetah):
     name = "CheetahVel"
     summary = "a cheetah runs at a hidden speed"
     param_names = ("velocity [m/s]",)
-    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {"position": (True, False), "variant": (None, "macaw")}
+    choices: Mapping[str, tuple[Any, ...]] = {"position": (True, False), "variant": (None, "macaw")}
     position: bool = True
     variant: str | None = None
 

@@ -1,8 +1,10 @@
-"""HumanoidDir: a humanoid walks in a hidden direction.
+"""HumanoidDir and HumanoidWalk: a humanoid walks in a hidden direction.
 
-Source: the study (Pong et al., 2022, arXiv 2107.03974) and PEARL. Departures: no contact cost (``cfrc_ext`` was zero in
-the builds used); 45 observations instead of 376, since the others are functions of these 45. The factor 1.25 is the
-study's 0.25 / model timestep (0.003 s) × dt (0.015 s).
+Source of HumanoidDir: the study (Pong et al., 2022, arXiv 2107.03974) and PEARL. Departures: no contact cost
+(``cfrc_ext`` was zero in the builds used); 45 observations instead of 376, since the others are functions of these 45.
+The factor 1.25 is the study's 0.25 / model timestep (0.003 s) × dt (0.015 s).
+
+HumanoidWalk is this suite's own: most of HumanoidDir's return is paid for not falling, whatever the direction.
 """
 
 from __future__ import annotations
@@ -49,10 +51,17 @@ class HumanoidDir(MujocoFamily):
     tracked_body = "torso"  # the root: its subtree is the whole body
     camera = Camera(distance=5, azimuth=90, elevation=-20, body="torso", height=1.0)
 
+    survival = 5.0
+    """The part of each step's reward that is paid for not having fallen."""
+
+    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "count 1"]:
+        """Draw angles, uniform in [0, 2π)."""
+        return rng.uniform(0, 2 * np.pi, (count, 1))
+
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
-        """Draw 70 angles, uniform in [0, 2π): the first 50 train, the last 20 test."""
-        angle = np.random.RandomState(TASK_SEED).uniform(0, 2 * np.pi, 70)
-        return {"train": angle[:50, None], "test": angle[50:, None], "ood": np.empty((0, 1))}
+        """Draw 70 angles: the first 50 train, the last 20 test."""
+        angle = self.draw_params(70, np.random.RandomState(TASK_SEED))
+        return {"train": angle[:50], "test": angle[50:], "ood": np.empty((0, 1))}
 
     def observe(self, state: State) -> Float32[Array, "... O"]:
         """Return qpos[2:] and qvel."""
@@ -71,8 +80,8 @@ class HumanoidDir(MujocoFamily):
         return join(velocity, squared_norm(CONTROL_RANGE * actions))
 
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
-        """Return 1.25 v_com·(cos θ, sin θ) - 0.1‖ctrl‖² + 5."""
-        return 1.25 * along(features[..., :2], params[..., 0]) - 0.1 * features[..., 2] + 5.0
+        """Return 1.25 v_com·(cos θ, sin θ) - 0.1‖ctrl‖² and the survival bonus."""
+        return 1.25 * along(features[..., :2], params[..., 0]) - 0.1 * features[..., 2] + self.survival
 
     def info(self, features: Float32[Array, "N F"], params: Float[Array, "N P"]) -> Mapping[str, Float[Array, " N"]]:
         """Return the progress: the velocity of the centre of mass along the wanted direction [m/s]."""
@@ -85,3 +94,16 @@ class HumanoidDir(MujocoFamily):
     def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
         """Return an arrow in the wanted direction."""
         return arrow(task.params[0], height=2.0, length=1.2)
+
+
+class HumanoidWalk(HumanoidDir):
+    """Walk in a hidden direction θ, paid little for standing. Reward 1.25 v_com·(cos θ, sin θ) - 0.1‖ctrl‖² + 1."""
+
+    name = "HumanoidWalk"
+    summary = "a humanoid walks in a hidden direction, paid little for standing"
+    survival = 1.0
+
+    def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
+        """Draw 130 angles: the first 100 train, the last 30 test."""
+        angle = self.draw_params(130, np.random.RandomState(TASK_SEED))
+        return {"train": angle[:100], "test": angle[100:], "ood": np.empty((0, 1))}

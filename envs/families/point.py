@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class PointRobot(TaskFamily):
 
     name = "PointRobot"
     summary = "a point walks to a hidden goal in the square"
-    varies = "reward"
+    varies: Literal["reward", "dynamics"] = "reward"
     horizon = 20
     dt = 1.0
     steps_per_second = 3e5

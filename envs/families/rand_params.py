@@ -132,7 +132,7 @@ class WalkerParam(RandomParams):
     sizes = (8, 9, 8)
     observation_space = box(*_observations(8, 9), 17)
     action_space = box(-1, 1, 6)
-    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {"variant": (None, "corro")}
+    choices: Mapping[str, tuple[Any, ...]] = {"variant": (None, "corro")}
     variant: str | None = None
 
     def configure(self) -> None:
