@@ -145,7 +145,7 @@ class CheetahGear(Cheetah):
 
     def draw_params(
         self, count: int, rng: np.random.RandomState, sizes: tuple[float, float] = GEARS
-    ) -> Float[Array, "count P"]:
+    ) -> Float[Array, "{count} P"]:
         """Draw the factors of ``count`` tasks: abs(factor) uniform in ``sizes``, then as many random signs."""
         size = rng.uniform(*sizes, (count, 6))
         return size * rng.choice([-1.0, 1.0], (count, 6))

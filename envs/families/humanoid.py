@@ -50,18 +50,17 @@ class HumanoidDir(MujocoFamily):
     reset_velocity = "uniform"
     tracked_body = "torso"  # the root: its subtree is the whole body
     camera = Camera(distance=5, azimuth=90, elevation=-20, body="torso", height=1.0)
-
     survival = 5.0
     """The part of each step's reward that is paid for not having fallen."""
 
-    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "count 1"]:
-        """Draw angles, uniform in [0, 2π)."""
-        return rng.uniform(0, 2 * np.pi, (count, 1))
-
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
-        """Draw 70 angles: the first 50 train, the last 20 test."""
+        """Draw 70 angles, uniform in [0, 2π): the first 50 train, the last 20 test."""
         angle = self.draw_params(70, np.random.RandomState(TASK_SEED))
         return {"train": angle[:50], "test": angle[50:], "ood": np.empty((0, 1))}
+
+    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "{count} 1"]:
+        """Draw angles, uniform in [0, 2π) rad."""
+        return rng.uniform(0, 2 * np.pi, (count, 1))
 
     def observe(self, state: State) -> Float32[Array, "... O"]:
         """Return qpos[2:] and qvel."""

@@ -129,9 +129,13 @@ class RotatedPointRobot(PointRobot):
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
         """Draw φ uniform in [0, 2π), at a gain of 1: 80 train, 20 test; then 10 ood with a gain of 1.5 to 2."""
         rng = np.random.RandomState(TASK_SEED)
-        turns = unit(rng.uniform(0, 2 * np.pi, 100))
+        turns = self.draw_params(100, rng)
         angle, gain = rng.uniform(0, 2 * np.pi, 10), rng.uniform(1.5, 2, 10)
         return {"train": turns[:80], "test": turns[80:], "ood": gain[:, None] * unit(angle)}
+
+    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "{count} 2"]:
+        """Draw (cos φ, sin φ), φ uniform in [0, 2π)."""
+        return unit(rng.uniform(0, 2 * np.pi, count))
 
     def displacement(self, actions: Float[Array, "N 2"], params: Float[Array, "N 2"]) -> Float[Array, "N 2"]:
         """Return how far actions move points that have tasks of these parameters [m]: 0.1 · gain · R(φ) a."""
