@@ -86,7 +86,7 @@ class MujocoFamily(TaskFamily):
             ended: whether the step terminated the episode, by a divergence too.
         """
 
-    def info(self, features: Float32[Array, "N F"], params: Float[Array, "N P"]) -> Mapping[str, Float[Array, " N"]]:
+    def info(self, features: Float32[Array, "N F"], params: Float[Array, "N P"]) -> Mapping[str, Float32[Array, " N"]]:
         """Return the entries of ``info_names``, from the features of a step and the parameters of the tasks."""
         return {}
 

@@ -93,9 +93,9 @@ class AntDir(Ant):
             return forward
         return forward - 0.5 * features[..., 2] + (features[..., 3] if self.variant is None else 1.0)
 
-    def info(self, features: Float32[Array, "N F"], params: Float[Array, "N P"]) -> Mapping[str, Float[Array, " N"]]:
+    def info(self, features: Float32[Array, "N F"], params: Float[Array, "N P"]) -> Mapping[str, Float32[Array, " N"]]:
         """Return the progress: the velocity of the torso along the wanted direction [m/s]."""
-        return {"progress": along(features[:, :2], params[:, 0])}
+        return {"progress": along(features[:, :2], params[:, 0]).astype(np.float32)}
 
     def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
         """Return (cos θ, sin θ) of the task's direction."""

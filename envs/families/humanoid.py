@@ -82,9 +82,9 @@ class HumanoidDir(MujocoFamily):
         """Return 1.25 v_com·(cos θ, sin θ) - 0.1‖ctrl‖² and the survival bonus."""
         return 1.25 * along(features[..., :2], params[..., 0]) - 0.1 * features[..., 2] + self.survival
 
-    def info(self, features: Float32[Array, "N F"], params: Float[Array, "N P"]) -> Mapping[str, Float[Array, " N"]]:
+    def info(self, features: Float32[Array, "N F"], params: Float[Array, "N P"]) -> Mapping[str, Float32[Array, " N"]]:
         """Return the progress: the velocity of the centre of mass along the wanted direction [m/s]."""
-        return {"progress": along(features[:, :2], params[:, 0])}
+        return {"progress": along(features[:, :2], params[:, 0]).astype(np.float32)}
 
     def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
         """Return (cos θ, sin θ) of the task's direction."""
