@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from offlinemeta.datasets.collect import Behaviour, behaviours, play, provenance, uniform
+from offlinemeta.datasets.collect import in_batches, play, provenance, visit
 from offlinemeta.datasets.dataset import Episode
+from offlinemeta.datasets.explorers import Stage, has_stages, stages
+from offlinemeta.datasets.policies import Behaviour, behaviours, uniform
 from offlinemeta.envs import SPLITS, Task, TaskFamily, get_family
 
 EPISODES = 20
@@ -65,7 +67,34 @@ def measure(name: str, progress: Callable[[int], None], episodes: int = EPISODES
         result["behaviours"].append(mean)
         beyond = np.abs(np.concatenate([episode.actions for episode in ran])) > 0.99
         saturated = max(saturated, float(beyond.mean()))
-    return {**result, "saturated": round(saturated, 4), "episodes": episodes, "seed": seed, **provenance()}
+    explorers = [explorer_return(family, stage, seed + 3, progress) for stage in stages_of(family)]
+    return {
+        **result,
+        "explorers": explorers,
+        "saturated": round(saturated, 4),
+        "episodes": episodes,
+        "seed": seed,
+        **provenance(),
+    }
+
+
+def stages_of(family: TaskFamily) -> tuple[Stage, ...]:
+    """Return the stages of the family's online training; none where none ship."""
+    return stages(family) if has_stages(family.name) else ()
+
+
+VISIT = "xxxp"
+"""The rollouts of a visit, as in ``smac`` data, of whose last one the return is measured."""
+
+
+def explorer_return(family: TaskFamily, stage: Stage, seed: int, progress: Callable[[int], None]) -> float:
+    """Return the mean return over the training tasks of a stage that has explored."""
+    tasks, returns = family.tasks["train"], []
+    for part, envs in in_batches(family, len(tasks)):
+        rng = np.random.default_rng([seed, part.start])
+        *_, last = visit(envs, tasks[part], stage, VISIT, rng, progress)
+        returns += [several[0].rewards.sum(dtype=np.float64) for several in last]
+    return round(float(np.mean(returns)), 2)
 
 
 def splits_of(family: TaskFamily) -> list[str]:
@@ -80,4 +109,5 @@ def work(name: str, episodes: int = EPISODES) -> int:
         tasks, each = sample_of(family, split)
         count += len(family.tasks[split]) * (episodes + expert_episodes(family, episodes)) + len(tasks) * each
     tasks, each = sample_of(family, "train")
-    return (count + len(behaviours(family)) * len(tasks) * each) * family.horizon
+    visits = len(stages_of(family)) * len(family.tasks["train"]) * len(VISIT)
+    return (count + len(behaviours(family)) * len(tasks) * each + visits) * family.horizon

@@ -77,6 +77,8 @@ class References:
         random, expert: mean return on each task, by split. The expert is the last behaviour policy's mean action.
         sampled: the expert's mean return over the tasks of a split, its actions drawn as in the datasets.
         behaviours: mean return of each behaviour policy over the training tasks (Meta-World: every fifth of them).
+        explorers: mean return of each stage of online PEARL over the training tasks, after it has explored; empty
+            where no stages ship.
         success: the expert's share of episodes with a success, by split; Meta-World only.
         saturated: the largest share of action components beyond ±0.99 among the behaviour policies.
     """
@@ -85,6 +87,7 @@ class References:
     expert: Mapping[str, Sequence[float]]
     sampled: Mapping[str, float]
     behaviours: Sequence[float]
+    explorers: Sequence[float]
     success: Mapping[str, float]
     saturated: float
 
@@ -96,8 +99,16 @@ class References:
     @property
     def normalised(self) -> list[float]:
         """The behaviour policies' returns, from 0 (random) to 1 (the last of them)."""
+        return self._normalised(self.behaviours)
+
+    @property
+    def normalised_explorers(self) -> list[float]:
+        """The explorers' returns, on the same scale."""
+        return self._normalised(self.explorers)
+
+    def _normalised(self, returns: Sequence[float]) -> list[float]:
         low, high = self.extremes
-        return [(value - low) / (high - low) for value in self.behaviours]
+        return [(value - low) / (high - low) for value in returns]
 
     def score(self, tasks: Sequence[Task], returns: Float[Array, "tasks ..."]) -> Float[Array, "tasks ..."]:
         """Score returns on any tasks of the family, as :func:`normalise` does with those of a whole split."""

@@ -23,6 +23,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ from rich.console import Console
 
 from offlinemeta.datasets.behaviour import BehaviourPolicy, pack, save_checkpoints, unpack
 from offlinemeta.datasets.collect import play
+from offlinemeta.datasets.policies import act_blind, act_told
 from offlinemeta.datasets.spec import spread
 from offlinemeta.envs import SPLITS, Task, TaskFamily, TaskVectorEnv, VectorTaskObservation, get_family
 from offlinemeta.envs.errors import MissingExtraError, UnknownNameError
@@ -129,6 +131,8 @@ class SquashedTasks(VecEnv):
     def step_async(self, actions: Array) -> None:
         """Squash the actions for the step that :meth:`step_wait` makes."""
         self._actions = np.tanh(actions)
+        if not self._blind:
+            self._actions = self._batch.family.told_actions(self._actions, self._batch.get_params())
 
     def step_wait(self) -> Any:
         """Step, and put final observations and the kind of end where Stable-Baselines3 looks for them."""
@@ -192,16 +196,14 @@ class SquashedTasks(VecEnv):
         return [False] * self.num_envs
 
 
-def snapshot(model: Any, normalize: Any, blind_from: int | None = None) -> BehaviourPolicy:
-    """Take the present policy out of Stable-Baselines3; inputs from ``blind_from`` on, if given, count no longer."""
+def snapshot(model: Any, normalize: Any) -> BehaviourPolicy:
+    """Take the present policy out of Stable-Baselines3."""
     layers = [*model.policy.mlp_extractor.policy_net, model.policy.action_net]
 
     def numpy(tensor: Any) -> Array:
         return np.array(tensor.detach().cpu().numpy(), dtype=np.float32)
 
     weights = tuple((numpy(layer.weight).T, numpy(layer.bias)) for layer in layers if hasattr(layer, "weight"))
-    if blind_from is not None:
-        weights[0][0][blind_from:] = 0.0
     mean, scale = normalize.obs_rms.mean, np.sqrt(normalize.obs_rms.var + normalize.epsilon)
     return BehaviourPolicy(weights, numpy(model.policy.log_std), mean.astype(np.float32), scale.astype(np.float32))
 
@@ -219,13 +221,16 @@ class Measured(NamedTuple):
 
 
 def measure(
-    family: TaskFamily, policy: BehaviourPolicy, tasks: Sequence[Task], episodes: int, seed: int, sample: bool
+    family: TaskFamily,
+    policy: BehaviourPolicy,
+    tasks: Sequence[Task],
+    episodes: int,
+    seed: int,
+    sample: bool,
+    blind: bool = False,
 ) -> Measured:
     """Run a number of episodes on each of some tasks of a family."""
-
-    def act(observations: Array, params: Array, rng: np.random.Generator | None) -> Array:
-        return policy.act(np.concatenate([observations, family.encode(params)], axis=1), rng)
-
+    act = partial(act_blind if blind else act_told, family, policy)
     returns, ran = play(family, tasks, act, episodes, seed, sample)
     actions = np.concatenate([episode.actions for episode in ran])
     return Measured(round(float(returns.mean()), 1), round(float((np.abs(actions) > 0.99).mean()), 4))
@@ -234,17 +239,9 @@ def measure(
 class Keeper(BaseCallback):
     """Takes snapshots of the policy, saves what a resumed run needs, and prints the learning curve."""
 
-    def __init__(
-        self,
-        folder: Path,
-        normalize: Any,
-        every: int,
-        state: dict[str, Any],
-        console: Console,
-        blind_from: int | None,
-    ) -> None:
+    def __init__(self, folder: Path, normalize: Any, every: int, state: dict[str, Any], console: Console) -> None:
         super().__init__()
-        self._folder, self._normalize, self._every, self._blind_from = folder, normalize, every, blind_from
+        self._folder, self._normalize, self._every = folder, normalize, every
         self._state, self._console = state, console
         self._iteration = state["iteration"]
         self._kept = self._iteration if state["curve"] else -1  # a resumed run has this snapshot
@@ -264,7 +261,7 @@ class Keeper(BaseCallback):
         mean = float(np.mean(episodes)) if episodes else float("nan")
         seconds = time.monotonic() - self._started
         self._state["curve"].append({"steps": self.model.num_timesteps, "seconds": round(seconds), "return": mean})
-        self._state["snapshots"].append(pack(snapshot(self.model, self._normalize, self._blind_from), "s"))
+        self._state["snapshots"].append(pack(snapshot(self.model, self._normalize), "s"))
         self._state |= {"iteration": self._iteration, "seconds": seconds}
         self._console.print(
             f"{self.model.num_timesteps:>10,} steps {seconds:6.0f} s  return {mean:8.1f}", highlight=False
@@ -328,8 +325,7 @@ def train(
             stats_window_size=ENVS,
         )
         state = {"iteration": 0, "seconds": 0.0, "curve": [], "snapshots": []}
-    blind_from = family.observation_space.shape[0] if blind else None
-    keeper = Keeper(folder, normalize, max(1, iterations // SNAPSHOTS), state, console, blind_from)
+    keeper = Keeper(folder, normalize, max(1, iterations // SNAPSHOTS), state, console)
     remaining = recipe.steps - model.num_timesteps
     if remaining > 0:
         model.learn(remaining, callback=keeper, reset_num_timesteps=False)
@@ -372,12 +368,12 @@ def finish(
         chosen = spread(returns[: int(np.argmax(returns)) + 1], CHECKPOINTS)
     rows = []
     for i in chosen:
-        measured = measure(family, policies[i], train, 2, seed + 1, sample=True)
+        measured = measure(family, policies[i], train, 2, seed + 1, True, blind)
         rows.append({"steps": state["curve"][i]["steps"], "return": measured.mean, "saturated": measured.saturated})
     expert = {}
     for split in (split for split in SPLITS if family.tasks[split]):
         for kind, sample in (("sampled", True), ("mean", False)):
-            measured = measure(family, policies[chosen[-1]], family.tasks[split], 5, seed + 2, sample)
+            measured = measure(family, policies[chosen[-1]], family.tasks[split], 5, seed + 2, sample, blind)
             expert[f"{split}, {kind} actions"] = measured.mean
     import mujoco
     import stable_baselines3

@@ -244,6 +244,13 @@ class TaskFamily(ABC):
         """Return the description of tasks that :class:`TaskObservation` shows to a policy; by default, ``params``."""
         return params.astype(np.float32)
 
+    def told_actions(self, actions: Float[Array, "N A"], params: Float[Array, "N P"]) -> Float[Array, "N A"]:
+        """Return a told policy's actions in the terms of each one's task; by default, as they are.
+
+        Where tasks differ in what an action does, a policy learns faster if it acts in terms that hold in all of them.
+        """
+        return actions
+
     # --- simulation ------------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -17,7 +17,8 @@ from offlinemeta.datasets.behaviour import (
     save_checkpoints,
     unpack,
 )
-from offlinemeta.datasets.collect import behaviours, play
+from offlinemeta.datasets.collect import play
+from offlinemeta.datasets.policies import act_blind, act_told, behaviours
 from offlinemeta.datasets.scripted import SCRIPTED
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import UnknownNameError
@@ -127,7 +128,7 @@ def test_shipped_checkpoints_go_from_random_to_expert_and_do_what_they_claim(nam
     assert steps[0] == 0
     assert max(row["saturated"] for row in rows) < 0.05
     gap = max(claimed) - min(claimed)
-    tasks = family.tasks["train"][:: 2 if len(family.tasks["train"]) >= 50 else 1]  # enough for such a tolerance
+    tasks = family.tasks["train"]
     for i in (0, 9):
         measured = measure(family, policies[i], tasks, 1, seed=11, sample=True)
         assert measured.mean == pytest.approx(claimed[i], abs=0.1 * gap)
@@ -204,6 +205,27 @@ def test_a_blind_policy_is_not_shown_its_task_and_ignores_it() -> None:
         envs.close()
 
 
+def test_a_told_policy_acts_in_terms_that_hold_in_all_tasks() -> None:
+    """With other signs of the gears but the same sizes, a told policy's forces are those of their sizes."""
+    from offlinemeta.datasets import train_behaviour as module
+
+    family, signs = get_family("CheetahGear"), np.array([[1.0, -1.0, 1.0, -1.0, -1.0, 1.0]])
+    assert family.told_actions(np.full((1, 6), 0.5), 0.7 * signs).tolist() == (0.5 * signs).tolist()
+    told, blind = (module.SquashedTasks(family, module.RECIPES["CheetahGear"], 0, 1, blind) for blind in (False, True))
+    for envs, changed in ((told, True), (blind, False)):
+        envs.reset()
+        envs.step_async(np.full((module.ENVS, 6), 0.5))
+        assert ((envs._actions < 0) == (changed & (envs._batch.get_params() < 0))).all()
+        envs.close()
+    rng = np.random.default_rng(0)
+    policy = BehaviourPolicy(
+        ((rng.standard_normal((26, 6)), np.zeros(6)),), np.zeros(6), mean=np.zeros(26), scale=np.ones(26)
+    )
+    states, params = rng.standard_normal((4, 20)).astype(np.float32), 0.7 * np.tile(signs, (4, 1))
+    plain = policy.act(np.concatenate([states, params], axis=1).astype(np.float32), None)
+    assert act_told(family, policy, states, params, None) == pytest.approx(plain * signs, abs=1e-6)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_training_continues_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
@@ -234,9 +256,9 @@ def test_training_continues_where_it_was_killed(tmp_path: Path, monkeypatch: pyt
     (blind,), metadata = load_checkpoints("PointRobot-blind")  # its last policy alone
     assert metadata["command"].endswith("train_behaviour PointRobot --seed 0 --blind")
     assert [row["steps"] for row in metadata["checkpoints"]] == [12_800]
-    told = np.random.default_rng(0).uniform(-1, 1, (2, 16, 4))
-    told[1, :, :2] = told[0, :, :2]  # other tasks
-    assert np.array_equal(blind.act(told[0], None), blind.act(told[1], None))
+    seen, tasks = np.random.default_rng(0).uniform(-1, 1, (2, 16, 2)).astype(np.float32)
+    acted = [act_blind(get_family("PointRobot"), blind, seen, params, None) for params in (tasks, -tasks)]
+    assert np.array_equal(*acted)
     policies, metadata = load_checkpoints("PointRobot")
     assert [point["steps"] for point in metadata["curve"]] == [12_800 * i for i in range(7)]
     assert len(policies) == len(metadata["checkpoints"]) >= 3

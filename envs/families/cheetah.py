@@ -160,6 +160,10 @@ class CheetahGear(Cheetah):
         """Multiply the actuators' gears by a task's factors."""
         model.actuator_gear[:, 0] *= params
 
+    def told_actions(self, actions: Float[Array, "N A"], params: Float[Array, "N P"]) -> Float[Array, "N A"]:
+        """Reverse the actions whose gears are reversed."""
+        return actions * np.sign(params)
+
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
         """Return v_x - 0.05‖a‖², whatever the task."""
         return features[..., 0] - 0.05 * features[..., 1] + np.zeros(params.shape[:-1])
