@@ -50,8 +50,12 @@ class HumanoidDir(MujocoFamily):
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
         """Draw 70 angles, uniform in [0, 2π): the first 50 train, the last 20 test."""
-        angle = np.random.RandomState(TASK_SEED).uniform(0, 2 * np.pi, 70)
-        return {"train": angle[:50, None], "test": angle[50:, None], "ood": np.empty((0, 1))}
+        angle = self.draw_params(70, np.random.RandomState(TASK_SEED))
+        return {"train": angle[:50], "test": angle[50:], "ood": np.empty((0, 1))}
+
+    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "{count} 1"]:
+        """Draw angles, uniform in [0, 2π) rad."""
+        return rng.uniform(0, 2 * np.pi, (count, 1))
 
     def observe(self, state: State) -> Float32[Array, "... O"]:
         """Return qpos[2:] and qvel."""

@@ -58,8 +58,8 @@ class RandomParams(MujocoFamily):
         bodies, dofs, geoms = self.sizes
         return np.repeat([MASS, INERTIA, DAMPING, FRICTION], [bodies, 3 * bodies, dofs, 3 * geoms])
 
-    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "count P"]:
-        """Draw the factors of ``count`` train or test tasks: their bases to the power of u, uniform in [-3, 3]."""
+    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "{count} P"]:
+        """Draw the factors of ``count`` tasks: their bases to the power of u, uniform in [-3, 3]."""
         base = self._bases()
         return base ** rng.uniform(-LIMIT, LIMIT, (count, len(base)))
 
