@@ -27,16 +27,21 @@ PROTOCOLS = {
     "zero-shot": "one episode on each test task, without context",
     "ood": "online-10 on the tasks outside of the training distribution",
     "train-*": "any of these but ood, on training tasks: to choose by, since test tasks are for results alone",
+    "val-*": "the same on validation tasks, fresh ones of the training distribution: to choose by",
+    "test100-*": "the same on a hundred more test tasks, where the published ones are too few to decide by",
 }
+
+PREFIXES = ("train", "val", "test100")
+"""The splits that a protocol's name may begin with; without one, it is about test or ood tasks."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is done with an agent on each held-out task.
+    """What is done with an agent on each task.
 
     Attributes:
         name: the protocol's name, such as ``online-10``.
-        split: which tasks are played: ``test``, ``ood`` or ``train``.
+        split: which tasks are played, one of :data:`offlinemeta.envs.SPLITS`.
         episodes: how many episodes are played on each task.
         logged: what of the logged data is the context: ``segments`` of all rollouts, or whole ``rollouts``. Empty where
             the agent collects its context by itself.
@@ -59,8 +64,9 @@ def get_protocol(name: str) -> Protocol:
     Raises:
         UnknownNameError: there is no such protocol.
     """
-    if name.startswith("train-") and name != "train-ood":
-        return replace(get_protocol(name.removeprefix("train-")), name=name, split="train")
+    prefix, _, rest = name.partition("-")
+    if prefix in PREFIXES and (protocol := get_protocol(rest)).split == "test" and rest.split("-")[0] not in PREFIXES:
+        return replace(protocol, name=name, split=prefix)
     if online := re.fullmatch(r"online-([1-9]\d{0,3})", name):
         return Protocol(name, "test", int(online[1]))
     known = {

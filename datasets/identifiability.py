@@ -83,10 +83,10 @@ def identifiability(dataset: Dataset, progress: Callable[[int], None] = lambda r
     """Measure a dataset's task identifiability.
 
     Args:
-        dataset: any dataset; with fewer than :data:`LEAST_TASKS` tasks, all figures are NaN.
+        dataset: any dataset; with fewer than :data:`LEAST_TASKS` different tasks, all figures are NaN.
         progress: told of each regression that is done, of :data:`WORK`.
     """
-    if len(dataset.tasks) < LEAST_TASKS:
+    if len({task.params for task in dataset.tasks}) < LEAST_TASKS:  # CheetahDir lists its two tasks in each split
         return Identifiability(*[float("nan")] * 4)
     rows, by_task, by_episode = transitions(dataset)
     targets = dataset.family.encode(dataset.family.params(dataset.tasks))

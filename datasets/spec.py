@@ -21,6 +21,9 @@ VERSION = 1
 REFERENCES = Path(__file__).parent / "references.json"
 """The file of reference returns by family, which ``references.py`` reads."""
 
+HELDOUT = ("val", "test", "test100", "ood")
+"""The splits that held-out datasets cover, in this order."""
+
 MAX_STEPS = 10_000
 """The most transitions on each task; for Meta-World's long horizon this makes 20 rollouts."""
 
@@ -117,7 +120,7 @@ class DatasetSpec:
     Attributes:
         family: name of the task family.
         quality: one of :data:`QUALITIES`.
-        heldout: whether it covers the test and ood tasks, for context at evaluation only, or the training tasks.
+        heldout: whether it covers the tasks of :data:`HELDOUT`, for context at evaluation only, or the training tasks.
         rollouts: number on each task; each is as long as the horizon, in several episodes where some terminate.
     """
 
@@ -143,14 +146,14 @@ class DatasetSpec:
 
     @property
     def heldout_sibling(self) -> DatasetSpec:
-        """The dataset of the same quality over the test and ood tasks; itself, if it is that one."""
+        """The dataset of the same quality over the held-out tasks; itself, if it is that one."""
         return DATASETS[replace(self, heldout=True).id]
 
     @property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks that the dataset covers."""
         lists = get_family(self.family).tasks
-        return (*lists["test"], *lists["ood"]) if self.heldout else lists["train"]
+        return tuple(task for split in (HELDOUT if self.heldout else ("train",)) for task in lists[split])
 
     @property
     def steps(self) -> int:

@@ -34,7 +34,7 @@ import offlinemeta
 from offlinemeta.datasets.dataset import STEP_ARRAYS, Dataset, Episode, from_arrays, header
 from offlinemeta.datasets.errors import BusyError, DamagedDatasetError, DatasetError, OtherVersionError
 from offlinemeta.datasets.references import read_references
-from offlinemeta.datasets.spec import QUALITIES, DatasetSpec
+from offlinemeta.datasets.spec import HELDOUT, QUALITIES, DatasetSpec
 from offlinemeta.envs import Task, env_id, get_family
 from offlinemeta.envs.registry import NAMESPACE
 from offlinemeta.envs.shapes import Array
@@ -296,14 +296,15 @@ def _with_reset_row(array: Array) -> Array:
 def describe(dataset: Dataset) -> dict[str, Any]:
     """Return Minari's metadata of a dataset, with ours below :data:`KEY`.
 
-    The reference scores are means over the dataset's tasks; ``minari.get_normalized_score`` wants them.
+    The reference scores are means over the dataset's tasks, as far as they were measured; Minari's
+    ``get_normalized_score`` wants them.
     """
     spec, references = dataset.spec, read_references(dataset.spec.family)
     low, high = (
-        float(np.mean([table[task.split][task.index] for task in spec.tasks]))
+        float(np.mean([table[task.split][task.index] for task in spec.tasks if task.split in table]))
         for table in (references.random, references.expert)
     )
-    where, what = "test and ood" if spec.heldout else "training", QUALITIES[spec.quality].what
+    where, what = ", ".join(HELDOUT) if spec.heldout else "training", QUALITIES[spec.quality].what
     return {
         "dataset_id": spec.id,
         "minari_version": importlib.metadata.version("minari"),

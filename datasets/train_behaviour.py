@@ -342,7 +342,7 @@ def with_fresh_tasks(family: TaskFamily, count: int, seed: int) -> TaskFamily:
     """
     if not count:
         return family
-    params = family.draw_params(count, np.random.RandomState(seed))  # type: ignore[attr-defined]
+    params = family.draw_params(count, np.random.RandomState(seed))
     fresh = tuple(Task(family.name, "train", index, tuple(row)) for index, row in enumerate(params.tolist()))
     other = copy.copy(family)
     other.__dict__.update(tasks={**family.tasks, "train": fresh})  # in place of the cached property

@@ -45,7 +45,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
 
     Args:
         family: name of a family, or a :class:`TaskFamily`.
-        split: ``"train"``, ``"test"`` or ``"ood"``.
+        split: one of :data:`offlinemeta.envs.SPLITS`.
         task: index in the split; 0 by default.
         render_mode: ``"rgb_array"``, ``"human"`` or None.
         width, height: size of pictures [pixels].

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from offlinemeta.envs.render import Marker, View
 
 TASK_SEED = 1337
-"""The seed of every random task list: ``numpy.random.RandomState(1337)``, as PEARL and its successors drew them."""
+"""The seed of every published task list: ``numpy.random.RandomState(1337)``, as PEARL and its successors drew them."""
+
+FRESH_LISTS = {"val": (2337, 20), "test100": (3337, 100)}
+"""Seed and number of tasks of the lists that are not published ones: fresh tasks of the training distribution."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,18 @@ class TaskFamily(ABC):
 
     @abstractmethod
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
-        """Draw the task parameters of each split by the family's formula; used once, to freeze the task lists."""
+        """Draw the parameters of the published tasks, ``train``, ``test`` and ``ood``, by the published formula."""
+
+    @abstractmethod
+    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "{count} P"]:
+        """Draw the parameters of ``count`` fresh tasks of the training distribution."""
+
+    def draw_lists(self) -> Mapping[str, Float[Array, "tasks P"]]:
+        """Draw the task parameters of each split; used once, to freeze the task lists."""
+        fresh = {
+            split: self.draw_params(count, np.random.RandomState(seed)) for split, (seed, count) in FRESH_LISTS.items()
+        }
+        return {**self.draw_tasks(), **fresh}
 
     def task(self, task: TaskLike, split: str = "train") -> Task:
         """Return a task by its index in a split; a :class:`Task` of this family is returned as it is.

@@ -2,7 +2,7 @@
 
 Run it once for a new family and commit the file. From then on the file is the truth, and freezing again changes nothing
 on any machine: the last bits of a power or a cosine depend on the processor, so numbers that agree with the formula
-within :data:`ROUNDING` stay as they are. ML1 families need the extra ``metaworld`` and two seconds each.
+within :data:`ROUNDING` stay as they are. ML1 families need the extra ``metaworld`` and five seconds each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from offlinemeta.envs.errors import TaskFileError
 from offlinemeta.envs.families.ml1 import ML1, vector_names
 from offlinemeta.envs.registry import FAMILIES, get_family
 from offlinemeta.envs.shapes import Array, Float
-from offlinemeta.envs.task import TASK_FILES, read_tasks, write_tasks
+from offlinemeta.envs.task import SPLITS, TASK_FILES, read_tasks, write_tasks
 
 ROUNDING = 1e-12
 """The largest difference of a task parameter, in its own unit, that counts as the processor's rounding."""
@@ -26,13 +26,13 @@ ROUNDING = 1e-12
 def freeze(name: str) -> None:
     """Draw a family's tasks by its formula and write them; splits that are frozen and agree stay as they are."""
     family = get_family(name)
-    drawn = family.draw_tasks()
+    drawn = family.draw_lists()
     names = vector_names(drawn["train"].shape[1]) if isinstance(family, ML1) else family.param_names
     path = TASK_FILES / f"{family.name}.json"
     frozen = _frozen(path, family.name, names)
     kept = {split: frozen[split] if agree(frozen.get(split), rows) else rows for split, rows in drawn.items()}
     write_tasks(path, family.name, names, {split: rows.tolist() for split, rows in kept.items()})
-    print(f"{path}: " + ", ".join(f"{len(rows)} {split}" for split, rows in kept.items()))
+    print(f"{path}: " + ", ".join(f"{len(kept[split])} {split}" for split in SPLITS))
 
 
 def _frozen(path: Path, family: str, names: Sequence[str]) -> Mapping[str, Float[Array, "tasks P"]]:

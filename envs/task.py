@@ -2,7 +2,7 @@
 
 A :class:`Task` is everything that distinguishes one MDP of a family from the others. Each family's lists are frozen as
 ``envs/tasks/<family>.json``, written by ``python -m offlinemeta.envs.freeze`` from the formulas in
-:meth:`TaskFamily.draw_tasks`; the JSON is what counts, so that no change of a random generator can move a task.
+:meth:`TaskFamily.draw_lists`; the JSON is what counts, so that no change of a random generator can move a task.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import numpy as np
 
 from offlinemeta.envs.errors import TaskFileError, UnknownNameError
 
-SPLITS = ("train", "test", "ood")
-"""Training tasks, held-out tasks of the same distribution, and tasks outside of it."""
+SPLITS = ("train", "val", "test", "test100", "ood")
+"""Training tasks; tasks of the same distribution to choose by, the published ones to test on, and a hundred more of
+them; tasks outside of the distribution."""
 
 TASK_FILES = Path(__file__).parent / "tasks"
 

@@ -49,7 +49,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
     Args:
         family: name of a family, or a :class:`TaskFamily`.
         num_envs: number of environments.
-        split: ``"train"``, ``"test"`` or ``"ood"``.
+        split: one of :data:`offlinemeta.envs.SPLITS`.
         task: one index for all envs, or one for each env; by default, env i has task i modulo the number of tasks.
         max_episode_steps: can shorten the family's horizon, not extend it.
         autoreset_mode: Gymnasium's ``AutoresetMode``, or its value as a string.

@@ -49,8 +49,8 @@ def test_unknown_names() -> None:
         get_family("qwxz")
     with raises(UnknownNameError, "Split 'tests' does not exist. Did you mean 'test'?"):
         gym.make("OfflineMeta/AntDir-v0", split="tests")
-    with raises(UnknownNameError, "Split 'valid'", "train, test, ood"):
-        gym.make_vec("OfflineMeta/AntDir-v0", num_envs=2, split="valid")
+    with raises(UnknownNameError, "Split 'xyz'", "train, val, test, test100, ood"):
+        gym.make_vec("OfflineMeta/AntDir-v0", num_envs=2, split="xyz")
     with raises(UnknownNameError, "Autoreset mode 'Same'", "SameStep"):
         gym.make_vec("OfflineMeta/AntDir-v0", num_envs=2, autoreset_mode="Same")
     with raises(UnknownNameError, "Render mode 'rgb'", "rgb_array"):

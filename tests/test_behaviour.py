@@ -166,6 +166,8 @@ def test_shaping_changes_no_optimum_and_fresh_tasks_are_drawn(tmp_path: Path) ->
     assert len(get_family("HopperParam").tasks["train"]) == 50
     known = get_family("HopperParam").params(get_family("HopperParam").tasks["train"])
     assert not np.isin(fresh.params(fresh.tasks["train"]), known).any()
+    angles = module.with_fresh_tasks(get_family("AntDir"), 7, seed=0)
+    assert angles.params(angles.tasks["train"]).shape == (7, 1)
     envs = module.SquashedTasks(fresh, module.Recipe(steps=1, tasks=7), seed=0, threads=1)
     envs.reset()
     before = envs._batch.get_tasks()

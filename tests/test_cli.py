@@ -33,7 +33,7 @@ def test_listing_names_every_family() -> None:
         assert name in full
         assert (name in short) == (family.suite is None)
     assert "ML1-<task>: 50 families (extra: metaworld)" in short
-    assert "80/20/10" in short
+    assert "80/20/20/100/10" in short
 
 
 def test_one_family_in_detail() -> None:

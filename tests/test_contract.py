@@ -278,15 +278,16 @@ def test_the_reward_is_a_function_of_the_features_for_any_task(env: gym.Env, fam
 
 @by_family()
 def test_splits_equal_their_formulas_and_are_disjoint(family: TaskFamily) -> None:
-    drawn = family.draw_tasks()
+    drawn = family.draw_lists()
     for split in SPLITS:
         frozen = family.params(family.tasks[split])
         assert agree(frozen, drawn[split])  # not to the bit: a power's last one depends on the processor
         assert [task.index for task in family.tasks[split]] == list(range(len(frozen)))
     sets = [{task.params for task in family.tasks[split]} for split in SPLITS]
     if family.name == "CheetahDir":  # by definition there are two tasks, for training and for testing
-        assert sets[0] == sets[1]
+        assert sets[0] == sets[1] == sets[2] == sets[3]
         return
+    assert (len(sets[1]), len(sets[3])) == (20, 100)
     assert sum(map(len, sets)) == len(set.union(*sets)) == sum(len(tasks) for tasks in family.tasks.values())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from offlinemeta.benchmark import result as results
 from offlinemeta.benchmark.agent import ExpertAgent, FunctionPolicy, RandomAgent, load_agent
 from offlinemeta.benchmark.context import Context, logged_contexts, logged_rollouts
 from offlinemeta.benchmark.errors import AgentError, ResultError
-from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark, get_protocol
+from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, PREFIXES, get_benchmark, get_protocol
 from offlinemeta.benchmark.runner import evaluate
-from offlinemeta.envs import get_family
+from offlinemeta.envs import Task, get_family
 from offlinemeta.envs.errors import ArgumentError, UnknownNameError
 from offlinemeta.envs.families.point import PointRobot
 from offlinemeta.leaderboard import table
@@ -354,6 +355,9 @@ def test_an_agent_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("AntDir/smac", "family/quality/protocol"),
         ("AntDir/smac/ood", "no ood tasks"),
         ("PointRobot/smac/train-ood", "does not exist"),
+        ("PointRobot/smac/val-ood", "does not exist"),
+        ("PointRobot/smac/val-train-zero-shot", "does not exist"),
+        ("PointRobot/smac/val", "does not exist"),
     ],
 )
 def test_a_wrong_benchmark_is_refused(name: str, message: str) -> None:
@@ -370,8 +374,35 @@ def test_protocols() -> None:
     assert get_protocol("train-offline-episodes").split == "train"
     assert not get_protocol("online-10").offline
     assert get_protocol("train-online-3").split == "train"
+    assert get_protocol("val-online-3").split == "val"
+    assert get_protocol("test100-zero-shot").split == "test100"
+    assert get_benchmark("PointRobot/smac/val-offline-context").dataset == "PointRobot/smac-heldout"
     assert get_benchmark("PointRobot/smac/train-offline-context").dataset == "PointRobot/smac"
     assert get_benchmark("PointRobot/smac/ood").dataset == "PointRobot/smac-heldout"
+
+
+class Told(Counting):
+    """Keeps the tasks too that it is told."""
+
+    def tell(self, tasks: Sequence[Task]) -> None:
+        self.tasks = set(tasks)
+
+
+def test_only_val_protocols_play_validation_tasks_and_read_their_data(here: Path) -> None:
+    heldout = datasets.load("PointRobot/smac-heldout")
+    split = np.array([task.split for task in heldout.tasks])[heldout.task].repeat(heldout.lengths)
+    marked = np.where(split == "val", np.float32(7), heldout.rewards)
+    data = {"smac": datasets.load("PointRobot/smac"), "smac-heldout": replace(heldout, rewards=marked)}
+    plain = ("online-1", "offline-context", "offline-episodes", "zero-shot")
+    names = {f"{prefix}{name}" for name in plain for prefix in ("", *(f"{split}-" for split in PREFIXES))} | {"ood"}
+    for name in names:
+        agent, benchmark = Told(), get_benchmark(f"PointRobot/smac/{name}")
+        evaluate(agent, benchmark, repeats=1, dataset=data[benchmark.dataset.partition("/")[2]])
+        val = name.startswith("val-")
+        assert {task.split == "val" for task in agent.tasks} == {val}
+        assert agent.tasks == set(get_family("PointRobot").tasks[benchmark.protocol.split])
+        read = [(context.rewards == 7).any() for context in agent.shown[0]]
+        assert all(read) if val and benchmark.protocol.offline else not any(read)
 
 
 def test_results_on_training_tasks_are_no_results_of_the_benchmark() -> None:

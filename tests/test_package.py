@@ -204,7 +204,7 @@ def nudged(text: str, by: float) -> str:
 def drawn_tasks(name: str) -> Any:
     from offlinemeta.envs import get_family
 
-    return get_family(name).draw_tasks()["train"]
+    return get_family(name).draw_lists()["train"]
 
 
 def test_freezing_on_a_lesser_processor_changes_nothing(frozen_here: Path) -> None:

@@ -65,8 +65,12 @@ class AntDir(Ant):
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
         """Draw 120 angles, uniform in [0°, 360°): the first 100 train, the last 20 test."""
-        angle = np.deg2rad(np.random.RandomState(TASK_SEED).uniform(0, 360, 120))
-        return {"train": angle[:100, None], "test": angle[100:, None], "ood": np.empty((0, 1))}
+        angle = self.draw_params(120, np.random.RandomState(TASK_SEED))
+        return {"train": angle[:100], "test": angle[100:], "ood": np.empty((0, 1))}
+
+    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "{count} 1"]:
+        """Draw angles [rad], uniform in [0°, 360°)."""
+        return np.deg2rad(rng.uniform(0, 360, (count, 1)))
 
     def observe(self, state: State) -> Float32[Array, "... O"]:
         """Return qpos[2:] and qvel."""
@@ -116,12 +120,16 @@ class AntGoal(Ant):
     observation_space = box(-STATE_LIMIT, STATE_LIMIT, 29)
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
-        """Draw goals 3√u (cos θ, sin θ), all θ before all u: 100 train, 30 test; then 10 ood at 3.5 to 4.5 m."""
+        """Draw 130 goals, 100 train and 30 test; then 10 ood at 3.5 to 4.5 m."""
         rng = np.random.RandomState(TASK_SEED)
-        angle, radius = rng.uniform(0, 2 * np.pi, 130), 3 * np.sqrt(rng.uniform(0, 1, 130))
-        goals = radius[:, None] * unit(angle)
+        goals = self.draw_params(130, rng)
         angle, radius = rng.uniform(0, 2 * np.pi, 10), rng.uniform(3.5, 4.5, 10)
         return {"train": goals[:100], "test": goals[100:], "ood": radius[:, None] * unit(angle)}
+
+    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "{count} 2"]:
+        """Draw goals 3√u (cos θ, sin θ) [m], uniform in a disc: all θ before all u."""
+        angle, radius = rng.uniform(0, 2 * np.pi, count), 3 * np.sqrt(rng.uniform(0, 1, count))
+        return radius[:, None] * unit(angle)
 
     def observe(self, state: State) -> Float32[Array, "... O"]:
         """Return qpos and qvel."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from offlinemeta.envs.families.plane import ORANGE, arrow
-from offlinemeta.envs.family import TASK_SEED, box
+from offlinemeta.envs.family import FRESH_LISTS, TASK_SEED, box
 from offlinemeta.envs.mujoco_family import STATE_LIMIT, MujocoFamily, Physics, State, join, speed, squared_norm
 from offlinemeta.envs.render import Camera, Marker
 from offlinemeta.envs.shapes import Array, Bool, Float, Float32
@@ -101,8 +101,12 @@ class CheetahVel(Cheetah):
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
         """Draw 130 speeds, uniform in [0, 3] m/s: the first 100 train, the last 30 test; ood is 3.1, 3.2, ..., 4."""
-        velocity = np.random.RandomState(TASK_SEED).uniform(0, 3, 130)
-        return {"train": velocity[:100, None], "test": velocity[100:, None], "ood": np.linspace(3.1, 4, 10)[:, None]}
+        velocity = self.draw_params(130, np.random.RandomState(TASK_SEED))
+        return {"train": velocity[:100], "test": velocity[100:], "ood": np.linspace(3.1, 4, 10)[:, None]}
+
+    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "{count} 1"]:
+        """Draw speeds, uniform in [0, 3] m/s."""
+        return rng.uniform(0, 3, (count, 1))
 
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
         """Return -abs(v_x - v*) - 0.05‖a‖²."""
@@ -125,6 +129,15 @@ class CheetahDir(Cheetah):
         """Return both directions, for training and for testing."""
         both = np.array([[1.0], [-1.0]])
         return {"train": both, "test": both, "ood": np.empty((0, 1))}
+
+    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "{count} 1"]:
+        """Draw directions, 1 or -1."""
+        return rng.choice([1.0, -1.0], (count, 1))
+
+    def draw_lists(self) -> Mapping[str, Float[Array, "tasks 1"]]:
+        """Return the published tasks; there are no others, so ``val`` and ``test100`` are both directions too."""
+        drawn = self.draw_tasks()
+        return {**drawn, **dict.fromkeys(FRESH_LISTS, drawn["test"])}
 
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
         """Return d·v_x - 0.05‖a‖²."""

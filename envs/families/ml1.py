@@ -1,9 +1,10 @@
 """ML1-<task>: one Meta-World manipulation task with a hidden goal, for each of its 50 classes.
 
 Source: Meta-World (Yu et al., 2019, arXiv 1910.10897), the ``metaworld`` package 3.1.1, reward version "v2". A task is
-Meta-World's random vector (object and goal positions); those of ``metaworld.ML1(name, seed=1337)`` are frozen in our
-JSON files. A reset to one task always gives the same state, as in Meta-World. Departures: our own time limit, float32
-observations, and no use of ``gym.make("Meta-World/...")``, whose ML1-train gives the test tasks.
+Meta-World's random vector (object and goal positions); those of ``metaworld.ML1(name, seed=1337)``, and of other seeds
+for fresh tasks, are frozen in our JSON files. A reset to one task always gives the same state, as in Meta-World.
+Departures: our own time limit, float32 observations, and no use of ``gym.make("Meta-World/...")``, whose ML1-train
+gives the test tasks.
 """
 
 from __future__ import annotations
@@ -71,10 +72,24 @@ class ML1(TaskFamily):
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
         """Return the 50 train and 50 test tasks of ``metaworld.ML1(name, seed=1337)``."""
-        benchmark = _metaworld().ML1(f"{self.task_name}-v3", seed=TASK_SEED)
-        vectors = {"train": benchmark.train_tasks, "test": benchmark.test_tasks}
-        drawn = {split: np.array([pickle.loads(task.data)["rand_vec"] for task in vectors[split]]) for split in vectors}
-        return {**drawn, "ood": np.empty((0, drawn["train"].shape[1]))}
+        train, test = self._vectors(TASK_SEED)
+        return {"train": train, "test": test, "ood": np.empty((0, train.shape[1]))}
+
+    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "{count} P"]:
+        """Return the first ``count`` tasks of ``metaworld.ML1(name, seed)``, train before test, for drawn seeds."""
+        drawn: list[Array] = []
+        while sum(map(len, drawn)) < count:
+            drawn += self._vectors(int(rng.randint(2**31 - 1)))
+        return np.concatenate(drawn)[:count]
+
+    def _vectors(self, seed: int) -> tuple[Float[Array, "50 P"], Float[Array, "50 P"]]:
+        """Return the random vectors of the train and test tasks of ``metaworld.ML1(name, seed)``."""
+        benchmark = _metaworld().ML1(f"{self.task_name}-v3", seed=seed)
+        train, test = (
+            np.array([pickle.loads(task.data)["rand_vec"] for task in tasks])
+            for tasks in (benchmark.train_tasks, benchmark.test_tasks)
+        )
+        return train, test
 
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
         """Raise NotRelabelableError: the reward cannot be computed from features."""

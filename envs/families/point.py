@@ -59,9 +59,13 @@ class PointRobot(TaskFamily):
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
         """Draw goals uniform in [-1, 1]²: 80 train, 20 test; then 10 ood at a radius of 1.5 to 2 m."""
         rng = np.random.RandomState(TASK_SEED)
-        goals = rng.uniform(-1, 1, (100, 2))
+        goals = self.draw_params(100, rng)
         angle, radius = rng.uniform(0, 2 * np.pi, 10), rng.uniform(1.5, 2, 10)
         return {"train": goals[:80], "test": goals[80:], "ood": radius[:, None] * unit(angle)}
+
+    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "{count} 2"]:
+        """Draw goals uniform in [-1, 1]² [m]."""
+        return rng.uniform(-1, 1, (count, 2))
 
     def reset_state(self, rng: np.random.Generator) -> Float[Array, 2]:
         """Draw a start uniform in [-1, 1]² [m]."""
@@ -100,9 +104,13 @@ class SparsePointRobot(PointRobot):
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
         """Draw angles uniform in [0, π]: 80 train, 20 test; ood are 10 evenly spaced in the lower half circle."""
-        angle = np.random.RandomState(TASK_SEED).uniform(0, np.pi, 100)
+        goals = self.draw_params(100, np.random.RandomState(TASK_SEED))
         ood = np.pi + np.pi * np.arange(1, 11) / 11
-        return {"train": unit(angle[:80]), "test": unit(angle[80:]), "ood": unit(ood)}
+        return {"train": goals[:80], "test": goals[80:], "ood": unit(ood)}
+
+    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "{count} 2"]:
+        """Draw goals (cos θ, sin θ) [m], θ uniform in [0, π]."""
+        return unit(rng.uniform(0, np.pi, count))
 
     def reset_state(self, rng: np.random.Generator) -> Float[Array, 2]:
         """Return the origin, where every episode starts."""

@@ -66,8 +66,8 @@ class RandomParams(MujocoFamily):
         """Return the base of each parameter's factor."""
         return np.array([BASES[array] for array, _ in self._entries() if array in self.varied])
 
-    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "count P"]:
-        """Draw the factors of ``count`` train or test tasks: their bases to the power of u, uniform in [-3, 3]."""
+    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "{count} P"]:
+        """Draw the factors of ``count`` tasks: their bases to the power of u, uniform in [-3, 3]."""
         base = self._bases()
         return base ** rng.uniform(-LIMIT, LIMIT, (count, len(base)))
 

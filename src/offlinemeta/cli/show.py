@@ -33,7 +33,7 @@ MAX_FPS = 40
 def family_list(every: bool) -> RenderableType:
     """Return a table of all families; a suite, such as Meta-World's, is one line unless ``every`` is set."""
     table = Table(
-        "family", "obs/act", "horizon", "dt \\[s]", "train/test/ood", "varies", box=box.SIMPLE_HEAD, pad_edge=False
+        "family", "obs/act", "horizon", "dt \\[s]", "/".join(SPLITS), "varies", box=box.SIMPLE_HEAD, pad_edge=False
     )
     for column in table.columns:
         column.no_wrap = True
@@ -150,9 +150,7 @@ def dataset_list(family: str | None, local: bool) -> RenderableType:
         )
     notes = [f"{name}: {quality.what}" for name, quality in QUALITIES.items()]
     if chosen is None:
-        notes.append(
-            "Each has a -heldout sibling over the test and ood tasks. Full ids: OfflineMeta/<family>/<name>-v0."
-        )
+        notes.append("Each has a -heldout sibling over all other tasks. Full ids: OfflineMeta/<family>/<name>-v0.")
     notes.append("hash: the hash of the content, where the manifest of this package has it.")
     notes.append(f"They are kept in {storage.get_root_name()} (MINARI_DATASETS_PATH).")
     return Group(table, Text("\n".join(notes), style="dim"))
@@ -206,8 +204,8 @@ def reference_grid(families: Mapping[str, Mapping[str, Any]]) -> tuple[list[str]
             [
                 name,
                 f"{np.mean(facts['random']['train']):.1f}",
-                *(expert.get(split, "") for split in SPLITS),
-                *(sampled.get(split, "") for split in SPLITS[:2]),
+                *(expert.get(split, "") for split in ("train", "test", "ood")),
+                *(sampled.get(split, "") for split in ("train", "test")),
                 f"{facts['success']['test']:.2f}" if facts["success"] else "",
                 f"{facts['saturated']:.1%}",
             ]
