@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,6 @@ def as_context(episodes: list[Episode]) -> Context:
 
 def test_z_is_drawn_anew_at_every_step() -> None:
     """The same observation twice: other actions, even of a stage whose own noise is taken away."""
-    from dataclasses import replace
 
     family = get_family("CheetahVel")
     stage = stages(family)[-1]
