@@ -80,7 +80,6 @@ def as_context(episodes: list[Episode]) -> Context:
 
 def test_z_is_drawn_anew_at_every_step() -> None:
     """The same observation twice: other actions, even of a stage whose own noise is taken away."""
-
     family = get_family("CheetahVel")
     stage = stages(family)[-1]
     (weight, bias), size = stage.actor[-1], family.action_space.shape[0]
