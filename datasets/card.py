@@ -178,10 +178,8 @@ def split_rows(dataset: Dataset, references: References) -> list[SimpleNamespace
         own = [place for place, task in enumerate(dataset.tasks) if task.split == split]
         if own:
             tasks = [dataset.tasks[place] for place in own]
-            means = {
-                name: np.mean([table[task.split][task.index] for task in tasks])
-                for name, table in (("random", references.random), ("expert", references.expert))
-            }
+            lines = {kind: getattr(references, kind)[split] for kind in ("random", "blind", "told")}
+            means = {kind: np.mean([line[task.index] for task in tasks]) for kind, line in lines.items()}
             quantiles = np.quantile(of_task[own], [0, 0.25, 0.5, 0.75, 1]).tolist()
             rows.append(SimpleNamespace(name=split, tasks=len(own), quantiles=quantiles, **means))
     return rows
@@ -240,11 +238,11 @@ def _draw_returns_by_task(axes: Any, dataset: Dataset, references: References, c
     """A dot for an episode, coloured by its policy; lines for the references."""
     lines = {
         name: np.array([table[task.split][task.index] for task in dataset.tasks])
-        for name, table in (("expert", references.expert), ("random", references.random))
+        for name, table in (("told", references.told), ("blind", references.blind))
     }
     params, (name, *others) = dataset.family.params(dataset.tasks), dataset.family.param_names
     if others:
-        x, name = np.argsort(np.argsort(lines["expert"])).astype(float), "task, by the expert's return"
+        x, name = np.argsort(np.argsort(lines["told"])).astype(float), "task, by the told expert's return"
     else:
         x = params[:, 0]
     first, order = dataset.first(), np.argsort(x)

@@ -225,16 +225,18 @@ def play(
     seed: int,
     sample: bool,
     progress: Callable[[int], None] = lambda steps: None,
+    told: Sequence[Task] | None = None,
 ) -> tuple[Float[Array, "tasks episodes"], list[Episode]]:
-    """Run whole episodes on every task.
+    """Run whole episodes on every task; the policy sees the tasks in ``told``, by default the same.
 
     Returns:
         The returns ``[tasks, episodes]``, and the episodes themselves, task by task.
     """
     plan = [task for task in tasks for _ in range(episodes)]
+    seen = [task for task in told or tasks for _ in range(episodes)]
     first = []
     for part, envs in in_batches(family, len(plan)):
         rng, acts = np.random.default_rng([seed, part.start]), [act] * envs.num_envs
-        first += [several[0] for several in roll_out(envs, plan[part], acts, rng, progress, sample)]
+        first += [several[0] for several in roll_out(envs, plan[part], acts, rng, progress, sample, told=seen[part])]
     returns = np.array([episode.rewards.sum(dtype=np.float64) for episode in first])
     return returns.reshape(len(tasks), episodes), first

@@ -1,4 +1,4 @@
-"""Measure reference returns: what a random policy and the expert that knows its task get, per task."""
+"""Measure reference returns: what random actions, blind policies and the expert that knows its task get, per task."""
 
 from __future__ import annotations
 
@@ -7,27 +7,48 @@ from typing import Any
 
 import numpy as np
 
-from offlinemeta.datasets.collect import Behaviour, behaviours, play, provenance, uniform
+from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
+from offlinemeta.datasets.collect import Act, Behaviour, behaviours, play, provenance, uniform
 from offlinemeta.datasets.dataset import Episode
+from offlinemeta.datasets.references import worth
 from offlinemeta.envs import SPLITS, Task, TaskFamily, get_family
+from offlinemeta.envs.shapes import Array
 
 EPISODES = 20
 """Episodes on each task."""
+
+TRIALS = 5
+"""Episodes of each constant that the blind expert may be told, where these can be labelled for all training tasks."""
+
+PAIRED, PAIRED_IN_PROCESSES = 20, 10
+"""How many constants are tried, each on as many training tasks, where each has to be tried on each task."""
 
 LEAST_SAMPLED = 100
 """Least number of episodes for the mean return of a behaviour policy."""
 
 
-def sample_of(family: TaskFamily, split: str) -> tuple[list[Task], int]:
-    """Return on which tasks of a split, and how often, a mean return is measured; seldom on slow families."""
-    tasks = list(family.tasks[split])
+def sample_of(family: TaskFamily) -> tuple[list[Task], int]:
+    """Return on which training tasks, and how often, a behaviour policy is measured; seldom on slow families."""
+    tasks = list(family.tasks["train"])
     return (tasks[::5], 1) if family.in_processes else (tasks, max(2, LEAST_SAMPLED // len(tasks)))
 
 
-def expert_episodes(family: TaskFamily, episodes: int) -> int:
-    """Return how many episodes the expert needs on a task, where ``episodes`` are asked for.
+def paired(family: TaskFamily) -> list[Task]:
+    """Return the training tasks that are told, and tried on, where constants are tried task by task: evenly spaced."""
+    tasks = family.tasks["train"]
+    most = PAIRED_IN_PROCESSES if family.in_processes else PAIRED
+    return [tasks[round(place)] for place in np.linspace(0, len(tasks) - 1, min(most, len(tasks)))]
 
-    Where a task always begins alike, one episode of a deterministic policy is as good as many.
+
+def labelled(family: TaskFamily) -> bool:
+    """Tell whether an episode can be labelled for every task: only the reward varies, and features decide it."""
+    return family.varies == "reward" and bool(family.feature_names)
+
+
+def needed(family: TaskFamily, episodes: int) -> int:
+    """Return how many episodes a deterministic policy needs on a task, where ``episodes`` are asked for.
+
+    Where a task always begins alike, one is as good as many.
     """
     return 1 if family.fixed_start else episodes
 
@@ -42,30 +63,89 @@ def measure(name: str, progress: Callable[[int], None], episodes: int = EPISODES
         seed: seed for resets and actions.
     """
     family = get_family(name)
-    policies, chance, once = behaviours(family), uniform(family), expert_episodes(family, episodes)
+    policies, once = behaviours(family), needed(family, episodes)
+    told = policies[-1].act
 
-    def means(policy: Behaviour, split: str) -> tuple[float, list[Episode]]:
-        tasks, count = sample_of(family, split)
-        returns, ran = play(family, tasks, policy.act, count, seed + 2, True, progress)
-        return round(float(returns.mean()), 2), ran
+    def deterministic(act: Act, split: str) -> tuple[list[float], list[Episode]]:
+        returns, ran = play(family, family.tasks[split], act, once, seed + 1, False, progress)
+        return returns.mean(1).round(2).tolist(), ran
 
-    result: dict[str, Any] = {"random": {}, "expert": {}, "sampled": {}, "success": {}}
-    for split in splits_of(family):
-        tasks = family.tasks[split]
-        returns, _ = play(family, tasks, chance.act, episodes, seed, True, progress)
+    splits = splits_of(family)
+    constant = best_constant(family, told, seed + 2, progress)
+    blinds = {f"told train {constant.index}": always_told(told, constant)}
+    if (trained := trained_blind(family)) is not None:
+        blinds["trained blind"] = trained
+    on_train = {which: deterministic(act, "train")[0] for which, act in blinds.items()}
+    best = max(on_train, key=lambda which: float(np.mean(on_train[which])))
+
+    result: dict[str, Any] = {"random": {}, "blind": {}, "told": {}, "blind_policy": best, "worth": {}, "success": {}}
+    for split in splits:
+        returns, _ = play(family, family.tasks[split], uniform(family).act, episodes, seed, True, progress)
         result["random"][split] = returns.mean(1).round(2).tolist()
-        returns, ran = play(family, tasks, policies[-1].act, once, seed + 1, False, progress)
-        result["expert"][split] = returns.mean(1).round(2).tolist()
+        result["blind"][split] = on_train[best] if split == "train" else deterministic(blinds[best], split)[0]
+        result["told"][split], ran = deterministic(told, split)
+        found = worth(*(np.array(result[kind][split]) for kind in ("random", "blind", "told")))
+        result["worth"][split] = [round(value, 4) for value in found]
         if "success" in family.info_names:
             result["success"][split] = float(np.mean([episode.infos["success"].max() for episode in ran]))
-        result["sampled"][split], _ = means(policies[-1], split)
-    result["behaviours"], saturated = [], 0.0
-    for policy in policies:
-        mean, ran = means(policy, "train")
-        result["behaviours"].append(mean)
-        beyond = np.abs(np.concatenate([episode.actions for episode in ran])) > 0.99
-        saturated = max(saturated, float(beyond.mean()))
-    return {**result, "saturated": round(saturated, 4), "episodes": episodes, "seed": seed, **provenance()}
+    rows = [sampled(family, policy, seed + 3, progress) for policy in policies]
+    result["behaviours"] = [mean for mean, _ in rows]
+    result["saturated"] = round(max(beyond for _, beyond in rows), 4)
+    return {**result, "episodes": episodes, "seed": seed, **provenance()}
+
+
+def best_constant(family: TaskFamily, told: Act, seed: int, progress: Callable[[int], None]) -> Task:
+    """Return the training task that is best told to the expert whatever its task: by mean return over training tasks.
+
+    What a blind policy does is the same in all tasks where only the reward varies. Then every training task is tried,
+    and its episodes are labelled for all of them.
+
+    Args:
+        family: the family.
+        told: the expert.
+        seed: seed for resets.
+        progress: told how many env steps were made.
+    """
+    if labelled(family):
+        tasks = list(family.tasks["train"])
+        _, ran = play(family, tasks, told, needed(family, TRIALS), seed, False, progress)
+        params = family.params(tasks)
+        returns = np.array([family.reward(episode.infos["features"][:, None], params).sum(0) for episode in ran])
+    else:
+        tasks = paired(family)
+        shown, own = zip(*[(constant, task) for constant in tasks for task in tasks], strict=True)
+        returns, _ = play(family, own, told, 1, seed, False, progress, told=shown)
+    return tasks[int(returns.reshape(len(tasks), -1).mean(1).argmax())]
+
+
+def always_told(told: Act, task: Task) -> Act:
+    """Return the expert that is told the same task, whatever its own."""
+    params = np.array([task.params])
+
+    def act(observations: Array, own: Array, rng: np.random.Generator | None) -> Array:
+        return told(observations, params.repeat(len(observations), 0), rng)
+
+    return act
+
+
+def trained_blind(family: TaskFamily) -> Act | None:
+    """Return the expert that was trained with zeros in place of its task, if the family ships one."""
+    if not (CHECKPOINTS / f"{family.name}-blind.safetensors").exists():
+        return None
+    policy = load_checkpoints(f"{family.name}-blind")[0][-1]
+
+    def act(observations: Array, own: Array, rng: np.random.Generator | None) -> Array:
+        return policy.act(np.concatenate([observations, np.zeros_like(family.encode(own))], axis=1), rng)
+
+    return act
+
+
+def sampled(family: TaskFamily, policy: Behaviour, seed: int, progress: Callable[[int], None]) -> tuple[float, float]:
+    """Return a behaviour policy's mean return on training tasks, and the share of its actions beyond ±0.99."""
+    tasks, count = sample_of(family)
+    returns, ran = play(family, tasks, policy.act, count, seed, True, progress)
+    beyond = np.abs(np.concatenate([episode.actions for episode in ran])) > 0.99
+    return round(float(returns.mean()), 2), float(beyond.mean())
 
 
 def splits_of(family: TaskFamily) -> list[str]:
@@ -75,9 +155,11 @@ def splits_of(family: TaskFamily) -> list[str]:
 
 def work(name: str, episodes: int = EPISODES) -> int:
     """Return how many env steps :func:`measure` makes."""
-    family, count = get_family(name), 0
-    for split in splits_of(family):
-        tasks, each = sample_of(family, split)
-        count += len(family.tasks[split]) * (episodes + expert_episodes(family, episodes)) + len(tasks) * each
-    tasks, each = sample_of(family, "train")
-    return (count + len(behaviours(family)) * len(tasks) * each) * family.horizon
+    family = get_family(name)
+    tasks, each = sample_of(family)
+    count = len(behaviours(family)) * len(tasks) * each
+    count += len(family.tasks["train"]) * needed(family, TRIALS) if labelled(family) else len(paired(family)) ** 2
+    count += sum(len(family.tasks[split]) for split in splits_of(family)) * (episodes + 2 * needed(family, episodes))
+    if trained_blind(family) is not None:
+        count += len(family.tasks["train"]) * needed(family, episodes)
+    return count * family.horizon

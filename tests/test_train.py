@@ -652,7 +652,7 @@ def test_shipped_stages_do_what_they_claim(file: Path) -> None:
     first, last = (
         evaluate(load_stage(file, family, stage), benchmark, about["seed"]).mean(0)[2] for stage in (1, 10)
     )  # the same evaluation as that of the claim
-    low, high = (float(np.mean(table["test"])) for table in (references.random, references.expert))
+    low, high = (float(np.mean(table["test"])) for table in (references.random, references.told))
     assert last == pytest.approx(about["returns"][benchmark.name][2], abs=0.05 * (high - low))
     assert last > first + 0.1 * (high - low)
 
