@@ -60,6 +60,7 @@ class Config:
     explore_episodes: NonNegativeInt = option(2, "First episodes in a new task, explored with z ~ N(0, I).")
     next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
+    layer_norm: bool = option(False, "Whether the hidden layers of value and critics are normalised (Ba et al., 2016).")
     episode_contexts: bool = option(False, "Whether a training context is drawn from one logged rollout, not all data.")
     bfloat16: bool = option(False, "Whether matrix products are made in bfloat16.")
     online: bool = option(False, "Whether experience is collected; of the logged one, only a start is used then.")
@@ -121,8 +122,8 @@ class PEARL:
         self.normaliser = Normaliser(family, generator.device)
         self.encoder = Encoder(family, z, config.encoder_hidden, config.next_observations, generator)
         self.actor = Actor(o + z, a, config.hidden, generator)
-        self.critics = Dense((o + a + z, *config.hidden, 1), generator, n=2)
-        self.value = Dense((o + z, *config.hidden, 1), generator)
+        self.critics = Dense((o + a + z, *config.hidden, 1), generator, n=2, layer_norm=config.layer_norm)
+        self.value = Dense((o + z, *config.hidden, 1), generator, layer_norm=config.layer_norm)
         self.value_target = target_of(self.value)
         self.nets = modules_of(self)
         self.optimisers = {"adam": adam(self.nets.values(), config.lr)}

@@ -28,7 +28,7 @@ import numpy as np
 
 from offlinemeta.benchmark.context import Context
 from offlinemeta.benchmark.errors import AgentError
-from offlinemeta.datasets.collect import behaviours
+from offlinemeta.datasets.policies import behaviours
 from offlinemeta.envs import Task, TaskFamily
 from offlinemeta.envs.errors import ArgumentError, MissingExtraError, OfflineMetaError
 from offlinemeta.envs.shapes import Array, Float, Float32

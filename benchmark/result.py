@@ -59,7 +59,7 @@ class Provenance(BaseModel):
     """Where a result comes from.
 
     Attributes:
-        dataset: ``id`` and ``sha256`` of the training data.
+        dataset: ``id`` and ``sha256`` of the training data; ``other`` where they are not those of the manifest.
         config: fields of the training run's config.
         versions: of the packages that can change a number.
         commit: the checkout's commit; it ends in ``+`` if there were changes on top.

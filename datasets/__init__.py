@@ -25,6 +25,7 @@ if __name__ == "datasets":
 elif _TYPE_CHECKING:
     from offlinemeta.datasets.dataset import Dataset, Episode, label
     from offlinemeta.datasets.loading import build, load
+    from offlinemeta.datasets.policies import expert_actions
     from offlinemeta.datasets.references import read_references
     from offlinemeta.datasets.spec import DATASETS, DatasetSpec, get_spec
     from offlinemeta.datasets.storage import tasks_of
@@ -35,6 +36,7 @@ elif _TYPE_CHECKING:
         "DatasetSpec",
         "Episode",
         "build",
+        "expert_actions",
         "get_spec",
         "label",
         "load",
@@ -45,6 +47,7 @@ else:
     _HOMES = {
         "dataset": ("Dataset", "Episode", "label"),
         "loading": ("build", "load"),
+        "policies": ("expert_actions",),
         "references": ("read_references",),
         "spec": ("DATASETS", "DatasetSpec", "get_spec"),
         "storage": ("tasks_of",),

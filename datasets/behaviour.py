@@ -1,8 +1,10 @@
 """Behaviour policies: task-conditioned networks from random to expert, which collect the datasets.
 
-They act in plain numpy and ship as small files, ``datasets/checkpoints/<family>.safetensors``: about ten checkpoints of
-one training run, with the command, versions and learning curve that made them in the metadata. ``train_behaviour.py``
-makes them.
+They ship as small files, ``datasets/checkpoints/<family>.safetensors``: about ten checkpoints of one training run, with
+the command, versions and learning curve that made them in the metadata. ``train_behaviour.py`` makes them.
+
+They act in numpy's float64, and on a grid (:func:`on_grid`): the low bits of a matrix product differ between processors
+and libraries, and chaotic physics would make other episodes of them.
 """
 
 from __future__ import annotations
@@ -15,13 +17,23 @@ from typing import Any
 import numpy as np
 
 from offlinemeta.envs.errors import UnknownNameError
-from offlinemeta.envs.shapes import Array, Float
+from offlinemeta.envs.shapes import Array, Float, Float32
 from offlinemeta.files import read_tensors, write_tensors
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
+GRID = 2.0**-14
+"""Distance between neighbouring values of an action: coarse beside the low bits of float64, fine beside any noise."""
+
 CLIP = 10.0
 """Bound to which normalised observations are clipped, as they were in training."""
+
+
+def on_grid(actions: Float[Array, "*batch A"]) -> Float32[Array, "*batch A"]:
+    """Return the nearest multiples of :data:`GRID` inside the box (-1, 1), which float32 holds exactly."""
+    steps = np.round(np.asarray(actions, dtype=np.float64) / GRID)
+    edge = 1 / GRID - 1
+    return (np.clip(steps, -edge, edge) * GRID).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -40,13 +52,13 @@ class BehaviourPolicy:
     scale: Float[Array, " X"]
 
     def act(self, inputs: Float[Array, "N X"], rng: np.random.Generator | None) -> Float[Array, "N A"]:
-        """Return actions in (-1, 1): sampled, or those of the mean without a generator."""
-        x = np.clip((inputs - self.mean) / self.scale, -CLIP, CLIP).astype(np.float32)
+        """Return actions in (-1, 1), not yet on the grid: sampled, or those of the mean without a generator."""
+        x = np.clip((np.asarray(inputs, dtype=np.float64) - self.mean) / self.scale, -CLIP, CLIP)
         for weight, bias in self.weights[:-1]:
             x = np.tanh(x @ weight + bias)
         u = x @ self.weights[-1][0] + self.weights[-1][1]
         if rng is not None:
-            u = u + np.exp(self.log_std) * rng.standard_normal(u.shape, dtype=np.float32)
+            u = u + np.exp(self.log_std) * rng.standard_normal(u.shape)
         return np.tanh(u)
 
 
@@ -62,11 +74,11 @@ def pack(policy: BehaviourPolicy, prefix: str) -> dict[str, Array]:
 
 
 def unpack(arrays: Mapping[str, Array], prefix: str) -> BehaviourPolicy:
-    """Return the policy that :func:`pack` packed, in float32."""
+    """Return the policy that :func:`pack` packed, in float64."""
     layers = sum(1 for name in arrays if name.startswith(f"{prefix}.") and name.endswith(".weight"))
-    parts = {name: arrays[f"{prefix}.{name}"].astype(np.float32) for name in ("log_std", "mean", "scale")}
+    parts = {name: arrays[f"{prefix}.{name}"].astype(np.float64) for name in ("log_std", "mean", "scale")}
     weights = tuple(
-        (arrays[f"{prefix}.{i}.weight"].astype(np.float32), arrays[f"{prefix}.{i}.bias"].astype(np.float32))
+        (arrays[f"{prefix}.{i}.weight"].astype(np.float64), arrays[f"{prefix}.{i}.bias"].astype(np.float64))
         for i in range(layers)
     )
     return BehaviourPolicy(weights, **parts)

@@ -14,7 +14,8 @@ from jinja2 import Environment, FileSystemLoader
 
 from offlinemeta.datasets import storage
 from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
-from offlinemeta.datasets.dataset import Dataset
+from offlinemeta.datasets.dataset import RANDOM, Dataset
+from offlinemeta.datasets.explorers import has_stages, rewards_tell, training_of
 from offlinemeta.datasets.identifiability import TRANSITIONS, Identifiability, identifiability
 from offlinemeta.datasets.references import References, read_references
 from offlinemeta.datasets.spec import QUALITIES
@@ -31,6 +32,10 @@ SHOWN = 20_000
 
 MOST_SATURATED = 0.05
 """Share of actions on the bounds above which the likelihoods of tanh-Gaussian policies degenerate."""
+
+
+MOST_NAMES = 10
+"""How many names of behaviour policies fit below a picture at full size."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +110,7 @@ def _facts(
 ) -> dict[str, Any]:
     """Return all that the page says."""
     spec, family, facts = dataset.spec, dataset.family, dataset.facts()
-    rows, trained = behaviour_rows(dataset, references), None
-    if (CHECKPOINTS / f"{family.name}.safetensors").exists() and spec.quality != "random":
-        trained = load_checkpoints(family.name)[1]
+    rows = behaviour_rows(dataset, references)
     worst = max(row.saturated for row in rows)
     saturation = f"At most {worst:.1%} of a policy's actions lie on the bounds of the box"
     saturation += "." if worst <= MOST_SATURATED else ", where tanh-Gaussian likelihoods degenerate."
@@ -136,8 +139,8 @@ def _facts(
         "machine": facts["machine"],
         "license": storage.LICENSE,
         "rollouts": spec.rollouts,
-        "trained": trained,
-        "uniform": spec.quality == "random",
+        "collected": how_collected(dataset),
+        "aimless": int(dataset.aimless().sum()),
         "rows": rows,
         "splits": split_rows(dataset, references),
         "saturation": saturation,
@@ -148,6 +151,37 @@ def _facts(
         "features": ", ".join(family.feature_names),
         "minari": importlib.metadata.version("minari"),
     }
+
+
+def how_collected(dataset: Dataset) -> str:
+    """Say in words what acted, and which of a task's rollouts explored."""
+    spec, family = dataset.spec, dataset.family
+    if dataset.behaviours == (RANDOM,):
+        return "Actions are uniform in the box."
+    trained = "The policies mix a script with uniformly random actions; the share of noise is their name."
+    if (CHECKPOINTS / f"{family.name}.safetensors").exists():
+        command = load_checkpoints(family.name)[1]["command"]
+        trained = f"The policies are checkpoints of one run, `{command}`, their actions tanh-Gaussian samples."
+    if not spec.visited:
+        return f"{trained} They are told the task, unless the table says otherwise."
+    half = spec.rollouts // 2
+    visit = f"Each task is visited: {half} rollouts explore and {half} use what those found. "
+    if has_stages(family.name) and not any("posterior sampling" in name for name in dataset.behaviours):
+        about = training_of(family.name)
+        return (
+            f"{visit}The agents are stages of one run of online PEARL, `{about['command']}`. z is drawn anew at every "
+            f"step: from the prior in exploring rollouts, from the posterior of the visit so far in the others. "
+            f"Actions are samples."
+        )
+    inferred = (
+        "afterwards the training task whose rewards agree best with those of the visit so far"
+        if rewards_tell(family)
+        else "afterwards its own task, since rewards do not tell the tasks of this family apart"
+    )
+    return (
+        f"{visit}Online PEARL does not get far enough here, so the data are made by posterior sampling over a policy "
+        f"that is told a task: exploring, a training task drawn anew at every step; {inferred}. {trained}"
+    )
 
 
 def behaviour_rows(dataset: Dataset, references: References) -> list[SimpleNamespace]:
@@ -228,7 +262,8 @@ def _draw_returns_by_behaviour(axes: Any, dataset: Dataset, colours: Array) -> N
     for line in boxes["medians"]:
         line.set(color="black")
     axes.set_xticks(range(1, len(groups) + 1), [dataset.behaviours[b] for b in groups])
-    axes.tick_params("x", rotation=20)
+    many = len(groups) > MOST_NAMES
+    axes.tick_params("x", rotation=60 if many else 20, labelsize="x-small" if many else "medium")
     for text in axes.get_xticklabels():
         text.set(ha="right", rotation_mode="anchor")
     axes.set(ylabel="return of an episode", title="Returns by behaviour policy")

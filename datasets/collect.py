@@ -1,4 +1,4 @@
-"""Roll behaviour policies out in their tasks: everything that a dataset or a reference return is made from."""
+"""Roll policies out in their tasks: everything that a dataset or a reference return is made from."""
 
 from __future__ import annotations
 
@@ -6,71 +6,23 @@ import importlib.metadata
 import platform
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
-from offlinemeta.datasets.dataset import Dataset, Episode, join_episodes
-from offlinemeta.datasets.scripted import NOISE, SCRIPTED, with_noise
-from offlinemeta.datasets.spec import DatasetSpec
+from offlinemeta.datasets.dataset import ASTRAY, EXPLOITING, EXPLORING, Dataset, Episode, join_episodes
+from offlinemeta.datasets.explorers import Explorer, PosteriorSampler, stages
+from offlinemeta.datasets.policies import Act, behaviours, uniform
+from offlinemeta.datasets.references import References, read_references
+from offlinemeta.datasets.spec import QUALITIES, DatasetSpec, nearest_to_half
 from offlinemeta.envs import Task, TaskFamily, TaskVectorEnv, get_family
-from offlinemeta.envs.errors import UnknownNameError
-from offlinemeta.envs.shapes import Array, Float, Float32
-
-Act = Callable[[Float32[Array, "N O"], Float[Array, "N P"], np.random.Generator | None], Float[Array, "N A"]]
-"""Maps observations and task parameters to actions: drawn with the generator, or the mean ones without."""
+from offlinemeta.envs.shapes import Array, Float
 
 BATCH, BATCH_IN_PROCESSES = 500, 10
 """Number of rollouts at once. It is part of what a dataset is, since a batch shares one random generator."""
-
-
-@dataclass(frozen=True)
-class Behaviour:
-    """A behaviour policy.
-
-    Attributes:
-        name: says how good it is: steps of training, or share of noise.
-        act: the policy.
-    """
-
-    name: str
-    act: Act
-
-
-def uniform(family: TaskFamily) -> Behaviour:
-    """Return the policy of uniformly random actions."""
-    size = family.action_space.shape[0]
-
-    def act(observations: Array, params: Array, rng: np.random.Generator | None) -> Array:
-        assert rng is not None, "the random policy needs a generator"
-        return rng.uniform(-1, 1, (len(observations), size))
-
-    return Behaviour("random", act)
-
-
-def behaviours(family: TaskFamily) -> tuple[Behaviour, ...]:
-    """Return a family's behaviour policies, from random to expert: checkpoints of one training, or a noisy script.
-
-    Raises:
-        UnknownNameError: the family has none.
-    """
-    if (CHECKPOINTS / f"{family.name}.safetensors").exists():
-        policies, metadata = load_checkpoints(family.name)
-        names = [f"{row['steps'] / 1e6:.2f}M steps" for row in metadata["checkpoints"]]
-
-        def act(policy: Any, observations: Array, params: Array, rng: np.random.Generator | None) -> Array:
-            return policy.act(np.concatenate([observations, family.encode(params)], axis=1), rng)
-
-        return tuple(Behaviour(name, partial(act, policy)) for name, policy in zip(names, policies, strict=True))
-    if family.name not in NOISE:
-        known = {*NOISE, *(path.stem for path in CHECKPOINTS.glob("*.safetensors"))}
-        raise UnknownNameError("Behaviour policy of family", family.name, sorted(known))
-    script = SCRIPTED[family.name]
-    return tuple(Behaviour(f"noise {noise:.0%}", partial(with_noise, script, noise)) for noise in NOISE[family.name])
 
 
 def roll_out(
@@ -170,27 +122,32 @@ def in_batches(family: TaskFamily, count: int, num_threads: int | None = None) -
 
 
 def collect(
-    spec: DatasetSpec,
-    shares: Sequence[int],
-    progress: Callable[[int], None] = lambda steps: None,
-    num_threads: int | None = None,
+    spec: DatasetSpec, progress: Callable[[int], None] = lambda steps: None, num_threads: int | None = None
 ) -> Dataset:
-    """Collect a dataset; the same spec gives the same content on the same kind of machine.
+    """Collect a dataset; the same spec gives the same content on every machine (docs/datasets.md says where not).
 
     Args:
         spec: what to collect.
-        shares: the behaviour policy of each rollout of a task (:meth:`DatasetSpec.shares`).
         progress: told how many env steps were made.
         num_threads: number of threads of the batch engine.
     """
+    names, episodes = (_visits if spec.visited else _rollouts)(spec, progress, num_threads)
+    return join_episodes(spec, names, episodes, provenance())
+
+
+Collected = tuple[list[str], list[Episode]]
+"""Names of the policies, and the episodes, whose ``behaviour`` is an index into the names."""
+
+
+def _rollouts(spec: DatasetSpec, progress: Callable[[int], None], num_threads: int | None) -> Collected:
+    """Roll out policies that are told a task: behaviour policies, or uniformly random actions."""
     family = get_family(spec.family)
-    policies = behaviours(family)
-    names = [policy.name for policy in policies]
+    policies, shares = behaviours(family), spec.shares(read_references(spec.family).normalised)
     if -1 in shares:
-        policies, names, shares = (uniform(family),), ["random"], [0] * len(shares)
-    astray = spec.strays
+        policies, shares = (uniform(family),), [0] * len(shares)
+    names, astray = [policy.name for policy in policies], spec.strays
     if any(astray):
-        names += [f"{name}, told another task" for name in names]
+        names += [f"{name}, {ASTRAY}" for name in names]
     plan = [(share, stray, task) for share, stray in zip(shares, astray, strict=True) for task in spec.tasks]
     episodes: list[Episode] = []
     for part, envs in in_batches(family, len(plan), num_threads):
@@ -202,7 +159,71 @@ def collect(
         for share, off, several in zip(behaviour, stray, rolled, strict=True):
             place = share + off * len(policies)
             episodes += [replace(episode, behaviour=place) for episode in several]
-    return join_episodes(spec, names, episodes, provenance())
+    return names, episodes
+
+
+def _visits(spec: DatasetSpec, progress: Callable[[int], None], num_threads: int | None) -> Collected:
+    """Let explorers visit each task: one after the other, each with an equal share of the rollouts."""
+    family, references, pattern = get_family(spec.family), read_references(spec.family), QUALITIES[spec.quality].visit
+    agents, returns = candidates(family, references)
+    shares = spec.shares(returns)
+    names = [f"{agent.name}, {kind}" for agent in agents for kind in (EXPLORING, EXPLOITING)]
+    episodes: list[Episode] = []
+    for place in sorted(set(shares)):
+        kinds = list(islice(cycle(pattern), shares.count(place)))
+        for part, envs in in_batches(family, len(spec.tasks), num_threads):
+            rng = np.random.default_rng([zlib.crc32(spec.id.encode()), place, part.start])
+            rolled = visit(envs, spec.tasks[part], agents[place], kinds, rng, progress)
+            for kind, rollouts in zip(kinds, rolled, strict=True):
+                behaviour = 2 * place + (kind == "p")
+                episodes += [replace(episode, behaviour=behaviour) for several in rollouts for episode in several]
+    return names, episodes
+
+
+def candidates(family: TaskFamily, references: References) -> tuple[Sequence[Explorer], list[float]]:
+    """Return the explorers of a family, and the normalised return of each after it has explored.
+
+    They are the stages of online PEARL, where some of them get :data:`LEAST_STAGE` of the way from random to the
+    expert; else posterior sampling over the behaviour policy nearest to half of the expert's return.
+    """
+    returns = references.normalised_explorers
+    if returns and max(returns) >= LEAST_STAGE:
+        return stages(family), returns
+    (half,) = nearest_to_half(references.normalised)
+    return (PosteriorSampler(family, behaviours(family)[half]),), [references.normalised[half]]
+
+
+LEAST_STAGE = 1 / 3
+"""Normalised return that the best stage of an online training must have, for the stages to collect data."""
+
+
+def visit(
+    envs: TaskVectorEnv,
+    tasks: Sequence[Task],
+    explorer: Explorer,
+    kinds: Sequence[str],
+    rng: np.random.Generator,
+    progress: Callable[[int], None] = lambda steps: None,
+) -> list[list[list[Episode]]]:
+    """Let an explorer visit N tasks at once.
+
+    Args:
+        envs: a batch of N environments without autoreset.
+        tasks: the N tasks.
+        explorer: the agent.
+        kinds: the rollouts of a visit, one after the other: ``x`` explores, ``p`` exploits what the visit has shown.
+        rng: seeds the resets and draws everything else.
+        progress: told how many env steps were made.
+
+    Returns:
+        ``[kind][N]`` lists of episodes.
+    """
+    rolled: list[list[list[Episode]]] = []
+    for kind in kinds:
+        seen = [[episode for rollouts in rolled for episode in rollouts[i]] for i in range(len(tasks))]
+        act = explorer.explore(tasks) if kind == "x" else explorer.exploit(tasks, seen, rng)
+        rolled.append(roll_out(envs, tasks, [act] * len(tasks), rng, progress))
+    return rolled
 
 
 def another(task: Task, rng: np.random.Generator) -> Task:

@@ -145,6 +145,11 @@ class Dataset:
         """
         return self.starts[:-1] % self.family.horizon == 0
 
+    def aimless(self) -> Bool[Array, " E"]:
+        """Tell which episodes do not follow their own task: random ones, those that explore, or are told another."""
+        marked = np.array([name.endswith(AIMLESS) for name in self.behaviours])
+        return np.asarray(marked[self.behaviour])
+
     def returns_by_behaviour(self) -> dict[str, float]:
         """Return the mean return of each behaviour policy's whole episodes."""
         returns, first = self.returns(), self.first()
@@ -173,6 +178,15 @@ class Dataset:
             "returns": self.returns_by_behaviour(),
             **self.provenance,
         }
+
+
+EXPLORING, EXPLOITING, ASTRAY = "exploring", "exploiting", "told another task"
+"""Ends of the names of behaviours: what a rollout was for."""
+
+RANDOM = "random"
+"""Name of the behaviour of uniformly random actions."""
+
+AIMLESS = (EXPLORING, ASTRAY, RANDOM)
 
 
 def bytes_of(array: Array) -> memoryview:

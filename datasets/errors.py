@@ -21,6 +21,10 @@ class DamagedDatasetError(DatasetError):
         self.reason = reason or message
 
 
+class OtherContentError(DatasetError):
+    """A build whose content is not that of the manifest."""
+
+
 class OtherVersionError(DatasetError):
     """Data of another version of the family, or in a format that this version does not read."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,13 @@ from offlinemeta.console import bar, say
 from offlinemeta.datasets import remote, storage
 from offlinemeta.datasets.collect import collect
 from offlinemeta.datasets.dataset import Dataset
-from offlinemeta.datasets.errors import DamagedDatasetError, DatasetError, DatasetMissingError, RemoteError
-from offlinemeta.datasets.references import read_references
+from offlinemeta.datasets.errors import (
+    DamagedDatasetError,
+    DatasetError,
+    DatasetMissingError,
+    OtherContentError,
+    RemoteError,
+)
 from offlinemeta.datasets.spec import DatasetSpec, get_spec
 from offlinemeta.envs import get_family
 from offlinemeta.files import update_json
@@ -39,7 +44,7 @@ def load(
     >>> episodes = dataset.by_task()[dataset.tasks[0]]
 
     Args:
-        name: an id such as ``"OfflineMeta/AntDir/replay-v0"``, whose namespace and version may be left out.
+        name: an id such as ``"OfflineMeta/AntDir/history-v1"``, whose namespace and version may be left out.
         rebuild: whether a missing dataset may be built.
         offline: whether the network is forbidden.
         console: where to say what takes long; by default, on stderr.
@@ -48,6 +53,7 @@ def load(
         UnknownNameError: no such dataset.
         DatasetMissingError: it is not here, and may not be built.
         DamagedDatasetError: its files are truncated or altered, or the remote's are.
+        OtherContentError: it was built, and is not the one of the manifest.
         OtherVersionError: it was written for another version of the family.
         DatasetError: no space, no permission.
     """
@@ -98,74 +104,112 @@ def _obtain(spec: DatasetSpec, rebuild: bool, offline: bool, console: Console) -
     _build(spec, console)
 
 
-def build(name: str | DatasetSpec, force: bool = False, console: Console | None = None) -> Dataset:
+def build(
+    name: str | DatasetSpec, force: bool = False, console: Console | None = None, allow_other: bool = False
+) -> Dataset:
     """Collect a dataset and write it, at once or not at all.
 
     Args:
         name: an id, as in :func:`load`.
         force: whether to replace a dataset that is there; otherwise, it is returned.
         console: where progress is shown; by default, on stderr.
+        allow_other: whether content may be another than the manifest's.
 
     Raises:
         BusyError: another process is building it.
+        OtherContentError: its content is not that of the manifest, and that was not allowed.
         DatasetError: no space, no permission.
     """
     spec, console = get_spec(name), console or Console(stderr=True)
     if force or not storage.is_local(spec):
         with storage.locked(spec):
             if force or not storage.is_local(spec):  # the one that a killed build took away may be back
-                return _build(spec, console)
+                return _build(spec, console, allow_other)
     say(console, f"{spec.id} is there already, in {storage.place(spec)}.")
     return load(spec, rebuild=False, offline=True, console=console)
 
 
-def _build(spec: DatasetSpec, console: Console) -> Dataset:
+def _build(spec: DatasetSpec, console: Console, allow_other: bool = False) -> Dataset:
     storage.check_place(spec)
-    shares = spec.shares(read_references(spec.family).normalised)
-    how = f"{spec.steps:,} steps by the behaviour policies that ship, {duration(spec)} on two cores"
+    how = f"{spec.steps:,} steps by the policies that ship, {duration(spec)} on two cores"
     say(console, f"Building {spec.id}: {how}.")
     with bar(console) as track:
-        dataset = collect(spec, shares, track("collecting", spec.steps))
+        dataset = collect(spec, track("collecting", spec.steps))
+        if not allow_other:
+            check_same(dataset)
         with storage.draft(spec) as folder:
             storage.write(dataset, folder / "new", track("writing", len(dataset)))
             storage.install(folder / "new", spec)
     size = f"{len(dataset):,} episodes, {len(dataset.rewards):,} steps"
-    say(console, f"Built {spec.id}: {size}, content {dataset.hash[:12]}... {compare(dataset, recorded(spec))}")
+    manifest = "which is not yet in the manifest"
+    if recorded(spec) is not None:
+        manifest = "not as" if "other" in origin(spec.id, dataset.hash) else "as"
+        manifest += " in the manifest"
+    say(console, f"Built {spec.id}: {size}, content {dataset.hash[:12]}..., {manifest}.")
     return dataset
+
+
+def seconds(spec: DatasetSpec) -> float:
+    """Estimate how long a build takes on two cores [s]."""
+    return 2 + spec.steps / get_family(spec.family).steps_per_second
 
 
 def duration(spec: DatasetSpec) -> str:
     """Say how long a build takes on two cores."""
-    seconds = 2 + spec.steps / get_family(spec.family).steps_per_second
-    return f"about {seconds / 60:.0f} min" if seconds > 90 else f"about {seconds:.0f} s"
+    each = seconds(spec)
+    return f"about {each / 60:.0f} min" if each > 90 else f"about {each:.0f} s"
 
 
-AGREE = 0.02
-"""Largest difference of mean returns that low bits explain, as a share of the distance from random to expert."""
+def check_same(dataset: Dataset) -> None:
+    """Make sure that a build is the dataset of the manifest, if the manifest has it.
 
-
-def compare(dataset: Dataset, known: Mapping[str, Any] | None) -> str:
-    """Say how a build compares with the facts in the manifest: equal, alike, or different."""
-    if known is None:
-        return "The manifest has none to compare it with."
-    if known["sha256"] == dataset.hash:
-        return "It equals the one in the manifest."
+    Raises:
+        OtherContentError: its content is another; the message says what may be the cause, and what to do.
+    """
+    known = recorded(dataset.spec)
+    if known is None or known["sha256"] == dataset.hash:
+        return
     here, there = dataset.facts(), known
     versions = there["versions"]
     changed = [
-        f"{name} {versions.get(name)}" for name in here["versions"] if here["versions"][name] != versions.get(name)
+        f"{name} {versions[name]} (here {version})"
+        for name, version in here["versions"].items()
+        if name in versions and name != "offlinemeta" and versions[name] != version
     ]
-    changed += [there["machine"]] if here["machine"] != there["machine"] else []
-    made = f" (made with {', '.join(changed)})" if changed else " (made with the same versions, on another CPU perhaps)"
-    if here["returns"].keys() != there["returns"].keys():
-        return f"WARNING: it is not the one in the manifest{made}: other behaviour policies, {list(there['returns'])}."
-    own, other = (np.array(list(facts["returns"].values())) for facts in (here, there))
-    low, high = read_references(dataset.spec.family).extremes
-    gap = float(np.abs(own - other).max() / (high - low))
-    figures = f"mean returns differ by {gap:.2%} of the distance from random to expert"
-    if gap <= AGREE:
-        return f"It differs from the one in the manifest in low bits{made}; {figures}. Results name its own hash."
-    return f"WARNING: it is not the one in the manifest{made}: {figures}. Do not compare results across the two."
+    cause = (
+        f"It was made with {', '.join(changed)}: install these versions, and build again"
+        if changed
+        else "The versions are the same, so this machine computes differently: its processor has no FMA instructions, "
+        "or GLIBC_TUNABLES switches them off, or it is no x86-64. Build on another, or download the dataset"
+    )
+    own, other = (np.mean(list(facts["returns"].values())) for facts in (here, there))
+    raise OtherContentError(
+        f"{dataset.spec.id} came out with the content {dataset.hash[:12]}..., and not with that of the manifest, "
+        f"{there['sha256'][:12]}... (mean returns {own:.2f} and {other:.2f}). {cause}. "
+        f"To go on with another dataset than everybody's, allow it: offlinemeta datasets build {dataset.spec.short} "
+        f"--allow-other. Every result that is trained on it is marked then."
+    )
+
+
+def origin(id: str, sha256: str) -> dict[str, str]:
+    """Return what a result says of its training data: id and hash, and ``other`` if the manifest has other content."""
+    known = read_manifest().get(id, {}).get("sha256", sha256)
+    other = {} if known == sha256 else {"other": f"not the dataset of the manifest, {known}"}
+    return {"id": id, "sha256": sha256, **other}
+
+
+def verify(spec: DatasetSpec, progress: Callable[[int], None] = lambda steps: None) -> Dataset:
+    """Collect a dataset once more, write nothing, and compare it with the manifest.
+
+    Raises:
+        DatasetMissingError: the manifest does not have it.
+        OtherContentError: its content is another.
+    """
+    if recorded(spec) is None:
+        raise DatasetMissingError(f"The manifest has no {spec.id}, so there is nothing to compare it with.")
+    dataset = collect(spec, progress)
+    check_same(dataset)
+    return dataset
 
 
 def read_manifest(path: Path | None = None) -> Mapping[str, Any]:

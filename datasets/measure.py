@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
-from offlinemeta.datasets.collect import Act, Behaviour, behaviours, play, provenance, uniform
+from offlinemeta.datasets.collect import in_batches, play, provenance, visit
 from offlinemeta.datasets.dataset import Episode
+from offlinemeta.datasets.explorers import Stage, has_stages, stages
+from offlinemeta.datasets.policies import Act, Behaviour, behaviours, blind_expert, uniform
 from offlinemeta.datasets.references import worth
 from offlinemeta.envs import SPLITS, Task, TaskFamily, get_family
 from offlinemeta.envs.shapes import Array
@@ -73,8 +74,8 @@ def measure(name: str, progress: Callable[[int], None], episodes: int = EPISODES
     splits = splits_of(family)
     constant = best_constant(family, told, seed + 2, progress)
     blinds = {f"told train {constant.index}": always_told(told, constant)}
-    if (trained := trained_blind(family)) is not None:
-        blinds["trained blind"] = trained
+    if (trained := blind_expert(family)) is not None:
+        blinds["trained blind"] = trained.act
     on_train = {which: deterministic(act, "train")[0] for which, act in blinds.items()}
     best = max(on_train, key=lambda which: float(np.mean(on_train[which])))
 
@@ -90,6 +91,7 @@ def measure(name: str, progress: Callable[[int], None], episodes: int = EPISODES
             result["success"][split] = float(np.mean([episode.infos["success"].max() for episode in ran]))
     rows = [sampled(family, policy, seed + 3, progress) for policy in policies]
     result["behaviours"] = [mean for mean, _ in rows]
+    result["explorers"] = [explorer_return(family, stage, seed + 4, progress) for stage in stages_of(family)]
     result["saturated"] = round(max(beyond for _, beyond in rows), 4)
     return {**result, "episodes": episodes, "seed": seed, **provenance()}
 
@@ -128,24 +130,31 @@ def always_told(told: Act, task: Task) -> Act:
     return act
 
 
-def trained_blind(family: TaskFamily) -> Act | None:
-    """Return the expert that was trained with zeros in place of its task, if the family ships one."""
-    if not (CHECKPOINTS / f"{family.name}-blind.safetensors").exists():
-        return None
-    policy = load_checkpoints(f"{family.name}-blind")[0][-1]
-
-    def act(observations: Array, own: Array, rng: np.random.Generator | None) -> Array:
-        return policy.act(np.concatenate([observations, np.zeros_like(family.encode(own))], axis=1), rng)
-
-    return act
-
-
 def sampled(family: TaskFamily, policy: Behaviour, seed: int, progress: Callable[[int], None]) -> tuple[float, float]:
     """Return a behaviour policy's mean return on training tasks, and the share of its actions beyond ±0.99."""
     tasks, count = sample_of(family)
     returns, ran = play(family, tasks, policy.act, count, seed, True, progress)
     beyond = np.abs(np.concatenate([episode.actions for episode in ran])) > 0.99
     return round(float(returns.mean()), 2), float(beyond.mean())
+
+
+def stages_of(family: TaskFamily) -> tuple[Stage, ...]:
+    """Return the stages of the family's online training; none where none ship."""
+    return stages(family) if has_stages(family.name) else ()
+
+
+VISIT = "xxxp"
+"""The rollouts of a visit, as in ``smac`` data, of whose last one the return is measured."""
+
+
+def explorer_return(family: TaskFamily, stage: Stage, seed: int, progress: Callable[[int], None]) -> float:
+    """Return the mean return over the training tasks of a stage that has explored."""
+    tasks, returns = family.tasks["train"], []
+    for part, envs in in_batches(family, len(tasks)):
+        rng = np.random.default_rng([seed, part.start])
+        *_, last = visit(envs, tasks[part], stage, VISIT, rng, progress)
+        returns += [several[0].rewards.sum(dtype=np.float64) for several in last]
+    return round(float(np.mean(returns)), 2)
 
 
 def splits_of(family: TaskFamily) -> list[str]:
@@ -160,6 +169,7 @@ def work(name: str, episodes: int = EPISODES) -> int:
     count = len(behaviours(family)) * len(tasks) * each
     count += len(family.tasks["train"]) * needed(family, TRIALS) if labelled(family) else len(paired(family)) ** 2
     count += sum(len(family.tasks[split]) for split in splits_of(family)) * (episodes + 2 * needed(family, episodes))
-    if trained_blind(family) is not None:
+    if blind_expert(family) is not None:
         count += len(family.tasks["train"]) * needed(family, episodes)
+    count += len(stages_of(family)) * len(family.tasks["train"]) * len(VISIT)
     return count * family.horizon

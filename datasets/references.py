@@ -72,6 +72,8 @@ class References:
         blind_policy: ``"told train 17"`` for the expert that is always told training task 17, ``"trained blind"`` for
             one that was trained without its task.
         behaviours: mean return of each behaviour policy over the training tasks (Meta-World: every fifth of them).
+        explorers: mean return of each stage of online PEARL over the training tasks, after it has explored; empty
+            where no stages ship.
         success: the told expert's share of episodes with a success, by split; Meta-World only.
         saturated: the largest share of action components beyond ±0.99 among the behaviour policies.
         episodes: number of episodes on each task; one where task and policy leave nothing to chance.
@@ -82,6 +84,7 @@ class References:
     told: Mapping[str, Sequence[float]]
     blind_policy: str
     behaviours: Sequence[float]
+    explorers: Sequence[float]
     success: Mapping[str, float]
     saturated: float
     episodes: int
@@ -94,8 +97,16 @@ class References:
     @property
     def normalised(self) -> list[float]:
         """The behaviour policies' returns, from 0 (random) to 1 (the last of them)."""
+        return self._normalised(self.behaviours)
+
+    @property
+    def normalised_explorers(self) -> list[float]:
+        """The explorers' returns, on the same scale."""
+        return self._normalised(self.explorers)
+
+    def _normalised(self, returns: Sequence[float]) -> list[float]:
         low, high = self.extremes
-        return [(value - low) / (high - low) for value in self.behaviours]
+        return [(value - low) / (high - low) for value in returns]
 
     def worth(self, split: str) -> Worth:
         """Return what knowing the task is worth on the tasks of a split (:func:`worth`)."""

@@ -15,7 +15,7 @@ from offlinemeta.envs import FAMILIES, Task, TaskFamily, get_family
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.registry import NAMESPACE
 
-VERSION = 0
+VERSION = 1
 """The version in every dataset's id; a change of content needs a new one."""
 
 REFERENCES = Path(__file__).parent / "references.json"
@@ -28,23 +28,28 @@ MAX_STEPS = 10_000
 """The most transitions on each task; for Meta-World's long horizon this makes 20 rollouts."""
 
 STUDY_POLICIES = 6
-"""How many behaviour policies make the study's kind of data."""
+"""How many behaviour policies make ``spread``."""
+
+ONLINE = Path(__file__).parent / "online"
+"""The folder of the stages of online trainings, which ``explorers.py`` reads."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Which behaviour policies collect a dataset.
+    """Which policies collect a dataset.
 
     Attributes:
         what: says it in words.
-        policies: takes the normalised mean return of each policy, from 0 (random) to 1 (the last, the expert), and
-            chooses those that collect, in order, each with an equal share of a task's rollouts; -1 is random actions.
+        policies: takes the normalised mean return of each policy, from 0 (random) to 1 (the expert), and chooses those
+            that collect, in order, each with an equal share of a task's rollouts; -1 is random actions.
         rollouts: rollouts per task; each is as many steps as the family's horizon.
         heldout: the same for the held-out tasks.
-        strays: whether every other rollout is made by a policy that is told another task. The study's data are slices
-            of an online PEARL run, two fifths of which explore with z from the prior: as if for another task. Without
-            such rollouts the states of a task give it away, and an encoder need not look at the rewards; then
-            self-collected context misleads it (docs/training.md has the figures).
+        strays: whether every other rollout is made by a policy that is told another task. Without such rollouts the
+            states of a task give it away, and an encoder need not look at the rewards; then self-collected context
+            misleads it (docs/training.md has the figures).
+        visit: where explorers collect (``explorers.py``), the rollouts of a visit to a task: ``x`` explores, ``p`` has
+            a posterior from the visit so far. Repeated as often as an explorer's share of the rollouts wants. Empty
+            where behaviour policies collect, which are told a task.
     """
 
     what: str
@@ -52,6 +57,7 @@ class Quality:
     rollouts: int = 50
     heldout: int = 5
     strays: bool = False
+    visit: str = ""
 
 
 def spread(returns: Sequence[float], count: int = STUDY_POLICIES) -> list[int]:
@@ -65,22 +71,44 @@ def spread(returns: Sequence[float], count: int = STUDY_POLICIES) -> list[int]:
     return sorted(chosen)
 
 
+def nearest_to_half(returns: Sequence[float]) -> list[int]:
+    """Choose the policy nearest to half of the expert's normalised return."""
+    return [int(np.argmin(np.abs(np.array(returns) - 0.5)))]
+
+
+def in_order(returns: Sequence[float]) -> list[int]:
+    """Choose all policies."""
+    return list(range(len(returns)))
+
+
 QUALITIES: Mapping[str, Quality] = {
     "random": Quality("uniformly random actions", lambda returns: [-1]),
-    "medium": Quality(
-        "the behaviour policy nearest to half of the expert's normalised return",
-        lambda returns: [int(np.argmin(np.abs(np.array(returns) - 0.5)))],
-    ),
+    "medium": Quality("the behaviour policy nearest to half of the expert's normalised return", nearest_to_half),
     "expert": Quality("the best behaviour policy", lambda returns: [len(returns) - 1]),
-    "replay": Quality(
-        "all behaviour policies in order, equal shares: a learning history", lambda returns: list(range(len(returns)))
+    "history": Quality(
+        "all behaviour policies in order, equal shares: the learning history of a policy that is told its task",
+        in_order,
     ),
-    "smac": Quality(
+    "spread": Quality(
         "six rollouts by six policies evenly spread from random to expert, every other one told another task",
         spread,
         rollouts=6,
         heldout=6,
         strays=True,
+    ),
+    "smac": Quality(
+        "a visit by a half-trained meta-RL agent: three rollouts that explore, three that use what those found",
+        nearest_to_half,
+        rollouts=6,
+        heldout=6,
+        visit="xxxppp",
+    ),
+    "replay": Quality(
+        "visits by all stages of online PEARL, equal shares, exploring and exploiting rollouts in turn",
+        in_order,
+        rollouts=40,
+        heldout=20,
+        visit="xp",
     ),
 }
 
@@ -103,17 +131,17 @@ class DatasetSpec:
 
     @property
     def short(self) -> str:
-        """The id without namespace and version, such as ``AntDir/replay-heldout``."""
+        """The id without namespace and version, such as ``AntDir/history-heldout``."""
         return f"{self.family}/{self.quality}{'-heldout' if self.heldout else ''}"
 
     @property
     def name(self) -> str:
-        """The last part of the id, such as ``replay-heldout-v0``."""
+        """The last part of the id, such as ``replay-heldout-v1``."""
         return f"{self.short.partition('/')[2]}-v{VERSION}"
 
     @property
     def id(self) -> str:
-        """Minari's id, such as ``OfflineMeta/AntDir/replay-heldout-v0``."""
+        """Minari's id, such as ``OfflineMeta/AntDir/history-heldout-v1``."""
         return f"{NAMESPACE}/{self.family}/{self.name}"
 
     @property
@@ -151,6 +179,11 @@ class DatasetSpec:
         """Which of a task's rollouts are made by a policy that is told another task: ``[rollouts]``."""
         return [QUALITIES[self.quality].strays and place % 2 == 0 for place in range(self.rollouts)]
 
+    @property
+    def visited(self) -> bool:
+        """Whether explorers collect, in place of policies that are told a task."""
+        return bool(QUALITIES[self.quality].visit)
+
 
 def _with_references() -> list[TaskFamily]:
     """Return the families whose behaviour policies have been measured: only their datasets can be planned."""
@@ -162,6 +195,8 @@ def _specs(family: TaskFamily) -> list[DatasetSpec]:
     """Return the datasets of a family: of each quality one over the training tasks, and one over the others."""
     most, specs = MAX_STEPS // family.horizon, []
     for name, quality in QUALITIES.items():
+        if name == "replay" and not (ONLINE / f"{family.name}.safetensors").exists():
+            continue
         specs.append(DatasetSpec(family.name, name, False, min(quality.rollouts, most)))
         specs.append(DatasetSpec(family.name, name, True, quality.heldout))
     return specs

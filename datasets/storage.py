@@ -333,7 +333,7 @@ def tasks_of(data: MinariDataset) -> list[Task]:
     Plain Minari keeps the task as the options of the episode's reset, where few look for it. This reads the table of
     tasks in the metadata instead, which is quick, and works on subsets (``filter_episodes``) too.
 
-    >>> data = minari.load_dataset("OfflineMeta/PointRobot/smac-v0")
+    >>> data = minari.load_dataset("OfflineMeta/PointRobot/smac-v1")
     >>> for task, episode in zip(datasets.tasks_of(data), data.iterate_episodes()): ...
 
     Args:

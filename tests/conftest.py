@@ -63,7 +63,7 @@ def built(here: Path, point_smac: Path) -> Path:
     import shutil
 
     shutil.copytree(point_smac, here)
-    return here / "OfflineMeta" / "PointRobot" / "smac-v0" / "data" / "main_data.hdf5"
+    return here / "OfflineMeta" / "PointRobot" / "smac-v1" / "data" / "main_data.hdf5"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

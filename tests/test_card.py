@@ -21,7 +21,6 @@ from offlinemeta.datasets.identifiability import (
     random_features,
     transitions,
 )
-from offlinemeta.datasets.references import read_references
 from offlinemeta.datasets.spec import get_spec
 from offlinemeta.files import FileError
 
@@ -69,7 +68,7 @@ def test_rewards_that_are_a_product_tell_the_task() -> None:
 def few(name: str, rollouts: int = 5) -> Dataset:
     """A dataset of few rollouts on each task, in memory."""
     spec = replace(get_spec(name), rollouts=rollouts)
-    return collect(spec, spec.shares(read_references(spec.family).normalised))
+    return collect(spec)
 
 
 def test_random_data_need_rewards_and_expert_data_do_not() -> None:
@@ -87,7 +86,7 @@ def test_random_data_need_rewards_and_expert_data_do_not() -> None:
 
 def test_transitions_are_whole() -> None:
     spec = get_spec("HopperParam/smac-heldout")
-    dataset = collect(spec, spec.shares(read_references(spec.family).normalised))
+    dataset = collect(spec)
     rows, by_task, by_episode = transitions(dataset)
     assert len(rows) == len(dataset.rewards)
     assert sum(len(group) for groups in by_episode for group in groups) == len(rows)
@@ -113,7 +112,7 @@ def test_a_card(here: Path) -> None:
     assert "{{" not in text
     assert "{%" not in text
     for fact in (
-        "# OfflineMeta/PointRobot/smac-v0",
+        "# OfflineMeta/PointRobot/smac-v1",
         "80 train",
         "480, 9,600",
         dataset.hash,
@@ -125,10 +124,12 @@ def test_a_card(here: Path) -> None:
     ):
         assert fact in text
     rows = card.behaviour_rows(dataset, datasets.read_references("PointRobot"))
-    assert [row.episodes for row in rows] == [80] * 6
+    assert [row.episodes for row in rows] == [240, 240]
+    assert "explore and 3 use what those found" in text
+    assert "240 of 480 episodes do not follow their own task" in text
     assert rows[0].mean == pytest.approx(dataset.returns()[dataset.behaviour == dataset.behaviour.min()].mean())
-    second = slice(dataset.starts[80], dataset.starts[160])  # the first rollouts are told another task, and listed last
-    by_hand = (np.abs(dataset.actions[second]) > 0.99).mean()
+    exploring = slice(dataset.starts[0], dataset.starts[240])
+    by_hand = (np.abs(dataset.actions[exploring]) > 0.99).mean()
     assert rows[0].saturated == pytest.approx(by_hand)
     assert 0 < card.coverage(dataset).per_task < card.coverage(dataset).occupied <= 1
 
@@ -151,7 +152,7 @@ def test_two_tasks_are_too_few_to_tell(here: Path) -> None:
     assert "nan" not in text
 
 
-@pytest.mark.parametrize("name", ["PointRobot/random-heldout", "ML1-reach/smac-heldout"])
+@pytest.mark.parametrize("name", ["PointRobot/random-heldout", "ML1-reach/spread-heldout", "AntDir/smac-heldout"])
 def test_cards_of_other_kinds(name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Held-out tasks; uniform actions; no labels for other tasks."""
     from offlinemeta.envs.families.ml1 import ML1
@@ -161,4 +162,6 @@ def test_cards_of_other_kinds(name: str, here: Path, monkeypatch: pytest.MonkeyP
     text = card.write_card(dataset, here / "cards")[0].read_text()
     assert "never for training" in text
     assert ("Actions are uniform" in text) == ("random" in name)
+    assert ("told another task |" in text) == ("spread" in name)
+    assert ("posterior sampling" in text) == ("smac" in name)
     assert ("cannot be computed for another task" in text) == ("ML1" in name)

@@ -96,7 +96,7 @@ def test_the_demo_runs(tmp_path: Path) -> None:
 def test_datasets_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     rows = {line.split()[0]: line for line in offlinemeta("datasets").splitlines() if line.strip()}
-    assert "1,000,000" in rows["AntDir/replay"]
+    assert "1,000,000" in rows["AntDir/history"]
     assert "120,000" in rows["CheetahVel/smac"]
     assert "CheetahVel/smac-heldout" not in rows
     assert "AntDir/smac-heldout" in offlinemeta("datasets", "--family", "AntDir")
@@ -111,7 +111,7 @@ def test_datasets_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_datasets_help_and_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    assert "offlinemeta datasets build AntDir/replay" in offlinemeta("datasets", "--help")
+    assert "offlinemeta datasets build AntDir/history" in offlinemeta("datasets", "--help")
     for command in ("build", "load", "card", "download", "publish", "references", "manifest"):
         assert f"offlinemeta datasets {command}" in offlinemeta("datasets", command, "--help")
     said = offlinemeta("datasets", "build", "AntDri/replay", code=2)
@@ -142,7 +142,7 @@ def test_references_are_listed() -> None:
         ("ascii", ["envs", "HopperParam"], 0, r"height \N{LESS-THAN OR EQUAL TO} 0.7 m"),
         ("ascii", ["envs", "--help"], 0, "--film"),
         ("ascii", ["behaviour"], 0, "CheetahVel"),
-        ("ascii", ["datasets"], 0, "AntDir/replay"),
+        ("ascii", ["datasets"], 0, "AntDir/history"),
         ("cp1252", ["datasets", "references"], 0, "SparsePointRobot"),
         ("ascii", ["envs", "AntDr\u03b8"], 2, "does not exist"),
         ("cp1252", ["report", "no\u03b8where.json"], 2, "cannot be read"),

@@ -90,7 +90,7 @@ def test_damaged_metadata(built: Path, here: Path, what: str) -> None:
     if what == "no hash":
         del content["offlinemeta"]["sha256"]
     if what == "another id":
-        content["dataset_id"] = "OfflineMeta/PointRobot/replay-v0"
+        content["dataset_id"] = "OfflineMeta/PointRobot/replay-v1"
     path.write_text("{" if what == "garbage" else json.dumps(content))
     if what == "missing":
         path.unlink()
@@ -132,7 +132,7 @@ def test_what_minari_shows_is_checked_too(built: Path, here: Path) -> None:
         datasets.load(SPEC)
 
 
-@pytest.mark.parametrize("step", ["new", ".smac-v0.new"])
+@pytest.mark.parametrize("step", ["new", ".smac-v1.new"])
 def test_a_rename_that_fails_keeps_the_old_one(
     step: str, built: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,18 +148,18 @@ def test_a_rename_that_fails_keeps_the_old_one(
         with pytest.raises(DatasetError, match=r"No space left on device\. Nothing was changed"):
             datasets.build(SPEC, force=True)
     assert built.read_bytes() == before
-    assert [path.name for path in (here / SPEC.id).parent.iterdir() if path.is_dir()] == ["smac-v0"]
+    assert [path.name for path in (here / SPEC.id).parent.iterdir() if path.is_dir()] == ["smac-v1"]
 
 
 def test_a_kill_between_the_renames_keeps_the_old_one(built: Path, here: Path) -> None:
     """What such a kill leaves: nothing in place, the old one and the new one hidden beside it."""
     before, place = built.read_bytes(), here / SPEC.id
-    place.rename(place.with_name(".smac-v0.previous"))
-    place.with_name(".smac-v0.new").mkdir()
+    place.rename(place.with_name(".smac-v1.previous"))
+    place.with_name(".smac-v1.new").mkdir()
     assert len(datasets.load(SPEC, rebuild=False)) == 480
     assert built.read_bytes() == before
     datasets.build(SPEC, force=True)
-    assert [path.name for path in place.parent.iterdir() if path.is_dir()] == ["smac-v0"]
+    assert [path.name for path in place.parent.iterdir() if path.is_dir()] == ["smac-v1"]
 
 
 def test_what_cannot_be_read_back_is_not_installed(built: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +216,7 @@ def test_a_folder_that_cannot_be_renamed_is_copied(built: Path, here: Path, monk
     rename = Path.rename
 
     def refusing(self: Path, target: Path) -> Path:
-        if self.name == "smac-v0":
+        if self.name == "smac-v1":
             raise OSError(18, "Invalid cross-device link")
         return rename(self, target)
 
@@ -225,13 +225,13 @@ def test_a_folder_that_cannot_be_renamed_is_copied(built: Path, here: Path, monk
     datasets.build(SPEC, force=True)
     assert built.stat().st_ino != before
     assert len(datasets.load(SPEC, rebuild=False)) == 480
-    assert [path.name for path in (here / SPEC.id).parent.iterdir() if path.is_dir()] == ["smac-v0"]
+    assert [path.name for path in (here / SPEC.id).parent.iterdir() if path.is_dir()] == ["smac-v1"]
 
 
 def test_flat_copies_of_older_contents_go(built: Path, here: Path) -> None:
     old = here / ".offlinemeta" / "flat" / f"{storage.slug(SPEC)}-{'0' * 64}"
     old.mkdir(parents=True)
-    neighbour = here / ".offlinemeta" / "flat" / "OfflineMeta_PointRobot_smac-heldout-v0-1"
+    neighbour = here / ".offlinemeta" / "flat" / "OfflineMeta_PointRobot_smac-heldout-v1-1"
     neighbour.mkdir()
     datasets.load(SPEC)
     assert not old.exists()

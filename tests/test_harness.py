@@ -265,9 +265,9 @@ def test_offline_context_needs_the_heldout_data_of_the_family(here: Path) -> Non
     agent = RandomAgent(get_family("PointRobot"))
     with pytest.raises(ArgumentError, match="was given none"):
         evaluate(agent, benchmark)
-    with pytest.raises(ArgumentError, match=r"was given OfflineMeta/SparsePointRobot/smac-heldout-v0"):
+    with pytest.raises(ArgumentError, match=r"was given OfflineMeta/SparsePointRobot/smac-heldout-v1"):
         evaluate(agent, benchmark, dataset=datasets.load("SparsePointRobot/smac-heldout"))
-    with pytest.raises(ArgumentError, match=r"was given OfflineMeta/PointRobot/smac-v0"):
+    with pytest.raises(ArgumentError, match=r"was given OfflineMeta/PointRobot/smac-v1"):
         evaluate(agent, benchmark, dataset=datasets.load("PointRobot/smac"))
 
 

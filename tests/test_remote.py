@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from hub import Hub, serving
 
-ID = "OfflineMeta/PointRobot/smac-v0"
+ID = "OfflineMeta/PointRobot/smac-v1"
 REMOTE = "hf://om-bench"
 
 
@@ -86,7 +86,7 @@ def test_round_trip_through_the_hub(built: Path, here: Path, hub: Hub, tmp_path:
     assert "Downloaded" in ours("load", ID, "--no-rebuild", MINARI_REMOTE=REMOTE, MINARI_DATASETS_PATH=fourth)
 
     # published data are never replaced
-    assert "has OfflineMeta/PointRobot/smac-v0 already" in ours("publish", ID, "--remote", REMOTE, code=2)
+    assert "has OfflineMeta/PointRobot/smac-v1 already" in ours("publish", ID, "--remote", REMOTE, code=2)
 
 
 def test_what_the_remote_sends_is_checked(
@@ -205,7 +205,7 @@ def test_data_of_another_version_and_relative_paths(here: Path, hub: Hub, tmp_pa
     assert files(tmp_path / "else" / "where") == files(tmp_path / "some" / "where")
 
     stored = hub.repos["om-bench/OfflineMeta"]
-    name = next(name for name in stored if name.endswith("smac-v0/data/metadata.json"))
+    name = next(name for name in stored if name.endswith("smac-v1/data/metadata.json"))
     content = json.loads(stored[name])
     content["offlinemeta"]["env"] = "OfflineMeta/PointRobot-v9"
     stored[name] = json.dumps(content).encode()
@@ -218,7 +218,7 @@ def test_data_of_another_version_and_relative_paths(here: Path, hub: Hub, tmp_pa
 def test_loading_builds_where_the_remote_fails(here: Path, hub: Hub) -> None:
     said = ours("load", ID, MINARI_REMOTE=REMOTE)
     assert "It is built instead" in said
-    assert "Built OfflineMeta/PointRobot/smac-v0" in said
+    assert "Built OfflineMeta/PointRobot/smac-v1" in said
     assert "9,600 transitions" in said
 
 

@@ -62,7 +62,9 @@ def test_rows_say_what_the_results_do() -> None:
 def flat_references(random: float, blind: float, told: float) -> References:
     """References that are the same on every task of PointRobot's test list."""
     returns = {kind: {"test": [value] * 20} for kind, value in (("random", random), ("blind", blind), ("told", told))}
-    return References(**returns, blind_policy="told train 0", behaviours=[], success={}, saturated=0.0, episodes=1)
+    return References(
+        **returns, blind_policy="told train 0", behaviours=[], explorers=[], success={}, saturated=0.0, episodes=1
+    )
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_every_method_trains_through_the_command_line(method: str, tmp_path: Pat
     assert ((f"{method}-offline", "PointRobot/smac/online-3") in found) == (method == "smac")
     (result,) = [r for r in read_results([out]) if r.method == method and r.benchmark.endswith("online-3")]
     assert result.provenance[0].dataset == {
-        "id": "OfflineMeta/PointRobot/smac-v0",
+        "id": "OfflineMeta/PointRobot/smac-v1",
         "sha256": datasets.load("PointRobot/smac").hash,
     }
     assert result.provenance[0].gradient_steps == make_config(method, "smoke").steps
@@ -721,7 +721,7 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 def test_heldout_data_and_wrong_options_are_refused() -> None:
     for arguments, message in (
         (["smac", "PointRobot/smac-heldout"], "only for evaluation"),
-        (["smac", "PointRobot/smca"], "Did you mean 'smac-v0'"),
+        (["smac", "PointRobot/smca"], "Did you mean 'smac-v1'"),
         (["smac", "PointRobot/smac", "lr=3"], "is no option"),
         (["smac", "PointRobot/smac", "--latnt=3"], "Did you mean 'latent'"),
     ):

@@ -24,7 +24,7 @@ from offlinemeta.benchmark.protocol import Benchmark, get_benchmark, get_protoco
 from offlinemeta.benchmark.result import Provenance, about_here, make_result, write_result
 from offlinemeta.benchmark.runner import evaluate
 from offlinemeta.console import say
-from offlinemeta.datasets.loading import load
+from offlinemeta.datasets.loading import load, origin
 from offlinemeta.envs import get_family
 from offlinemeta.files import check_writable, write_text
 
@@ -182,7 +182,7 @@ class Trainer:
         """Evaluate the agent at the end of a phase by every protocol whose result is not there yet."""
         run, name, figures = self.run, self.run.name_of(phase), None
         provenance = Provenance(
-            dataset={"id": run.spec.id, "sha256": self.dataset.hash},
+            dataset=origin(run.spec.id, self.dataset.hash),
             config=self.about["config"],
             wall_time=seconds,
             gradient_steps=learner.step,

@@ -1,6 +1,6 @@
 """How long datasets take: to build, to load first, to load again; and by Minari alone, side by side.
 
-    python tests/perf/bench_datasets.py [CheetahVel/replay AntDir/replay] [--keep FOLDER]
+    python tests/perf/bench_datasets.py [CheetahVel/history AntDir/replay] [--keep FOLDER]
 
 They are built in a folder of their own below ``out/``, which is removed afterwards, or kept elsewhere.
 """
@@ -65,7 +65,7 @@ def measure(name: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ids", nargs="*", default=["CheetahVel/replay", "AntDir/replay"])
+    parser.add_argument("ids", nargs="*", default=["CheetahVel/history", "AntDir/replay"])
     parser.add_argument("--keep", type=Path, help="build here, and leave it")
     options = parser.parse_args()
     folder = options.keep or OUT / "bench-datasets"

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+if TYPE_CHECKING:
+    from offlinemeta.datasets.spec import DatasetSpec
+
 app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode="rich",
-    help="List the datasets; build, describe, download and publish them.",
+    help="List the datasets; build, verify, describe, download and publish them.",
     epilog="Examples:\n\n  offlinemeta datasets\n\n  offlinemeta datasets --family AntDir\n\n"
-    "  offlinemeta datasets build AntDir/replay\n\n  offlinemeta datasets card CheetahVel/smac",
+    "  offlinemeta datasets build AntDir/history\n\n  offlinemeta datasets card CheetahVel/smac",
 )
 console = Console()
 
-Id = Annotated[str, typer.Argument(help="The dataset: OfflineMeta/AntDir/replay-v0, say, or AntDir/replay for short.")]
+Id = Annotated[str, typer.Argument(help="The dataset: OfflineMeta/AntDir/smac-v1, or AntDir/smac for short.")]
 Remote = Annotated[
     str | None, typer.Option(help="The remote: hf://<user or organisation> or gcp://<bucket>. Default: MINARI_REMOTE.")
 ]
@@ -40,25 +43,32 @@ def datasets(
 
 @app.command(
     epilog="Examples:\n\n  offlinemeta datasets build CheetahVel/smac\n\n"
-    "  offlinemeta datasets build AntDir/replay AntDir/replay-heldout\n\n"
+    "  offlinemeta datasets build AntDir/history AntDir/history-heldout\n\n"
     "  MINARI_DATASETS_PATH=/big/disk offlinemeta datasets build HumanoidDir/expert --force"
 )
 def build(
     ids: Annotated[
-        list[str], typer.Argument(help="The datasets to build, such as AntDir/replay, one after the other.")
+        list[str], typer.Argument(help="The datasets to build, such as AntDir/history, one after the other.")
     ],
     force: Annotated[bool, typer.Option("--force", help="Replace datasets that are here already.")] = False,
+    allow_other: Annotated[
+        bool,
+        typer.Option(
+            "--allow-other",
+            help="Keep a dataset whose content is not that of the manifest. Results trained on it are marked.",
+        ),
+    ] = False,
 ) -> None:
-    """Collect datasets with the behaviour policies that ship, and write them as Minari datasets."""
+    """Collect datasets with the policies that ship, and write them as Minari datasets."""
     from offlinemeta.datasets.loading import build as build_dataset
     from offlinemeta.datasets.spec import get_spec
 
     for spec in [get_spec(name) for name in ids]:
-        build_dataset(spec, force, console)
+        build_dataset(spec, force, console, allow_other)
 
 
 @app.command(
-    epilog="Examples:\n\n  offlinemeta datasets load AntDir/replay\n\n  offlinemeta datasets load PointRobot/smac"
+    epilog="Examples:\n\n  offlinemeta datasets load AntDir/history\n\n  offlinemeta datasets load PointRobot/smac"
 )
 def load(
     name: Id,
@@ -97,8 +107,8 @@ def card(
 
 
 @app.command(
-    epilog="Examples:\n\n  MINARI_REMOTE=hf://<organisation> offlinemeta datasets download AntDir/replay\n\n"
-    "  offlinemeta datasets download AntDir/replay --remote gcp://<bucket>"
+    epilog="Examples:\n\n  MINARI_REMOTE=hf://<organisation> offlinemeta datasets download AntDir/history\n\n"
+    "  offlinemeta datasets download AntDir/history --remote gcp://<bucket>"
 )
 def download(
     name: Id,
@@ -122,8 +132,8 @@ def download(
 
 
 @app.command(
-    epilog="Examples:\n\n  HF_TOKEN=... offlinemeta datasets publish AntDir/replay --remote hf://<organisation>\n\n"
-    "  offlinemeta datasets publish AntDir/replay --remote gcp://<bucket> --key service-account.json"
+    epilog="Examples:\n\n  HF_TOKEN=... offlinemeta datasets publish AntDir/history --remote hf://<organisation>\n\n"
+    "  offlinemeta datasets publish AntDir/history --remote gcp://<bucket> --key service-account.json"
 )
 def publish(
     name: Id,
@@ -192,17 +202,74 @@ def references(
         write_references(family, content)
 
 
-@app.command(epilog="Example:\n\n  offlinemeta datasets manifest CheetahVel/smac")
+@app.command(
+    epilog="Examples:\n\n  offlinemeta datasets manifest CheetahVel/smac\n\n"
+    "  offlinemeta datasets manifest --most-minutes 10"
+)
 def manifest(
-    ids: Annotated[list[str], typer.Argument(help="The datasets to record. Those that are not here are built.")],
+    ids: Annotated[list[str] | None, typer.Argument(help="Datasets or families. Default: all families.")] = None,
+    most_minutes: Annotated[
+        float, typer.Option(help="Leave out datasets whose build takes longer on two cores, roughly.")
+    ] = float("inf"),
+    force: Annotated[bool, typer.Option("--force", help="Record anew what the manifest has already.")] = False,
 ) -> None:
-    """Record the hashes of local datasets in the manifest, with which later builds are compared, without publishing."""
-    from offlinemeta.datasets.loading import load as load_dataset
-    from offlinemeta.datasets.loading import write_manifest
-    from offlinemeta.datasets.spec import get_spec
+    """Collect datasets, and record their hashes in the manifest, with which later builds are compared."""
+    from offlinemeta.console import bar, say
+    from offlinemeta.datasets import loading
+    from offlinemeta.datasets.collect import collect
 
-    for spec in [get_spec(name) for name in ids]:
-        write_manifest(load_dataset(spec, offline=True, console=console))
+    for spec in _chosen(ids):
+        if loading.seconds(spec) > 60 * most_minutes or (loading.recorded(spec) is not None and not force):
+            continue
+        with bar(console) as track:
+            dataset = collect(spec, track(f"collecting {spec.short}", spec.steps))
+        loading.write_manifest(dataset)
+        say(console, f"{spec.id}: {dataset.hash[:12]}... is in the manifest.")
+
+
+@app.command(
+    epilog="Examples:\n\n  offlinemeta datasets verify PointRobot/smac\n\n  offlinemeta datasets verify CheetahVel\n\n"
+    "  offlinemeta datasets verify"
+)
+def verify(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Datasets, or families for all of their datasets. Default: all datasets of the manifest."),
+    ] = None,
+) -> None:
+    """Collect datasets once more, write nothing, and compare their content with the manifest of this package."""
+    from offlinemeta.console import bar, say
+    from offlinemeta.datasets import loading
+    from offlinemeta.datasets.errors import OtherContentError
+
+    named = {name for name in ids or () if "/" in name}
+    specs = [spec for spec in _chosen(ids) if loading.recorded(spec) is not None or named & {spec.short, spec.id}]
+    others = 0
+    for spec in specs:
+        try:
+            with bar(console) as track:
+                dataset = loading.verify(spec, track(f"collecting {spec.short}", spec.steps))
+            say(console, f"{spec.id}: {dataset.hash[:12]}..., as in the manifest.")
+        except OtherContentError as error:
+            others += 1
+            say(console, str(error), style="red")
+    say(console, f"{len(specs) - others} of {len(specs)} datasets have the content of the manifest.")
+    if others:
+        raise typer.Exit(1)
+
+
+def _chosen(names: list[str] | None) -> list[DatasetSpec]:
+    """Return the datasets that are named, and all of the families that are named; all datasets without names."""
+    from offlinemeta.datasets.spec import DATASETS, get_spec
+    from offlinemeta.envs import get_family
+
+    if not names:
+        return list(DATASETS.values())
+    chosen: list[DatasetSpec] = []
+    for name in names:
+        family = None if "/" in name else get_family(name).name
+        chosen += [get_spec(name)] if family is None else [s for s in DATASETS.values() if s.family == family]
+    return chosen
 
 
 def _address(remote: str | None) -> str:

@@ -50,7 +50,7 @@ def evaluate(
     from offlinemeta.benchmark.result import Provenance, about_here, check_method, make_result, write_result
     from offlinemeta.benchmark.runner import evaluate as run
     from offlinemeta.console import bar, say
-    from offlinemeta.datasets.loading import load
+    from offlinemeta.datasets.loading import load, origin
     from offlinemeta.envs import get_family
     from offlinemeta.files import check_replaceable
     from offlinemeta.leaderboard import table
@@ -76,7 +76,7 @@ def evaluate(
     provenance = Provenance(evaluation_seed=seed, **about_here())
     if about:
         training = {"config": about["config"], "gradient_steps": about["step"], "env_steps": about["env_steps"]}
-        training |= {"dataset": {"id": about["dataset"], "sha256": about["sha256"]}, "wall_time": about["seconds"]}
+        training |= {"dataset": origin(about["dataset"], about["sha256"]), "wall_time": about["seconds"]}
         provenance = provenance.model_copy(update=training)
     result = make_result(
         chosen,

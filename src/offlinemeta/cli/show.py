@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
-from offlinemeta.datasets.collect import behaviours
 from offlinemeta.datasets.dataset import Dataset
+from offlinemeta.datasets.policies import behaviours
 from offlinemeta.datasets.references import LEAST_WORTH, LOW_WORTH, as_references
 from offlinemeta.datasets.scripted import SCRIPTED, Scripted
 from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, env_id, get_family
