@@ -62,7 +62,7 @@ def roll_out(
     rewards = np.empty((horizon, count), dtype=np.float32)
     terminations, truncations = np.zeros((2, horizon, count), dtype=bool)
     infos = {name: np.empty((horizon, count, width), dtype=np.float32) for name, width in names.items()}
-    infos |= {name: np.empty((horizon, count), dtype=np.float32) for name in family.info_names}
+    infos |= {name: np.empty((horizon, count), dtype=np.float32) for name in ("diverged", *family.info_names)}
     seeds = rng.integers(2**31, size=count)
     begun: list[list[tuple[int, int]]] = [[(0, int(seed))] for seed in seeds]  # first step and seed of each episode
 

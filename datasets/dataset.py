@@ -34,7 +34,8 @@ class Episode:
         rewards: ``[T]`` rewards of the episode's task.
         terminations: ``[T]`` whether the MDP has ended with this step.
         truncations: ``[T]`` whether a time limit or the end of the rollout cut the episode off after this step.
-        infos: ``[T, ...]`` by name: ``features``, all that the reward depends on; for Meta-World ``success`` instead.
+        infos: ``[T, ...]`` by name: ``features``, all that the reward depends on; ``diverged``, 1 where the simulation
+            became unstable, else 0; and the family's ``info_names``, such as Meta-World's ``success``.
     """
 
     task: Task
@@ -247,7 +248,8 @@ def label(dataset: Dataset, tasks: Sequence[Task]) -> list[Float32[Array, "T n_t
     """Label a dataset's episodes for any tasks of its family: what the env would have paid for them, in float32.
 
     Where tasks differ in dynamics (WalkerParam, HopperParam), the reward is the same function for all of them, so all
-    columns are alike: the transitions would have been others.
+    columns are alike: the transitions would have been others. Where the simulation diverged, the charge for it
+    (:meth:`TaskFamily.divergence_charge`) is that of the labels' own worst reward.
 
     Args:
         dataset: a dataset as :func:`offlinemeta.datasets.load` returns it.
@@ -266,5 +268,7 @@ def label(dataset: Dataset, tasks: Sequence[Task]) -> list[Float32[Array, "T n_t
     labels = []
     for start, stop in zip(dataset.starts[:-1], dataset.starts[1:], strict=True):
         rewards = family.reward(features[start:stop, None], params[None])  # [T, n]
+        if dataset.infos["diverged"][stop - 1]:
+            rewards[-1] += family.divergence_charge(rewards.min(0), stop - start)
         labels.append(rewards.astype(np.float32))
     return labels

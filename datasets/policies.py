@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints, on_grid
+from offlinemeta.datasets.behaviour import CHECKPOINTS, BehaviourPolicy, load_checkpoints, on_grid
 from offlinemeta.datasets.dataset import RANDOM, Dataset
 from offlinemeta.datasets.scripted import NOISE, SCRIPTED, with_noise
 from offlinemeta.envs import TaskFamily
@@ -57,7 +56,7 @@ def behaviours(family: TaskFamily) -> tuple[Behaviour, ...]:
         UnknownNameError: the family has none.
     """
     if (CHECKPOINTS / f"{family.name}.safetensors").exists():
-        return _checkpoints(family, family.name)
+        return _checkpoints(family, family.name, act_told)
     if family.name not in NOISE:
         known = {*NOISE, *(path.stem for path in CHECKPOINTS.glob("*.safetensors"))}
         raise UnknownNameError("Behaviour policy of family", family.name, sorted(known))
@@ -66,19 +65,30 @@ def behaviours(family: TaskFamily) -> tuple[Behaviour, ...]:
 
 
 def blind_expert(family: TaskFamily) -> Behaviour | None:
-    """Return the expert that was trained with zeros in place of its task, if the family ships one."""
+    """Return the expert that was trained without its task, if the family ships one."""
     name = f"{family.name}-blind"
-    return _checkpoints(family, name)[-1] if (CHECKPOINTS / f"{name}.safetensors").exists() else None
+    return _checkpoints(family, name, act_blind)[-1] if (CHECKPOINTS / f"{name}.safetensors").exists() else None
 
 
-def _checkpoints(family: TaskFamily, name: str) -> tuple[Behaviour, ...]:
+def _checkpoints(family: TaskFamily, name: str, act: Callable[..., Array]) -> tuple[Behaviour, ...]:
     policies, metadata = load_checkpoints(name)
     names = [f"{row['steps'] / 1e6:.2f}M steps" for row in metadata["checkpoints"]]
+    return tuple(Behaviour(name, partial(act, family, policy)) for name, policy in zip(names, policies, strict=True))
 
-    def act(policy: Any, observations: Array, params: Array, rng: np.random.Generator | None) -> Array:
-        return policy.act(np.concatenate([observations, family.encode(params)], axis=1), rng)
 
-    return tuple(Behaviour(name, partial(act, policy)) for name, policy in zip(names, policies, strict=True))
+def act_told(
+    family: TaskFamily, policy: BehaviourPolicy, observations: Array, params: Array, rng: np.random.Generator | None
+) -> Float[Array, "N A"]:
+    """Return the actions of a policy that was trained with its task."""
+    actions = policy.act(np.concatenate([observations, family.encode(params)], axis=1), rng)
+    return family.told_actions(actions, params)
+
+
+def act_blind(
+    family: TaskFamily, policy: BehaviourPolicy, observations: Array, params: Array, rng: np.random.Generator | None
+) -> Float[Array, "N A"]:
+    """Return the actions of a policy that was trained without its task (``train_behaviour --blind``)."""
+    return policy.act(np.concatenate([observations, 0 * family.encode(params)], axis=1), rng)
 
 
 def expert_actions(dataset: Dataset) -> Float32[Array, "S A"]:

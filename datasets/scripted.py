@@ -25,6 +25,13 @@ def walk_to_goal(observations: Float[Array, "N 2"], goals: Float[Array, "N 2"], 
     return np.clip((goals - observations) / STEP, -1, 1)
 
 
+def walk_back(observations: Float[Array, "N 2"], turns: Float[Array, "N 2"], t: int) -> Float[Array, "N 2"]:
+    """Walk to the origin, actions turned back by RotatedPointRobot's angle, as fast as the box of actions allows."""
+    (x, y), (cos, sin) = -observations.T, turns.T
+    turned_back = np.stack([cos * x + sin * y, cos * y - sin * x], axis=-1)
+    return np.clip(turned_back / (STEP * (cos**2 + sin**2)[:, None]), -1, 1)
+
+
 AMPLITUDE = np.array([0.6, 0.59, 0.96, 0.34, -0.09, 0.27])
 PHASE = np.array([0.07, 1.2, -2.04, -3.74, 1.74, 1.55])  # [rad]
 FREQUENCY = 2.42  # [Hz]
@@ -85,7 +92,7 @@ MANIPULATED = {
         "peg-insert-side", "coffee-button",
     )
 }  # fmt: skip
-WALKED = {"PointRobot": walk_to_goal, "SparsePointRobot": walk_to_goal}
+WALKED = {"PointRobot": walk_to_goal, "SparsePointRobot": walk_to_goal, "RotatedPointRobot": walk_back}
 
 SCRIPTED: Mapping[str, Scripted] = {**WALKED, "CheetahVel": gallop, **MANIPULATED}
 """The script of each family that has one."""

@@ -5,6 +5,9 @@ its task. It acts through tanh (PPO's Gaussian is squashed by the environment's 
 box would make every tanh-Gaussian likelihood downstream degenerate. Snapshots are kept along the way; at the end each
 is evaluated, and ten of them, evenly spread in return from the untrained to the best, become the checkpoints.
 
+With ``--blind``, the policy sees zeros in place of its task, and its last state becomes the one checkpoint of
+``<family>-blind``: what is gained by knowing the task is measured against it.
+
 Everything is saved to ``out/behaviour/<family>`` every few iterations; the same command continues a killed run.
 """
 
@@ -19,7 +22,8 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +34,7 @@ from rich.console import Console
 
 from offlinemeta.datasets.behaviour import BehaviourPolicy, pack, save_checkpoints, unpack
 from offlinemeta.datasets.collect import play
+from offlinemeta.datasets.policies import act_blind, act_told
 from offlinemeta.datasets.spec import spread
 from offlinemeta.envs import SPLITS, Task, TaskFamily, TaskVectorEnv, VectorTaskObservation, get_family
 from offlinemeta.envs.errors import MissingExtraError, UnknownNameError
@@ -68,14 +73,18 @@ class Recipe:
     """Tasks drawn anew from the distribution of the training tasks, one for each episode; 0 for the frozen list."""
 
 
+HUMANOID = Recipe(
+    steps=14_000_000, log_std_init=-1.0, gamma=0.97, learning_rate=3e-4, batch_size=640, epochs=8, tasks=1000
+)
+
 RECIPES = {
     "CheetahVel": Recipe(steps=8_000_000),
     "CheetahDir": Recipe(steps=5_000_000),
+    "CheetahGear": Recipe(steps=8_000_000, tasks=1000),
     "AntDir": Recipe(steps=8_000_000),
     "AntGoal": Recipe(steps=8_000_000, shaping=30.0),
-    "HumanoidDir": Recipe(
-        steps=14_000_000, log_std_init=-1.0, gamma=0.97, learning_rate=3e-4, batch_size=640, epochs=8, bonus=-3.5
-    ),
+    "HumanoidDir": replace(HUMANOID, bonus=-3.5),
+    "HumanoidWalk": HUMANOID,
     "WalkerParam": Recipe(steps=9_000_000, tasks=1000),
     "HopperParam": Recipe(steps=6_000_000),
 }
@@ -92,13 +101,14 @@ U_LIMIT = 5.0
 class SquashedTasks(VecEnv):
     """The batch engine as Stable-Baselines3 wants it: the task observed, actions squashed by tanh, rewards shaped.
 
-    With ``redraw``, each episode has a task drawn from the training list; without, each env keeps its task.
+    With fresh tasks (``recipe.tasks``), each episode has a task drawn from the training list; without, each env keeps
+    its task. A blind policy observes zeros in place of the task.
     """
 
-    def __init__(self, family: TaskFamily, recipe: Recipe, seed: int, threads: int | None) -> None:
+    def __init__(self, family: TaskFamily, recipe: Recipe, seed: int, threads: int | None, blind: bool = False) -> None:
         mode = AutoresetMode.DISABLED if recipe.tasks else AutoresetMode.SAME_STEP
         batch = TaskVectorEnv(family, ENVS, autoreset_mode=mode, num_threads=threads)
-        self._batch, self._envs, self._recipe = batch, VectorTaskObservation(batch), recipe
+        self._batch, self._envs, self._recipe, self._blind = batch, VectorTaskObservation(batch), recipe, blind
         box = spaces.Box(-U_LIMIT, U_LIMIT, batch.single_action_space.shape)
         super().__init__(ENVS, self._envs.single_observation_space, box)
         self._rng = np.random.default_rng(seed)
@@ -110,11 +120,19 @@ class SquashedTasks(VecEnv):
 
     def reset(self) -> Any:
         """Begin an episode in every env."""
-        return self._envs.reset(seed=self._seeds[0])[0]
+        return self._shown(self._envs.reset(seed=self._seeds[0])[0])
+
+    def _shown(self, observations: Array) -> Array:
+        """Return observations as the policy sees them."""
+        if self._blind:
+            observations[:, self._batch.family.observation_space.shape[0] :] = 0.0
+        return observations
 
     def step_async(self, actions: Array) -> None:
         """Squash the actions for the step that :meth:`step_wait` makes."""
         self._actions = np.tanh(actions)
+        if not self._blind:
+            self._actions = self._batch.family.told_actions(self._actions, self._batch.get_params())
 
     def step_wait(self) -> Any:
         """Step, and put final observations and the kind of end where Stable-Baselines3 looks for them."""
@@ -127,7 +145,7 @@ class SquashedTasks(VecEnv):
         final = info.get("final_obs", observations)
         for i in np.flatnonzero(over).tolist():
             infos[i] = {
-                "terminal_observation": final[i].copy(),
+                "terminal_observation": self._shown(final[i][None])[0].copy(),
                 "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
                 "episode": {"r": self._return[i], "l": int(self._length[i]), "t": 0.0},
             }
@@ -140,7 +158,7 @@ class SquashedTasks(VecEnv):
             observations, _ = self._envs.reset(options={"reset_mask": over, "task": tasks})
         self._return[over] = 0.0
         self._length[over] = 0
-        return observations, rewards.astype(np.float32), over, infos
+        return self._shown(observations), rewards.astype(np.float32), over, infos
 
     def _shaping(self, info: dict[str, Any], params: Array, over: Array) -> Array:
         """Return γΦ(s') - Φ(s), or 0 in an episode's first step, whose Φ(s) is not known."""
@@ -203,13 +221,16 @@ class Measured(NamedTuple):
 
 
 def measure(
-    family: TaskFamily, policy: BehaviourPolicy, tasks: Sequence[Task], episodes: int, seed: int, sample: bool
+    family: TaskFamily,
+    policy: BehaviourPolicy,
+    tasks: Sequence[Task],
+    episodes: int,
+    seed: int,
+    sample: bool,
+    blind: bool = False,
 ) -> Measured:
     """Run a number of episodes on each of some tasks of a family."""
-
-    def act(observations: Array, params: Array, rng: np.random.Generator | None) -> Array:
-        return policy.act(np.concatenate([observations, family.encode(params)], axis=1), rng)
-
+    act = partial(act_blind if blind else act_told, family, policy)
     returns, ran = play(family, tasks, act, episodes, seed, sample)
     actions = np.concatenate([episode.actions for episode in ran])
     return Measured(round(float(returns.mean()), 1), round(float((np.abs(actions) > 0.99).mean()), 4))
@@ -261,7 +282,9 @@ def save(folder: Path, model: Any, normalize: Any, state: dict[str, Any]) -> Non
             shutil.rmtree(old)
 
 
-def train(name: str, seed: int, out: Path, destination: Path, threads: int | None, console: Console) -> None:
+def train(
+    name: str, seed: int, out: Path, destination: Path, threads: int | None, console: Console, blind: bool = False
+) -> None:
     """Train, or continue, and write the checkpoints.
 
     Raises:
@@ -270,10 +293,12 @@ def train(name: str, seed: int, out: Path, destination: Path, threads: int | Non
     """
     if name not in RECIPES:
         raise UnknownNameError("Recipe of family", name, RECIPES)
-    recipe, family, folder = RECIPES[name], get_family(name), out / name
+    recipe, family = RECIPES[name], get_family(name)
+    file = f"{name}-blind" if blind else name
+    folder = out / file
     for place in (folder, destination):
         check_writable(place)
-    envs = SquashedTasks(with_fresh_tasks(family, recipe.tasks, seed), recipe, seed, threads)
+    envs = SquashedTasks(with_fresh_tasks(family, recipe.tasks, seed), recipe, seed, threads, blind)
     iterations = recipe.steps // (ENVS * ROLLOUT)
     if (folder / "latest").exists():
         saved = folder / (folder / "latest").read_text()
@@ -281,7 +306,7 @@ def train(name: str, seed: int, out: Path, destination: Path, threads: int | Non
         model = PPO.load(saved / "model.zip", env=normalize, device="cpu")
         state = pickle.loads((saved / "state.pkl").read_bytes())
         envs.steps = model.num_timesteps
-        console.print(f"continuing {name} at {model.num_timesteps:,} steps")
+        console.print(f"continuing {file} at {model.num_timesteps:,} steps")
     else:
         normalize = VecNormalize(envs, gamma=recipe.gamma, clip_obs=10.0)
         model = PPO(
@@ -305,7 +330,7 @@ def train(name: str, seed: int, out: Path, destination: Path, threads: int | Non
     if remaining > 0:
         model.learn(remaining, callback=keeper, reset_num_timesteps=False)
         keeper.keep()
-    finish(family, seed, recipe, state, destination / f"{name}.safetensors", console)
+    finish(family, seed, recipe, state, destination / f"{file}.safetensors", console, blind)
     envs.close()
 
 
@@ -330,27 +355,33 @@ def falling(start: float) -> Callable[[float], float]:
     return lambda remaining: start * (0.1 + 0.9 * remaining)
 
 
-def finish(family: TaskFamily, seed: int, recipe: Recipe, state: dict[str, Any], path: Path, console: Console) -> None:
-    """Evaluate all snapshots on the training tasks, choose ten, and write them."""
+def finish(
+    family: TaskFamily, seed: int, recipe: Recipe, state: dict[str, Any], path: Path, console: Console, blind: bool
+) -> None:
+    """Evaluate all snapshots on the training tasks, choose ten, and write them; of a blind policy, write the last."""
     policies = [unpack(arrays, "s") for arrays in state["snapshots"]]
     train = family.tasks["train"]
-    returns = [measure(family, policy, train, 1, seed, sample=True).mean for policy in policies]
-    chosen = spread(returns[: int(np.argmax(returns)) + 1], CHECKPOINTS)
+    if blind:
+        chosen = [len(policies) - 1]
+    else:
+        returns = [measure(family, policy, train, 1, seed, sample=True).mean for policy in policies]
+        chosen = spread(returns[: int(np.argmax(returns)) + 1], CHECKPOINTS)
     rows = []
     for i in chosen:
-        measured = measure(family, policies[i], train, 2, seed + 1, sample=True)
+        measured = measure(family, policies[i], train, 2, seed + 1, True, blind)
         rows.append({"steps": state["curve"][i]["steps"], "return": measured.mean, "saturated": measured.saturated})
     expert = {}
     for split in (split for split in SPLITS if family.tasks[split]):
         for kind, sample in (("sampled", True), ("mean", False)):
-            measured = measure(family, policies[chosen[-1]], family.tasks[split], 5, seed + 2, sample)
+            measured = measure(family, policies[chosen[-1]], family.tasks[split], 5, seed + 2, sample, blind)
             expert[f"{split}, {kind} actions"] = measured.mean
     import mujoco
     import stable_baselines3
 
     metadata = {
         "family": family.name,
-        "command": f"python -m offlinemeta.datasets.train_behaviour {family.name} --seed {seed}",
+        "command": f"python -m offlinemeta.datasets.train_behaviour {family.name} --seed {seed}"
+        + (" --blind" if blind else ""),
         "seed": seed,
         "recipe": asdict(recipe),
         "versions": {
@@ -379,8 +410,9 @@ def main() -> None:
         "--destination", type=Path, default=Path("datasets/checkpoints"), help="folder for the checkpoints"
     )
     parser.add_argument("--threads", type=int, default=None, help="threads of the batch engine; all cores by default")
+    parser.add_argument("--blind", action="store_true", help="train without seeing the task, as <family>-blind")
     options = parser.parse_args()
-    train(options.family, options.seed, options.out, options.destination, options.threads, Console())
+    train(options.family, options.seed, options.out, options.destination, options.threads, Console(), options.blind)
 
 
 if __name__ == "__main__":

@@ -33,10 +33,12 @@ class TaskEnv(gymnasium.Env[Array, Array]):
 
     - ``task``: index in the split,
     - ``features``: ``[F]`` float32, all that the reward depends on (zeros at reset),
-    - ``diverged``: whether the simulation became unstable, which terminates the episode,
+    - ``diverged``: whether the simulation became unstable, which terminates the episode and is charged: for each step
+      that is left, the worst reward so far, if that is negative (:meth:`TaskFamily.divergence_charge`),
 
-    and ``success`` for Meta-World. Actions beyond [-1, 1] are clipped. The episode is truncated at the family's horizon
-    at the latest; ``max_episode_steps`` of ``gym.make`` can only shorten it.
+    and the numbers of the family's ``info_names``: ``success`` for Meta-World; ``progress`` [m/s], the speed along the
+    wanted direction, for AntDir and HumanoidDir. Actions beyond [-1, 1] are clipped. The episode is truncated at the
+    family's horizon at the latest; ``max_episode_steps`` of ``gym.make`` can only shorten it.
 
     A copy (``copy.deepcopy``, ``pickle``) keeps the present task, the random generator and the spec. The running
     episode is not copied: call ``reset`` before the copy's first ``step``.
@@ -47,11 +49,12 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         task: index in the split; 0 by default.
         render_mode: ``"rgb_array"``, ``"human"`` or None.
         width, height: size of pictures [pixels].
+        options: those of the family (:meth:`TaskFamily.with_options`), such as ``variant="corro"``.
 
     Raises:
-        UnknownNameError: there is no such family, split or render mode.
+        UnknownNameError: there is no such family, split, render mode or option.
         TaskError: there is no such task.
-        ArgumentError: ``width`` or ``height`` is not a whole number of at least 1.
+        ArgumentError: ``width`` or ``height`` is not a whole number of at least 1, or an option has no such value.
     """
 
     _spec: EnvSpec | None = None
@@ -65,8 +68,9 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         render_mode: str | None = None,
         width: int = 480,
         height: int = 480,
+        **options: Any,
     ) -> None:
-        self.family = get_family(family)
+        self.family = get_family(family, **options)
         self.observation_space = copy.deepcopy(self.family.observation_space)  # a space has a sampling seed of its own
         self.action_space = copy.deepcopy(self.family.action_space)
         self.render_mode = check_render_mode(render_mode)
@@ -79,7 +83,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         """Build the simulator and the renderer, which cannot be copied; no episode is running then."""
         self._renderer = Renderer(self.render_mode, *self._size) if self.render_mode is not None else None
         self._simulator = self.family.simulator(num_envs=1, num_threads=1)
-        self._steps, self._closed = 0, False
+        self._steps, self._worst, self._closed = 0, np.zeros(1), False
         self._over: str | None = "Call reset() before the first step()."
         self._set(self._task)
 
@@ -155,7 +159,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
             self.set_task(self.family.task(task, split))
         super().reset(seed=seed)
         self._simulator.reset(0, self.np_random)
-        self._steps, self._over = 0, None
+        self._steps, self._worst, self._over = 0, np.zeros(1), None
         if self.render_mode == "human":
             self.render()
         features = np.zeros(len(self.family.feature_names), dtype=np.float32)
@@ -180,6 +184,9 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         step = self._simulator.step(actions)
         self._steps += 1
         rewards = step.rewards if step.rewards is not None else self.family.reward(step.features, self._params)
+        self._worst = np.minimum(self._worst, rewards)
+        if step.diverged[0]:
+            rewards += self.family.divergence_charge(self._worst, self._steps)
         terminated, truncated = bool(step.terminated[0]), self._steps >= self.family.horizon
         if terminated or truncated:
             self._over = f"The episode ended after {self._steps} steps. Call reset() before the next step()."

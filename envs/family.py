@@ -7,17 +7,19 @@ are thin, know no family, and run on the same simulator, so a batch and a single
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from gymnasium import spaces
 
 from offlinemeta.envs.checks import check_count
-from offlinemeta.envs.errors import ArgumentError, TaskError
+from offlinemeta.envs.errors import ArgumentError, TaskError, UnknownNameError
 from offlinemeta.envs.shapes import Array, Bool, Float, Float32
 from offlinemeta.envs.task import TASK_FILES, Task, TaskLike, TaskLists, check_split, read_tasks
 
@@ -38,7 +40,8 @@ class Transition:
     Attributes:
         features: ``[N, F]``, everything that the reward depends on.
         terminated: ``[N]``, whether the MDP has ended; a time limit does not count.
-        diverged: ``[N]``, whether the simulation became unstable; such an env also terminates, in its last good state.
+        diverged: ``[N]``, whether the simulation became unstable; such an env also terminates, in its last good state,
+            and its reward is charged :meth:`TaskFamily.divergence_charge`.
         rewards: ``[N]``, given only where the reward is not a function of the features (Meta-World).
         info: an array ``[N]`` for each of the family's ``info_names``.
     """
@@ -105,8 +108,43 @@ class TaskFamily(ABC):
     """Whether a batch is simulated by processes in place of threads, which takes a hundred times as long."""
     suite: str | None = None
     """Name of the suite of families that this one belongs to, such as ``"ML1"``; lists show a suite on one line."""
+    choices: Mapping[str, tuple[Any, ...]] = MappingProxyType({})
+    """The options of :meth:`with_options` by name, with their values, of which the first is the default."""
+    options: Mapping[str, Any] = MappingProxyType({})
+    """The options that are not at their default."""
     observation_space: spaces.Box
     action_space: spaces.Box
+
+    # --- options -------------------------------------------------------------------------------------------------
+
+    def with_options(self, **options: Any) -> TaskFamily:
+        """Return the family in another definition, such as one that others published; at the defaults, itself.
+
+        Its name says the options, since its tasks and returns are its own: datasets, behaviour policies and references
+        are of the default definition alone.
+
+        Raises:
+            UnknownNameError: the family has no such option.
+            ArgumentError: the option has no such value.
+        """
+        chosen: dict[str, Any] = {}
+        for option, value in options.items():
+            if option not in self.choices:
+                raise UnknownNameError(f"Option of {self.name}", option, self.choices)
+            values = self.choices[option]
+            if value not in values:
+                listed = ", ".join(map(repr, values))
+                raise ArgumentError(f"The option {option} of {self.name} is {value!r}. Choose one of {listed}.")
+            if value != values[0]:
+                chosen[option] = values[values.index(value)]
+        return _changed(self, tuple(sorted(chosen.items()))) if chosen else self
+
+    def configure(self) -> None:  # noqa: B027
+        """Change the attributes of a new family that depend on its options; by default none."""
+
+    def choose_tasks(self, params: Mapping[str, Float[Array, "_ P"]]) -> Mapping[str, Float[Array, "_ Q"]]:
+        """Return the task parameters of a family with options by split, from those of the default; by default these."""
+        return params
 
     # --- tasks ---------------------------------------------------------------------------------------------------
 
@@ -204,9 +242,28 @@ class TaskFamily(ABC):
     ) -> Float[Array, "*#batch"]:
         """Compute the reward by the family's formula."""
 
+    def divergence_charge(self, worst: Float[Array, "*batch"], steps: Any) -> Float[Array, "*batch"]:
+        """Return what is added to the reward of a step in which the simulation diverges, in envs and labels alike.
+
+        Each step that is left until the horizon is charged the worst reward of the episode, if that is negative.
+        Otherwise a policy that breaks the simulation would be spared the negative rewards of the rest of the episode.
+
+        Args:
+            worst: the worst reward of the episode so far, that of this step included.
+            steps: the number of steps so far, this one included.
+        """
+        return (self.horizon - steps) * np.minimum(worst, 0.0)
+
     def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
         """Return the description of tasks that :class:`TaskObservation` shows to a policy; by default, ``params``."""
         return params.astype(np.float32)
+
+    def told_actions(self, actions: Float[Array, "N A"], params: Float[Array, "N P"]) -> Float[Array, "N A"]:
+        """Return a told policy's actions in the terms of each one's task; by default, as they are.
+
+        Where tasks differ in what an action does, a policy learns faster if it acts in terms that hold in all of them.
+        """
+        return actions
 
     # --- simulation ------------------------------------------------------------------------------------------------
 
@@ -220,6 +277,23 @@ class TaskFamily(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
+
+
+@cache
+def _changed(family: TaskFamily, options: tuple[tuple[str, Any], ...]) -> TaskFamily:
+    """Return the family with options, the same object each time."""
+    other = copy.copy(family)
+    for cached in ("_all_tasks", "num_params"):
+        vars(other).pop(cached, None)
+    named = ",".join(f"{option}={value}" for option, value in options)
+    vars(other).update(options, options=dict(options), name=f"{family.name}[{named}]")
+    other.configure()
+    lists = other.choose_tasks({split: family.params(tasks) for split, tasks in family.tasks.items()})
+    vars(other)["tasks"] = {
+        split: tuple(Task(other.name, split, i, tuple(row)) for i, row in enumerate(params.tolist()))
+        for split, params in lists.items()
+    }  # in place of the cached property
+    return other
 
 
 def box(low: Any, high: Any, size: int) -> spaces.Box:

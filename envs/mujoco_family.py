@@ -6,7 +6,7 @@ Importing this does not import mujoco; ``mujoco_simulator.py`` does, when the fi
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
@@ -85,6 +85,10 @@ class MujocoFamily(TaskFamily):
             actions: the actions, in [-1, 1].
             ended: whether the step terminated the episode, by a divergence too.
         """
+
+    def info(self, features: Float32[Array, "N F"], params: Float[Array, "N P"]) -> Mapping[str, Float32[Array, " N"]]:
+        """Return the entries of ``info_names``, from the features of a step and the parameters of the tasks."""
+        return {}
 
     def terminated(self, state: State) -> Bool[Array, "..."]:
         """Tell where the MDP has ended; by default nowhere."""

@@ -62,6 +62,7 @@ class MujocoSimulator:
         self._control = np.zeros((num_envs, steps, model.nu))
         self._trajectory = np.empty((num_envs, steps, size))
         self._com = np.zeros((num_envs, model.nsensordata))
+        self._params = np.zeros((num_envs, family.num_params))
         self._data = mujoco.MjData(model)  # for resets and pictures
 
         self._team = RolloutTeam(model, num_threads)
@@ -86,7 +87,8 @@ class MujocoSimulator:
         return jobs
 
     def set_task(self, i: int, task: Task) -> None:
-        """Give copy ``i`` the dynamics of a task."""
+        """Give copy ``i`` a task, and its dynamics."""
+        self._params[i] = task.params
         if self._family.varies == "dynamics":
             self._jobs[i // self._chunk][0][i % self._chunk] = task_model(self._family, task)
 
@@ -118,7 +120,8 @@ class MujocoSimulator:
             self._team.run(self._com_jobs)
         now = self._now(self._state, self._com)
         ended = family.terminated(now) | diverged
-        return Transition(family.features(before, actions, now, ended), ended, diverged)
+        features = family.features(before, actions, now, ended)
+        return Transition(features, ended, diverged, info=family.info(features, self._params))
 
     def observe(self) -> Float32[Array, "N O"]:
         """Return the observations of the present states."""

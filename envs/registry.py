@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import gymnasium
 
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.families.ant import AntDir, AntGoal
-from offlinemeta.envs.families.cheetah import CheetahDir, CheetahVel
-from offlinemeta.envs.families.humanoid import HumanoidDir
+from offlinemeta.envs.families.cheetah import CheetahDir, CheetahGear, CheetahVel
+from offlinemeta.envs.families.humanoid import HumanoidDir, HumanoidWalk
 from offlinemeta.envs.families.ml1 import ML1, ML1_TASKS
-from offlinemeta.envs.families.point import PointRobot, SparsePointRobot
+from offlinemeta.envs.families.point import PointRobot, RotatedPointRobot, SparsePointRobot
 from offlinemeta.envs.families.rand_params import HopperParam, WalkerParam
 from offlinemeta.envs.family import TaskFamily
 
@@ -23,11 +24,14 @@ FAMILIES: Mapping[str, TaskFamily] = {
     for family in (
         PointRobot(),
         SparsePointRobot(),
+        RotatedPointRobot(),
         CheetahVel(),
         CheetahDir(),
+        CheetahGear(),
         AntDir(),
         AntGoal(),
         HumanoidDir(),
+        HumanoidWalk(),
         WalkerParam(),
         HopperParam(),
         *(ML1(task) for task in ML1_TASKS),
@@ -36,17 +40,22 @@ FAMILIES: Mapping[str, TaskFamily] = {
 """Every family by name. A new family is one line here."""
 
 
-def get_family(name: str | TaskFamily) -> TaskFamily:
-    """Return a family by name, such as ``"AntDir"``; a family is returned as it is.
+def get_family(name: str | TaskFamily, **options: Any) -> TaskFamily:
+    """Return a family by name, such as ``"AntDir"``; a family is returned as it is, but for the options.
+
+    Args:
+        name: its name.
+        options: those of another definition, such as ``variant="corro"`` (:meth:`TaskFamily.with_options`).
 
     Raises:
-        UnknownNameError: there is no family of that name; the message has the most similar name.
+        UnknownNameError: there is no family of that name, or it has no such option; the message has the most similar.
+        ArgumentError: the option has no such value.
     """
     if isinstance(name, TaskFamily):
-        return name
+        return name.with_options(**options)
     if not isinstance(name, str) or name not in FAMILIES:
         raise UnknownNameError("Family", name, FAMILIES)
-    return FAMILIES[name]
+    return FAMILIES[name].with_options(**options)
 
 
 def picklable(family: TaskFamily) -> str | TaskFamily:
@@ -56,7 +65,7 @@ def picklable(family: TaskFamily) -> str | TaskFamily:
 
 def env_id(family: TaskFamily) -> str:
     """Return the Gymnasium id, such as ``OfflineMeta/AntDir-v0``."""
-    return f"{NAMESPACE}/{family.name}-v{VERSION}"
+    return f"{NAMESPACE}/{type(family).name if family.options else family.name}-v{VERSION}"
 
 
 def register_envs() -> None:

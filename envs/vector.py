@@ -39,6 +39,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
     """N environments of a family, stepped at once, with the same trajectories as N single ones of the same seeds.
 
     Infos are arrays with a mask each, as in Gymnasium: ``task`` ``[N]``, ``features`` ``[N, F]``, ``diverged`` ``[N]``.
+    An unstable simulation costs what it costs in a single environment (:meth:`TaskFamily.divergence_charge`).
     In the default autoreset mode, SAME_STEP, the observation after an episode's end is the first of the next episode,
     and the last one is in ``info["final_obs"]``, its info in ``info["final_info"]``. An automatic reset keeps the task.
 
@@ -55,10 +56,12 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         render_mode: ``"rgb_array"`` or None.
         width, height: size of pictures [pixels].
         num_threads: number of threads (for Meta-World, of processes); by default, all available cores.
+        options: those of the family (:meth:`TaskFamily.with_options`), such as ``variant="corro"``.
 
     Raises:
-        ArgumentError: ``num_envs``, ``num_threads`` or a size is below 1, or the horizon is too long.
-        UnknownNameError: there is no such family, split or mode.
+        ArgumentError: ``num_envs``, ``num_threads`` or a size is below 1, the horizon is too long, or an option has no
+            such value.
+        UnknownNameError: there is no such family, split, mode or option.
         TaskError: there is no such task, or there are more or fewer tasks than environments.
     """
 
@@ -74,9 +77,10 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         width: int = 480,
         height: int = 480,
         num_threads: int | None = None,
+        **options: Any,
     ) -> None:
         self.closed = True  # there is nothing to close until all arguments are known to be good
-        self.family = get_family(family)
+        self.family = get_family(family, **options)
         self.num_envs = check_count("num_envs", num_envs)
         self._horizon = check_horizon(max_episode_steps, self.family.name, self.family.horizon)
         self._mode = check_autoreset_mode(autoreset_mode)
@@ -114,6 +118,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         self._simulator = self.family.simulator(self.num_envs, min(threads, self.num_envs))
         self.closed = False
         self._steps = np.zeros(self.num_envs, dtype=np.int64)
+        self._worst = np.zeros(self.num_envs)  # the worst reward of the episode, if negative
         self._over = np.zeros(self.num_envs, dtype=bool)  # the episode has ended
         self._stale = np.ones(self.num_envs, dtype=bool)  # never reset, or the task has changed
         self._set(self._tasks, self._all)
@@ -253,6 +258,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         for i in np.flatnonzero(where).tolist():
             self._simulator.reset(i, self._rngs[i])
         self._steps[where] = 0
+        self._worst[where] = 0.0
         self._over[where] = self._stale[where] = False
 
     def step(
@@ -273,6 +279,9 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         step = self._simulator.step(check_actions(actions, (self.num_envs, *self.family.action_space.shape)))
         rewards = step.rewards if step.rewards is not None else self.family.reward(step.features, self._params)
         self._steps += 1
+        np.minimum(self._worst, rewards, out=self._worst)
+        if step.diverged.any():
+            rewards[step.diverged] += self.family.divergence_charge(self._worst, self._steps)[step.diverged]
         terminated, truncated = step.terminated, self._steps >= self._horizon
 
         if self._mode is AutoresetMode.NEXT_STEP and self._over.any():

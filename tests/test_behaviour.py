@@ -18,13 +18,13 @@ from offlinemeta.datasets.behaviour import (
     unpack,
 )
 from offlinemeta.datasets.collect import play
-from offlinemeta.datasets.policies import behaviours
-from offlinemeta.datasets.scripted import walk_to_goal
+from offlinemeta.datasets.policies import act_blind, act_told, behaviours
+from offlinemeta.datasets.scripted import SCRIPTED
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.files import FileError
 
-SHIPPED = sorted(path.stem for path in CHECKPOINTS.glob("*.safetensors"))
+SHIPPED = sorted(path.stem for path in CHECKPOINTS.glob("*.safetensors") if not path.stem.endswith("-blind"))
 
 
 def small_policy(seed: int = 0) -> BehaviourPolicy:
@@ -78,7 +78,7 @@ def test_a_family_without_policies() -> None:
         load_checkpoints("Other")
 
 
-@pytest.mark.parametrize("name", ["PointRobot", "SparsePointRobot"])
+@pytest.mark.parametrize("name", ["PointRobot", "SparsePointRobot", "RotatedPointRobot"])
 def test_noisy_scripts_go_from_random_to_near_the_optimum(name: str) -> None:
     family = get_family(name)
     policies = behaviours(family)
@@ -86,7 +86,7 @@ def test_noisy_scripts_go_from_random_to_near_the_optimum(name: str) -> None:
     means = [play(family, tasks, policy.act, 20, seed=0, sample=True)[0].mean() for policy in policies]
     assert means == sorted(means)
     # the optimum walks at full speed; noise of 5 % and actions a little short of the box cost little
-    best, _ = play(family, tasks, lambda o, p, rng: walk_to_goal(o, p, 0), 20, seed=0, sample=False)
+    best, _ = play(family, tasks, lambda o, p, rng: SCRIPTED[name](o, p, 0), 20, seed=0, sample=False)
     calm, episodes = play(family, tasks, policies[-1].act, 20, seed=0, sample=False)
     gap = best.mean() - means[0]
     assert best.mean() - calm.mean() < 0.03 * gap
@@ -180,6 +180,54 @@ def test_shaping_changes_no_optimum_and_fresh_tasks_are_drawn(tmp_path: Path) ->
     envs.close()
 
 
+def test_a_blind_policy_is_not_shown_its_task_and_ignores_it() -> None:
+    from offlinemeta.datasets import train_behaviour as module
+
+    recipe = module.Recipe(steps=1, tasks=7)
+    fresh = module.with_fresh_tasks(get_family("HopperParam"), 7, seed=0)
+    seeing, blind = (module.SquashedTasks(fresh, recipe, 0, threads=1, blind=blind) for blind in (False, True))
+    size = fresh.observation_space.shape[0]
+    for envs in (seeing, blind):
+        envs.seed(0)
+    first, shown = seeing.reset(), blind.reset()
+    rng, ended = np.random.default_rng(0), 0
+    for _ in range(60):  # they fall
+        assert np.array_equal(first[:, :size], shown[:, :size])
+        assert first[:, size:].all()
+        assert not shown[:, size:].any()
+        actions = rng.standard_normal((module.ENVS, 3))
+        first, *_ = seeing.step(actions)
+        shown, _, _, infos = blind.step(actions)
+        for last in (info["terminal_observation"] for info in infos if info):
+            assert last[:size].any()
+            assert not last[size:].any()
+            ended += 1
+    assert ended > 50
+    for envs in (seeing, blind):
+        envs.close()
+
+
+def test_a_told_policy_acts_in_terms_that_hold_in_all_tasks() -> None:
+    """With other signs of the gears but the same sizes, a told policy's forces are those of their sizes."""
+    from offlinemeta.datasets import train_behaviour as module
+
+    family, signs = get_family("CheetahGear"), np.array([[1.0, -1.0, 1.0, -1.0, -1.0, 1.0]])
+    assert family.told_actions(np.full((1, 6), 0.5), 0.7 * signs).tolist() == (0.5 * signs).tolist()
+    told, blind = (module.SquashedTasks(family, module.RECIPES["CheetahGear"], 0, 1, blind) for blind in (False, True))
+    for envs, changed in ((told, True), (blind, False)):
+        envs.reset()
+        envs.step_async(np.full((module.ENVS, 6), 0.5))
+        assert ((envs._actions < 0) == (changed & (envs._batch.get_params() < 0))).all()
+        envs.close()
+    rng = np.random.default_rng(0)
+    policy = BehaviourPolicy(
+        ((rng.standard_normal((26, 6)), np.zeros(6)),), np.zeros(6), mean=np.zeros(26), scale=np.ones(26)
+    )
+    states, params = rng.standard_normal((4, 20)).astype(np.float32), 0.7 * np.tile(signs, (4, 1))
+    plain = policy.act(np.concatenate([states, params], axis=1).astype(np.float32), None)
+    assert act_told(family, policy, states, params, None) == pytest.approx(plain * signs, abs=1e-6)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_training_continues_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
@@ -204,6 +252,15 @@ def test_training_continues_where_it_was_killed(tmp_path: Path, monkeypatch: pyt
     module.train(*arguments)
     assert "continuing PointRobot at 25,600 steps" in console.export_text()
     monkeypatch.setattr("offlinemeta.datasets.behaviour.CHECKPOINTS", tmp_path / "done")
+    with monkeypatch.context() as patch:
+        patch.setitem(module.RECIPES, "PointRobot", module.Recipe(steps=128 * 100))
+        module.train(*arguments, blind=True)
+    (blind,), metadata = load_checkpoints("PointRobot-blind")  # its last policy alone
+    assert metadata["command"].endswith("train_behaviour PointRobot --seed 0 --blind")
+    assert [row["steps"] for row in metadata["checkpoints"]] == [12_800]
+    seen, tasks = np.random.default_rng(0).uniform(-1, 1, (2, 16, 2)).astype(np.float32)
+    acted = [act_blind(get_family("PointRobot"), blind, seen, params, None) for params in (tasks, -tasks)]
+    assert np.array_equal(*acted)
     policies, metadata = load_checkpoints("PointRobot")
     assert [point["steps"] for point in metadata["curve"]] == [12_800 * i for i in range(7)]
     assert len(policies) == len(metadata["checkpoints"]) >= 3

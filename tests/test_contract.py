@@ -14,8 +14,8 @@ from gymnasium.utils.env_checker import check_env
 from helpers import by_family, pickled
 
 from offlinemeta.datasets.scripted import walk_to_goal
-from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, TaskVectorEnv, env_id
-from offlinemeta.envs.errors import NotRelabelableError, ResetNeededError
+from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, TaskVectorEnv, env_id, get_family
+from offlinemeta.envs.errors import ArgumentError, NotRelabelableError, ResetNeededError, UnknownNameError
 from offlinemeta.envs.freeze import agree
 
 T = 12  # steps of a short rollout
@@ -331,10 +331,52 @@ def test_every_family_documents_itself(family: TaskFamily) -> None:
     assert len(np.unique(encoded, axis=0)) == len(encoded)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        (name, {option: value})
+        for name, family in FAMILIES.items()
+        for option in family.choices
+        for value in family.choices[option][1:]
+    ],
+)
+def test_families_with_options_keep_the_contract(name: str, options: dict[str, Any]) -> None:
+    default, env = FAMILIES[name], gym.make(f"OfflineMeta/{name}-v0", split="test", task=1, **options)
+    family = env.unwrapped.family
+    assert family.options == options
+    assert family is get_family(name, **options) is get_family(default, **options)
+    assert env.unwrapped.get_task() == family.tasks["test"][1] != default.tasks["test"][1]
+    assert len(family.param_names) == family.num_params == len(family.tasks["train"][0].params)
+    check_env(env.unwrapped, skip_render_check=True)
+    envs = gym.make_vec(f"OfflineMeta/{name}-v0", num_envs=2, task=0, **options)
+    plan = actions(family, envs=2)
+    assert np.array_equal(envs.reset(seed=3)[0][0], env.reset(seed=3, options={"task": 0, "split": "train"})[0])
+    for action in plan:
+        (observation, reward, *_), batch = env.step(action[0]), envs.step(action)
+        assert np.array_equal(batch[0][0], observation)
+        assert batch[1][0] == reward
+    again = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    assert again.unwrapped.family is family
+    assert pickled(env).unwrapped.family.tasks == family.tasks
+    assert env_id(family) == env_id(default)
+    for each in (env, envs, again):
+        each.close()
+
+
+def test_options_that_do_not_exist() -> None:
+    assert get_family("AntDir", variant=None) is FAMILIES["AntDir"]
+    with pytest.raises(UnknownNameError, match=r"Option of AntDir 'varaint' does not exist\. Did you mean 'variant'\?"):
+        gym.make("OfflineMeta/AntDir-v0", varaint="macaw")
+    with pytest.raises(ArgumentError, match=r"variant of AntDir is \['x'\]\. Choose one of None, 'macaw', 'corro'"):
+        TaskVectorEnv("AntDir", variant=["x"])
+    with pytest.raises(UnknownNameError, match="Option of PointRobot 'variant'"):
+        TaskEnv("PointRobot", variant="macaw")
+
+
 def test_the_registry_holds_exactly_the_families() -> None:
     ids = {id for id in gym.registry if id.startswith("OfflineMeta/")}
     assert ids == {env_id(family) for family in FAMILIES.values()}
-    assert len(FAMILIES) == 9 + 50
+    assert len(FAMILIES) == 12 + 50
     envs = gym.make_vec("OfflineMeta/PointRobot-v0", num_envs=2)
     assert isinstance(envs, TaskVectorEnv)
     envs.close()

@@ -286,6 +286,32 @@ def test_torchrl_reads_it(mended: bool, here: Path, monkeypatch: pytest.MonkeyPa
     assert np.array_equal(everything["observation"].numpy()[:200], dataset[0].observations[:-1])
 
 
+def test_labels_of_a_diverged_episode_are_charged_as_its_rewards_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulation of one rollout breaks in its fifth step; another of the same task goes on in its place."""
+    from offlinemeta.envs.mujoco_simulator import RolloutTeam
+
+    run, calls = RolloutTeam.run, []
+
+    def corrupted(team: RolloutTeam, jobs: list[Any]) -> None:
+        run(team, jobs)
+        calls.append(None)
+        if len(calls) == 5:
+            trajectory = jobs[0][6]
+            trajectory[0, -1, -1] = np.nan
+
+    monkeypatch.setattr(RolloutTeam, "run", corrupted)
+    dataset = collect(tiny(get_spec("CheetahVel/random")), [-1] * 2)
+    assert dataset.lengths.tolist() == [5, 195, *[200] * 3]
+    assert np.flatnonzero(dataset.infos["diverged"]).tolist() == np.flatnonzero(dataset.terminations).tolist() == [4]
+    labels = datasets.label(dataset, dataset.tasks)
+    for episode, given in zip(dataset, labels, strict=True):
+        assert np.array_equal(given[:, dataset.tasks.index(episode.task)], episode.rewards)
+    for column, task in enumerate(dataset.tasks):
+        plain = dataset.family.reward(dataset.infos["features"][:5], np.array(task.params))
+        assert labels[0][:4, column] == pytest.approx(plain[:4])
+        assert labels[0][4, column] == pytest.approx(plain[4] + 195 * plain.min())
+
+
 def test_shares() -> None:
     returns = [0.0, 0.02, 0.3, 0.45, 0.6, 0.8, 0.9, 1.0]
     spec = {quality: DatasetSpec("AntDir", quality, False, 16) for quality in specs.QUALITIES}

@@ -21,13 +21,16 @@ A34 = atan2(0.8, 0.6)  # cos 0.6, sin 0.8
         ("SparsePointRobot", (0.9, 0.0), (1.0, 0.0), 0.9),
         ("SparsePointRobot", (0.81, 0.0), (1.0, 0.0), 0.81),
         ("SparsePointRobot", (0.79, 0.0), (1.0, 0.0), 0.0),  # beyond the radius
+        ("RotatedPointRobot", (0.6, -0.8), (0.0, 1.0), -1.0),
         ("CheetahVel", (1.2, 1.5), (2.0,), -0.8 - 0.075),
         ("CheetahVel", (2.5, 0.0), (2.0,), -0.5),  # too fast is as bad as too slow
         ("CheetahDir", (1.2, 1.5), (-1.0,), -1.2 - 0.075),
+        ("CheetahGear", (1.2, 1.5), (0.5, -0.5, 1.0, -1.0, 1.5, -1.5), 1.2 - 0.075),
         ("AntDir", (1.0, 2.0, 2.0, 1.0), (pi / 2,), 2.0 - 1.0 + 1.0),
         ("AntDir", (1.0, 2.0, 2.0, 0.0), (A34,), 0.6 + 1.6 - 1.0),  # fallen: no bonus
         ("AntGoal", (1.0, -2.0, 2.0), (3.0, 1.0), -(2.0 + 3.0) - 0.2),
         ("HumanoidDir", (2.0, 1.0, 0.5), (A34,), 1.25 * (1.2 + 0.8) - 0.05 + 5.0),
+        ("HumanoidWalk", (2.0, 1.0, 0.5), (A34,), 1.25 * (1.2 + 0.8) - 0.05 + 1.0),
         ("WalkerParam", (1.5, 3.0), (1.0,) * 65, 1.5 + 1.0 - 0.003),
         ("HopperParam", (-0.5, 0.0), (1.0,) * 41, 0.5),
     ],
@@ -35,6 +38,44 @@ A34 = atan2(0.8, 0.6)  # cos 0.6, sin 0.8
 def test_rewards(family: str, features: tuple[float, ...], params: tuple[float, ...], reward: float) -> None:
     got = get_family(family).reward(np.array([features]), np.array([params]))
     assert got == pytest.approx([reward], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("family", "variant", "features", "params", "reward"),
+    [
+        ("AntDir", "macaw", (1.0, 2.0, 2.0, 1.0), (pi / 2,), 2.0 - 1.0 + 1.0),
+        ("AntDir", "macaw", (1.0, 2.0, 2.0, 0.0), (A34,), 0.6 + 1.6 - 1.0 + 1.0),  # the bonus comes in any case
+        ("AntDir", "corro", (1.0, 2.0, 2.0, 0.0), (A34,), 0.6 + 1.6),
+        ("CheetahVel", "macaw", (1.2, 1.5), (2.0,), -0.8 - 0.075),
+        ("WalkerParam", "corro", (1.5, 3.0), (1.0,) * 32, 1.5 + 1.0 - 0.003),
+    ],
+)
+def test_rewards_of_variants(
+    family: str, variant: str, features: tuple[float, ...], params: tuple[float, ...], reward: float
+) -> None:
+    got = get_family(family, variant=variant).reward(np.array([features]), np.array([params]))
+    assert got == pytest.approx([reward], abs=1e-12)
+
+
+def test_definitions_of_variants() -> None:
+    for variant in ("macaw", "corro"):
+        ant = get_family("AntDir", variant=variant)
+        assert not ant.terminated(state(15, 14, q2=0.1)).any()
+        assert ant.terminates == "never"
+        assert [task.params for task in ant.tasks["test"]] == [t.params for t in get_family("AntDir").tasks["test"]]
+    tasks = get_family("CheetahVel", variant="macaw").tasks
+    assert [task.params[0] for task in tasks["test"]] == pytest.approx([0.225, 0.6, 1.2, 1.8, 2.025])
+    assert sorted(task.params[0] for task in tasks["train"] + tasks["test"]) == pytest.approx(np.linspace(0.075, 3, 40))
+    walker, default = get_family("WalkerParam", variant="corro"), get_family("WalkerParam")
+    assert walker.terminated(state(9, 9, q1=0.5)).all()
+    assert not walker.terminated(state(9, 9, q1=0.51, q2=3.0)).any()
+    whole = walker.observe(state(9, 9, q0=7.0, v8=50.0))[0]
+    assert whole == pytest.approx([7.0, *[0] * 16, 50.0])
+    assert [name.partition("[")[0] for name in walker.param_names] == ["body_mass"] * 8 + ["geom_friction"] * 24
+    for name, factor in zip(walker.param_names, walker.tasks["train"][3].params, strict=True):
+        assert default.tasks["train"][3].params[default.param_names.index(name)] == factor
+    hidden = get_family("CheetahVel", position=False)
+    assert hidden.observe(state(9, 9, q0=3.0, q1=0.1, v8=2.0))[0] == pytest.approx([0.1, *[0] * 15, 2.0])
 
 
 def state(nq: int, nv: int, com: tuple[float, ...] = (), **qpos: float) -> State:
@@ -76,6 +117,19 @@ def test_features(family: str, before: State, after: State, action: list[float],
     definition = mujoco_family(family)
     got = definition.features(before, np.array([action]), after, definition.terminated(after))
     assert got[0] == pytest.approx(np.array(features), rel=1e-6)
+
+
+@pytest.mark.parametrize("family", ["AntDir", "HumanoidDir"])
+def test_progress_is_the_speed_along_the_wanted_direction(family: str) -> None:
+    features = np.zeros((2, len(get_family(family).feature_names)), dtype=np.float32)
+    features[:, :2] = (1.0, 2.0)
+    assert mujoco_family(family).info(features, np.array([[pi / 2], [A34]]))["progress"] == pytest.approx([2.0, 2.2])
+    env = TaskEnv(family, task=3)
+    env.reset(seed=0)
+    info = env.step(np.ones(env.action_space.shape))[4]
+    angle = env.get_task().params[0]
+    assert info["progress"] == pytest.approx(info["features"][0] * np.cos(angle) + info["features"][1] * np.sin(angle))
+    env.close()
 
 
 @pytest.mark.parametrize(
@@ -137,6 +191,29 @@ def test_a_point_walks_a_tenth_of_a_metre() -> None:
     assert observation == pytest.approx([0.1, -0.05])
     assert info["features"] == pytest.approx([0.1, -0.05])
     env.close()
+
+
+def test_a_point_s_actions_are_turned() -> None:
+    """By the 3-4-5 triangle's angle; and out of the distribution, with a gain of 2, by a quarter."""
+    family = get_family("RotatedPointRobot")
+    moved = family.displacement(np.array([[1.0, -0.5], [1.0, -0.5]]), np.array([[0.6, 0.8], [0.0, 2.0]]))
+    assert moved == pytest.approx(np.array([[0.06 + 0.04, 0.08 - 0.03], [0.1, 0.2]]))
+    env = TaskEnv("RotatedPointRobot", task=5)
+    before, _ = env.reset(seed=0)
+    after, *_ = env.step(np.array([1.0, 0.0]))
+    assert after - before == pytest.approx(0.1 * np.array(env.get_task().params), abs=1e-6)
+    env.close()
+    for split, gains in (("train", (1.0, 1.0)), ("test", (1.0, 1.0)), ("ood", (1.5, 2.0))):
+        gain = np.hypot(*family.params(family.tasks[split]).T)
+        assert ((gain > gains[0] - 1e-12) & (gain < gains[1] + 1e-12)).all()
+
+
+def test_gears_are_reversed_as_often_as_not_and_stronger_out_of_the_distribution() -> None:
+    family = get_family("CheetahGear")
+    for split, (low, high) in (("train", (0.5, 1.5)), ("test", (0.5, 1.5)), ("ood", (1.5, 2.0))):
+        factors = family.params(family.tasks[split])
+        assert ((np.abs(factors) >= low) & (np.abs(factors) <= high)).all()
+        assert 0.3 < (factors < 0).mean() < 0.7
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 import pytest
+from gymnasium.vector import AutoresetMode
 from helpers import pickled
 
 from offlinemeta.envs import TaskEnv, TaskVectorEnv, get_family
@@ -98,6 +99,32 @@ def test_a_task_multiplies_the_original_model_and_nothing_drifts(name: str) -> N
     assert model.body_subtreemass[0] != pytest.approx(original.body_subtreemass[0])
 
 
+def test_the_walker_of_corro_varies_masses_and_friction_alone() -> None:
+    family = get_family("WalkerParam", variant="corro")
+    original, task = load_model(family.physics), family.tasks["train"][0]
+    model, factors = task_model(family, task), np.split(np.array(task.params), [8])
+    assert np.array_equal(model.body_mass, original.body_mass * factors[0])
+    assert np.array_equal(model.geom_friction, original.geom_friction * factors[1].reshape(-1, 3))
+    assert np.array_equal(model.body_inertia, original.body_inertia)
+    assert np.array_equal(model.dof_damping, original.dof_damping)
+
+
+def test_a_reversed_gear_takes_the_opposite_action() -> None:
+    """The original cheetah, told actions times a task's factors, goes the way of that task's cheetah."""
+    family = family_of("CheetahGear")
+    task = family.tasks["train"][0]
+    ours, original = (MujocoSimulator(family, num_envs=1, num_threads=1) for _ in range(2))
+    ours.set_task(0, task)
+    for simulator in (ours, original):
+        simulator.reset(0, np.random.default_rng(0))
+    for actions in np.random.default_rng(1).uniform(-0.6, 0.6, (20, 1, 6)):  # times 1.5 they stay in the control range
+        ours.step(actions)
+        original.step(actions * np.array(task.params))
+    assert ours._state == pytest.approx(original._state, abs=1e-9)
+    for simulator in (ours, original):
+        simulator.close()
+
+
 def test_a_step_is_a_function_of_state_and_action() -> None:
     """Two simulators with different pasts, put into the same state, go the same way."""
     ours, other = (MujocoSimulator(family_of("AntDir"), num_envs=1, num_threads=1) for _ in range(2))
@@ -128,13 +155,13 @@ def test_the_number_of_threads_changes_nothing(num_envs: int) -> None:
     assert np.array_equal(ends[0], ends[2])
 
 
-def corrupting(simulator: MujocoSimulator, value: float) -> Callable[[list[Any]], None]:
-    """MuJoCo's step, with a bad velocity in what it returns for the env in the middle."""
+def corrupting(simulator: MujocoSimulator, value: float, place: int = 1) -> Callable[[list[Any]], None]:
+    """MuJoCo's step, with a bad velocity in what it returns for one env, that in the middle of three."""
     run = simulator._team.run
 
     def corrupted(jobs: list[Any]) -> None:
         run(jobs)
-        simulator._trajectory[1, -1, -1] = value
+        simulator._trajectory[place, -1, -1] = value
 
     return corrupted
 
@@ -294,8 +321,45 @@ def test_a_diverged_ant_gets_no_bonus_for_health(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(envs._simulator._team, "run", corrupting(envs._simulator, np.nan))
     _, rewards, _, _, info = envs.step(np.ones((3, 8)))
     assert info["final_info"]["features"][1].tolist() == [0.0, 0.0, 8.0, 0.0]
-    assert rewards[1] == -4.0
+    assert rewards[1] == -4.0 * 200
     envs.close()
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_a_divergence_is_charged_the_worst_reward_for_each_step_that_is_left(
+    mode: AutoresetMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cheetah that breaks the simulation is not spared the rest of an episode in which all rewards are negative."""
+    envs = TaskVectorEnv("CheetahVel", num_envs=3, task=7, num_threads=1, autoreset_mode=mode)
+    env = TaskEnv("CheetahVel")
+    plan = np.random.default_rng(0).uniform(-1, 1, (5, 3, 6))
+    paid = []
+    for episode in range(2):  # in the second, nothing is left of the first
+        envs.reset(seed=0)
+        for t, actions in enumerate(plan):
+            if t == 4:
+                monkeypatch.setattr(envs._simulator._team, "run", corrupting(envs._simulator, np.nan))
+            _, rewards, terminated, _, info = envs.step(actions)
+            monkeypatch.undo()
+            paid.append(rewards[1])
+        assert terminated.tolist() == [False, True, False]
+        features = info.get("final_info", info)["features"][1:2]
+        (own,) = envs.family.reward(features, envs.get_params()[1:2])
+        assert paid[-1] == pytest.approx(own + (200 - 5) * min(*paid[-5:-1], own))
+        assert rewards[[0, 2]].min() > -20
+        env.reset(seed=1, options={"task": 7})
+        for t, actions in enumerate(plan[:, 1]):
+            if t == 4:
+                monkeypatch.setattr(env._simulator._team, "run", corrupting(env._simulator, np.nan, place=0))
+            assert env.step(actions)[1] == paid[episode * 5 + t]
+            monkeypatch.undo()
+    envs.close()
+    env.close()
+
+
+def test_a_divergence_earns_nothing_where_rewards_are_positive() -> None:
+    family = get_family("HumanoidDir")
+    assert family.divergence_charge(np.array([4.0, -1.0]), 150).tolist() == [0.0, -50.0]
 
 
 @pytest.mark.parametrize("value", [1e11, np.nan])

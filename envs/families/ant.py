@@ -8,11 +8,12 @@ paid while healthy, where the study's code pays it in the last step too; the obs
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from offlinemeta.envs.families.plane import along, arrow, unit
-from offlinemeta.envs.family import TASK_SEED, box
+from offlinemeta.envs.family import TASK_SEED, TaskFamily, box
 from offlinemeta.envs.mujoco_family import STATE_LIMIT, MujocoFamily, Physics, State, join, speed, squared_norm
 from offlinemeta.envs.render import Camera, Marker
 from offlinemeta.envs.shapes import Array, Bool, Float, Float32
@@ -40,14 +41,27 @@ class Ant(MujocoFamily):
 
 
 class AntDir(Ant):
-    """Walk in a hidden direction θ. Reward v_xy·(cos θ, sin θ) - 0.5‖a‖² + 1 while healthy."""
+    """Walk in a hidden direction θ. Reward v_xy·(cos θ, sin θ) - 0.5‖a‖² + 1 while healthy.
+
+    Options for the numbers of other papers, on the same tasks: ``variant="macaw"`` (Mitchell et al., 2021; Prompt-DT,
+    Meta-DT) never ends an episode and pays the 1 in every step, fallen or not; its contact cost is zero, as it was in
+    the builds that published results used. ``variant="corro"`` (Yuan and Lu, 2022; UNICORN) never ends an episode
+    either, and its reward is v_xy·(cos θ, sin θ) alone.
+    """
 
     name = "AntDir"
     summary = "an ant walks in a hidden direction"
     terminates = "torso height outside [0.2, 1.0] m"
     param_names = ("angle [rad]",)
     feature_names = ("velocity_x [m/s]", "velocity_y [m/s]", "‖action‖²", "healthy")
+    info_names = ("progress",)
     observation_space = box(-STATE_LIMIT, STATE_LIMIT, 27)
+    choices: Mapping[str, tuple[Any, ...]] = {"variant": (None, "macaw", "corro")}
+    variant: str | None = None
+
+    def configure(self) -> None:
+        """Say that the variants never terminate."""
+        self.terminates = TaskFamily.terminates
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
         """Draw 120 angles, uniform in [0°, 360°): the first 100 train, the last 20 test."""
@@ -63,7 +77,9 @@ class AntDir(Ant):
         return join(state.qpos[..., 2:], state.qvel)
 
     def terminated(self, state: State) -> Bool[Array, "..."]:
-        """Tell where the torso is too low or too high."""
+        """Tell where the torso is too low or too high; in the variants, nowhere."""
+        if self.variant is not None:
+            return super().terminated(state)
         z = state.qpos[..., 2]
         return (z < 0.2) | (z > 1.0)
 
@@ -75,8 +91,15 @@ class AntDir(Ant):
         return join(velocity, squared_norm(actions), ~ended[..., None])
 
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
-        """Return v_xy·(cos θ, sin θ) - 0.5‖a‖² + 1 while healthy."""
-        return along(features[..., :2], params[..., 0]) - 0.5 * features[..., 2] + features[..., 3]
+        """Return v_xy·(cos θ, sin θ) - 0.5‖a‖² + 1 while healthy, or the variant's reward."""
+        forward = along(features[..., :2], params[..., 0])
+        if self.variant == "corro":
+            return forward
+        return forward - 0.5 * features[..., 2] + (features[..., 3] if self.variant is None else 1.0)
+
+    def info(self, features: Float32[Array, "N F"], params: Float[Array, "N P"]) -> Mapping[str, Float32[Array, " N"]]:
+        """Return the progress: the velocity of the torso along the wanted direction [m/s]."""
+        return {"progress": along(features[:, :2], params[:, 0]).astype(np.float32)}
 
     def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
         """Return (cos θ, sin θ) of the task's direction."""

@@ -1,17 +1,19 @@
-"""PointRobot and SparsePointRobot: a point in the plane that walks to a hidden goal.
+"""PointRobot, SparsePointRobot and RotatedPointRobot: a point in the plane that walks to a hidden goal, or to a known
+one while its actions are turned by a hidden angle.
 
-Source: PEARL (Rakelly et al., 2019, arXiv 1903.08254).
+Source of the first two: PEARL (Rakelly et al., 2019, arXiv 1903.08254). RotatedPointRobot is this suite's own: the
+smallest family of hidden dynamics, in which nothing can be done without adapting.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from offlinemeta.envs.families.plane import unit
+from offlinemeta.envs.families.plane import ORANGE, unit
 from offlinemeta.envs.family import TASK_SEED, TaskFamily, Transition, box
 from offlinemeta.envs.render import Camera, Marker, View
 from offlinemeta.envs.shapes import Array, Float, Float32
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 STEP = 0.1
 """The distance that an action of length 1 covers [m]."""
+
+GREEN = (0.1, 0.6, 0.3, 1.0)
 
 SCENE = """
 <mujoco model="point robot">
@@ -43,7 +47,7 @@ class PointRobot(TaskFamily):
 
     name = "PointRobot"
     summary = "a point walks to a hidden goal in the square"
-    varies = "reward"
+    varies: Literal["reward", "dynamics"] = "reward"
     horizon = 20
     dt = 1.0
     steps_per_second = 3e5
@@ -67,6 +71,10 @@ class PointRobot(TaskFamily):
         """Draw a start uniform in [-1, 1]² [m]."""
         return rng.uniform(-1, 1, 2)
 
+    def displacement(self, actions: Float[Array, "N 2"], params: Float[Array, "N P"]) -> Float[Array, "N 2"]:
+        """Return how far actions move points that have tasks of these parameters [m]: 0.1 a."""
+        return STEP * actions
+
     def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
         """Return -‖s' - g‖₂ [m]."""
         return -np.sqrt(((features - params) ** 2).sum(-1))
@@ -77,7 +85,7 @@ class PointRobot(TaskFamily):
 
     def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
         """Return a sphere at the goal."""
-        return (Marker("sphere", (task.params[0], task.params[1], 0.05), size=0.07, rgba=(0.1, 0.6, 0.3, 1.0)),)
+        return (Marker("sphere", (task.params[0], task.params[1], 0.05), size=0.07, rgba=GREEN),)
 
 
 class SparsePointRobot(PointRobot):
@@ -114,24 +122,65 @@ class SparsePointRobot(PointRobot):
         return np.where(distance <= self.RADIUS, 1 - distance, 0.0)
 
 
+class RotatedPointRobot(PointRobot):
+    """Walk to the origin while actions are turned by a hidden angle φ. Reward -‖s'‖₂, where s' = s + 0.1 R(φ) a.
+
+    The start is uniform in the square. A policy that neither knows φ nor adapts can do little better than stand still.
+    """
+
+    name = "RotatedPointRobot"
+    summary = "a point walks to the origin, its actions turned by a hidden angle"
+    varies = "dynamics"
+    param_names = ("gain·cos φ", "gain·sin φ")
+    observation_space = box(-7, 7, 2)
+
+    def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
+        """Draw φ uniform in [0, 2π), at a gain of 1: 80 train, 20 test; then 10 ood with a gain of 1.5 to 2."""
+        rng = np.random.RandomState(TASK_SEED)
+        turns = self.draw_params(100, rng)
+        angle, gain = rng.uniform(0, 2 * np.pi, 10), rng.uniform(1.5, 2, 10)
+        return {"train": turns[:80], "test": turns[80:], "ood": gain[:, None] * unit(angle)}
+
+    def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "{count} 2"]:
+        """Draw (cos φ, sin φ), φ uniform in [0, 2π)."""
+        return unit(rng.uniform(0, 2 * np.pi, count))
+
+    def displacement(self, actions: Float[Array, "N 2"], params: Float[Array, "N 2"]) -> Float[Array, "N 2"]:
+        """Return how far actions move points that have tasks of these parameters [m]: 0.1 · gain · R(φ) a."""
+        (x, y), (cos, sin) = actions.T, params.T
+        return STEP * np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
+
+    def _reward(self, features: Float[Array, "... F"], params: Float[Array, "... P"]) -> Float[Array, "..."]:
+        """Return -‖s'‖₂ [m], whatever the task."""
+        return super()._reward(features, np.zeros_like(params))
+
+    def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
+        """Return a sphere at the origin, and an arrow from it in the direction in which an action along x moves."""
+        cos, sin = task.params
+        arrow = Marker("arrow", (0.0, 0.0, 0.1), size=0.5, rgba=ORANGE, direction=float(np.arctan2(sin, cos)))
+        return (Marker("sphere", (0.0, 0.0, 0.05), size=0.07, rgba=GREEN), arrow)
+
+
 class PointSimulator:
     """N points, whose positions are one array."""
 
     def __init__(self, family: PointRobot, num_envs: int) -> None:
         self._family = family
         self._position = np.zeros((num_envs, 2))  # [m]
+        self._params = np.zeros((num_envs, family.num_params))
         self._never = np.zeros(num_envs, dtype=bool)
 
     def set_task(self, i: int, task: Task) -> None:
-        """Do nothing: the dynamics do not depend on the task."""
+        """Give point ``i`` the dynamics of a task."""
+        self._params[i] = task.params
 
     def reset(self, i: int, rng: np.random.Generator) -> None:
         """Place point ``i`` at its start."""
         self._position[i] = self._family.reset_state(rng)
 
     def step(self, actions: Float[Array, "N 2"]) -> Transition:
-        """Move the points: s' = s + 0.1 a."""
-        self._position += STEP * actions
+        """Move the points."""
+        self._position += self._family.displacement(actions, self._params)
         return Transition(self.observe(), terminated=self._never.copy(), diverged=self._never.copy())
 
     def observe(self) -> Float32[Array, "N 2"]:

@@ -7,8 +7,8 @@ recomputed after each change (``mj_setConst``), and each task starts from the or
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from offlinemeta.envs.shapes import Array, Bool, Float, Float32
 if TYPE_CHECKING:
     import mujoco
 
-MASS, INERTIA, DAMPING, FRICTION = 1.5, 1.5, 1.3, 1.5
-"""The bases of the factors: a factor is its base to the power of u."""
+BASES: Mapping[str, float] = {"body_mass": 1.5, "body_inertia": 1.5, "dof_damping": 1.3, "geom_friction": 1.5}
+"""The multiplied arrays of the model, and the bases of their factors: a factor is its base to the power of u."""
 
 LIMIT, OOD_LIMIT = 3.0, 4.0
 """abs(u) is at most LIMIT in train and test tasks, and between LIMIT and OOD_LIMIT in ood tasks."""
@@ -41,22 +41,30 @@ class RandomParams(MujocoFamily):
 
     sizes: ClassVar[tuple[int, int, int]]
     """The numbers of the model's bodies (with the world), degrees of freedom, and geoms."""
+    varied: tuple[str, ...] = tuple(BASES)
+    """The multiplied arrays of the model."""
+
+    def _entries(self) -> Iterator[tuple[str, str]]:
+        """Iterate over the arrays and their entries, in the order in which factors are drawn."""
+        bodies, dofs, geoms = self.sizes
+        columns = {
+            "body_mass": (bodies, 1),
+            "body_inertia": (bodies, 3),
+            "dof_damping": (dofs, 1),
+            "geom_friction": (geoms, 3),
+        }
+        for array, (rows, width) in columns.items():
+            for i in range(rows):
+                yield from ((array, f"{array}[{i},{j}]" if width > 1 else f"{array}[{i}]") for j in range(width))
 
     @property
     def param_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The multiplied entries of the model, in the order in which their multipliers are drawn."""
-        bodies, dofs, geoms = self.sizes
-        return (
-            *(f"body_mass[{i}]" for i in range(bodies)),
-            *(f"body_inertia[{i},{j}]" for i in range(bodies) for j in range(3)),
-            *(f"dof_damping[{i}]" for i in range(dofs)),
-            *(f"geom_friction[{i},{j}]" for i in range(geoms) for j in range(3)),
-        )
+        """The multiplied entries of the model."""
+        return tuple(entry for array, entry in self._entries() if array in self.varied)
 
     def _bases(self) -> Float[Array, " P"]:
         """Return the base of each parameter's factor."""
-        bodies, dofs, geoms = self.sizes
-        return np.repeat([MASS, INERTIA, DAMPING, FRICTION], [bodies, 3 * bodies, dofs, 3 * geoms])
+        return np.array([BASES[array] for array, _ in self._entries() if array in self.varied])
 
     def draw_params(self, count: int, rng: np.random.RandomState) -> Float[Array, "{count} P"]:
         """Draw the factors of ``count`` tasks: their bases to the power of u, uniform in [-3, 3]."""
@@ -72,7 +80,7 @@ class RandomParams(MujocoFamily):
 
     def apply(self, params: Sequence[float], model: mujoco.MjModel) -> None:
         """Multiply the model's own values by a task's factors."""
-        arrays = (model.body_mass, model.body_inertia, model.dof_damping, model.geom_friction)
+        arrays = [getattr(model, name) for name in self.varied]
         ends = np.cumsum([array.size for array in arrays])
         for array, factors in zip(arrays, np.split(np.array(params), ends[:-1]), strict=True):
             array *= factors.reshape(array.shape)
@@ -102,7 +110,11 @@ def _observations(positions: int, velocities: int) -> tuple[list[float], list[fl
 
 
 class WalkerParam(RandomParams):
-    """A planar walker runs with hidden dynamics. Reward v_x + 1 - 0.001‖a‖²."""
+    """A planar walker runs with hidden dynamics. Reward v_x + 1 - 0.001‖a‖².
+
+    The option ``variant="corro"`` (Yuan and Lu, 2022; UNICORN) varies masses and friction alone, by the same factors as
+    the default's tasks; observes qpos and qvel whole and unclipped; and ends an episode only at a height of 0.5 m.
+    """
 
     name = "WalkerParam"
     summary = "a walker runs with hidden masses, inertias, damping and friction"
@@ -120,10 +132,29 @@ class WalkerParam(RandomParams):
     sizes = (8, 9, 8)
     observation_space = box(*_observations(8, 9), 17)
     action_space = box(-1, 1, 6)
+    choices: Mapping[str, tuple[Any, ...]] = {"variant": (None, "corro")}
+    variant: str | None = None
+
+    def configure(self) -> None:
+        """Keep two arrays of four, widen the observation, and say when an episode terminates."""
+        self.varied = ("body_mass", "geom_friction")
+        self.observation_space = box(-STATE_LIMIT, STATE_LIMIT, 18)
+        self.terminates = "height at most 0.5 m"
+
+    def choose_tasks(self, params: Mapping[str, Float[Array, "_ P"]]) -> Mapping[str, Float[Array, "_ Q"]]:
+        """Return the factors of masses and friction."""
+        kept = [array in self.varied for array, _ in self._entries()]
+        return {split: rows[:, kept] for split, rows in params.items()}
+
+    def observe(self, state: State) -> Float32[Array, "... O"]:
+        """Return qpos[1:], and qvel clipped to ±10; in the variant, qpos and qvel."""
+        return super().observe(state) if self.variant is None else join(state.qpos, state.qvel)
 
     def terminated(self, state: State) -> Bool[Array, "..."]:
-        """Tell where the walker is too low, too high or tilted."""
+        """Tell where the walker is too low, too high or tilted; in the variant, where it is too low."""
         z, angle = state.qpos[..., 1], state.qpos[..., 2]
+        if self.variant is not None:
+            return z <= 0.5
         return ~((z > 0.8) & (z < 2.0) & (np.abs(angle) < 1.0))
 
 

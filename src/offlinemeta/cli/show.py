@@ -75,6 +75,10 @@ def family_detail(family: TaskFamily) -> RenderableType:
         else f"{len(names)}: {', '.join(names[:2])}, ..., {names[-1]}",
         "reward features": ", ".join(family.feature_names) or "none: the reward cannot be computed for another task",
     }
+    if family.choices:
+        rows["options"] = ", ".join(
+            f"{name}={value!r}" for name, values in family.choices.items() for value in values[1:]
+        )
     for split in SPLITS:
         rows[f"{split} tasks"] = _describe(np.array([task.params for task in family.tasks[split]]))
     for name, value in rows.items():
@@ -103,7 +107,7 @@ def behaviour_list() -> RenderableType:
         rows, expert, last = facts["checkpoints"], facts["expert"], facts["curve"][-1]
         table.add_row(
             path.stem,
-            f"{rows[0]['return']:.0f}",
+            f"{rows[0]['return']:.0f}" if rows[0]["steps"] == 0 else "",
             *(
                 f"{expert[key]:.0f}"
                 for key in ("train, sampled actions", "test, sampled actions", "test, mean actions")
