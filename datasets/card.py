@@ -17,7 +17,7 @@ from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
 from offlinemeta.datasets.dataset import RANDOM, Dataset
 from offlinemeta.datasets.explorers import has_stages, rewards_tell, training_of
 from offlinemeta.datasets.identifiability import TRANSITIONS, Identifiability, identifiability
-from offlinemeta.datasets.references import References, read_references
+from offlinemeta.datasets.references import LOW_WORTH, References, read_references
 from offlinemeta.datasets.spec import QUALITIES
 from offlinemeta.envs import SPLITS, env_id
 from offlinemeta.envs.errors import MissingExtraError
@@ -143,6 +143,9 @@ def _facts(
         "aimless": int(dataset.aimless().sum()),
         "rows": rows,
         "splits": split_rows(dataset, references),
+        "floor": {"blind": "the best blind policy", "random": "random actions"}[references.floor(spec.tasks[0].split)],
+        "low_worth": LOW_WORTH in references.tags,
+        "worth": references.worth("test").value,
         "saturation": saturation,
         "transitions": TRANSITIONS,
         "known": known,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from offlinemeta.datasets.collect import in_batches, play, provenance, visit
-from offlinemeta.datasets.dataset import Episode
 from offlinemeta.datasets.explorers import Stage, has_stages, stages
 from offlinemeta.datasets.policies import Act, Behaviour, behaviours, blind_expert, uniform
 from offlinemeta.datasets.references import worth
@@ -64,31 +64,34 @@ def measure(name: str, progress: Callable[[int], None], episodes: int = EPISODES
         seed: seed for resets and actions.
     """
     family = get_family(name)
-    policies, once = behaviours(family), needed(family, episodes)
+    policies = behaviours(family)
     told = policies[-1].act
-
-    def deterministic(act: Act, split: str) -> tuple[list[float], list[Episode]]:
-        returns, ran = play(family, family.tasks[split], act, once, seed + 1, False, progress)
-        return returns.mean(1).round(2).tolist(), ran
-
-    splits = splits_of(family)
     constant = best_constant(family, told, seed + 2, progress)
-    blinds = {f"told train {constant.index}": always_told(told, constant)}
+    blind = {"random": uniform(family).act, f"told train {constant.index}": always_told(told, constant)}
     if (trained := blind_expert(family)) is not None:
-        blinds["trained blind"] = trained.act
-    on_train = {which: deterministic(act, "train")[0] for which, act in blinds.items()}
-    best = max(on_train, key=lambda which: float(np.mean(on_train[which])))
+        blind["trained blind"] = trained.act
 
-    result: dict[str, Any] = {"random": {}, "blind": {}, "told": {}, "blind_policy": best, "worth": {}, "success": {}}
-    for split in splits:
-        returns, _ = play(family, family.tasks[split], uniform(family).act, episodes, seed, True, progress)
-        result["random"][split] = returns.mean(1).round(2).tolist()
-        result["blind"][split] = on_train[best] if split == "train" else deterministic(blinds[best], split)[0]
-        result["told"][split], ran = deterministic(told, split)
-        found = worth(*(np.array(result[kind][split]) for kind in ("random", "blind", "told")))
-        result["worth"][split] = [round(value, 4) for value in found]
-        if "success" in family.info_names:
-            result["success"][split] = float(np.mean([episode.infos["success"].max() for episode in ran]))
+    @cache
+    def returns_of(which: str, split: str) -> tuple[list[float], float]:
+        """Return the mean return on each task, and the share of episodes with a success."""
+        tasks, act, sample = family.tasks[split], {**blind, "told": told}[which], which == "random"
+        count = episodes if sample else needed(family, episodes)
+        returns, ran = play(family, tasks, act, count, seed if sample else seed + 1, sample, progress)
+        success = [episode.infos["success"].max() for episode in ran if "success" in episode.infos]
+        return returns.mean(1).round(2).tolist(), float(np.mean(success)) if success else 0.0
+
+    best = max(blind, key=lambda which: float(np.mean(returns_of(which, "train")[0])))
+    result: dict[str, Any] = {
+        kind: {split: returns_of(which, split)[0] for split in splits_of(family)}
+        for kind, which in (("random", "random"), ("blind", best), ("told", "told"))
+    }
+    result["worth"] = {
+        split: [round(part, 4) for part in worth(*(np.array(returns[split]) for returns in result.values()))]
+        for split in splits_of(family)
+    }
+    result["blind_policy"] = best
+    successes = splits_of(family) if "success" in family.info_names else []
+    result["success"] = {split: returns_of("told", split)[1] for split in successes}
     rows = [sampled(family, policy, seed + 3, progress) for policy in policies]
     result["behaviours"] = [mean for mean, _ in rows]
     result["explorers"] = [explorer_return(family, stage, seed + 4, progress) for stage in stages_of(family)]

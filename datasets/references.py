@@ -70,7 +70,7 @@ class References:
         blind: the same of the best policy that is not told its task; ``blind_policy`` says which one it is.
         told: the same of the expert that is told its task: the last behaviour policy's mean action.
         blind_policy: ``"told train 17"`` for the expert that is always told training task 17, ``"trained blind"`` for
-            one that was trained without its task.
+            one that was trained without its task, or ``"random"`` where neither does better than random actions.
         behaviours: mean return of each behaviour policy over the training tasks (Meta-World: every fifth of them).
         explorers: mean return of each stage of online PEARL over the training tasks, after it has explored; empty
             where no stages ship.

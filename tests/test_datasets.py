@@ -507,6 +507,12 @@ def test_the_better_of_two_blind_policies_is_taken(monkeypatch: pytest.MonkeyPat
         steps: list[int] = []
         found.append(as_references(measure.measure("PointRobot", steps.append, episodes=2)))
         assert sum(steps) == measure.work("PointRobot", 2)
+    monkeypatch.setattr(measure, "always_told", lambda told, task: lambda observations, own, rng: np.sign(observations))
+    monkeypatch.setattr(measure, "blind_expert", lambda family: None)
+    away = as_references(measure.measure("PointRobot", lambda steps: None, episodes=2))
+    assert away.blind_policy == "random"
+    assert away.blind == away.random
+    assert away.worth("train").value == 1
     still, knowing = found
     assert still.blind_policy.startswith("told train")
     assert knowing.blind_policy == "trained blind"

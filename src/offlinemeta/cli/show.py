@@ -17,7 +17,7 @@ from rich.text import Text
 from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.policies import behaviours
-from offlinemeta.datasets.references import LEAST_WORTH, LOW_WORTH, as_references
+from offlinemeta.datasets.references import LEAST_WORTH, LOW_WORTH, as_references, read_references, shipped
 from offlinemeta.datasets.scripted import SCRIPTED, Scripted
 from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, env_id, get_family
 from offlinemeta.envs.errors import UnknownNameError
@@ -81,6 +81,11 @@ def family_detail(family: TaskFamily) -> RenderableType:
         )
     for split in SPLITS:
         rows[f"{split} tasks"] = _describe(np.array([task.params for task in family.tasks[split]]))
+    if family.name in shipped():
+        references = read_references(family.name)
+        worth = references.worth("test")
+        low = f", {LOW_WORTH}: left out of aggregates, since there is little to gain by adapting"
+        rows["worth of a task"] = f"{worth.value:.2f} ± {worth.error:.2f} (test)" + (low if references.tags else "")
     for name, value in rows.items():
         table.add_row(name, Text(value))
     return table
