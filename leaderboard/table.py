@@ -17,6 +17,7 @@ from offlinemeta.benchmark import metrics
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark
 from offlinemeta.benchmark.result import Result
 from offlinemeta.datasets.references import LEAST_WORTH, LOW_WORTH, read_references
+from offlinemeta.datasets.spec import VERSION
 
 STUDY: Mapping[str, Any] = json.loads((Path(__file__).parent / "study.json").read_text(encoding="utf-8"))
 """Which methods the study trains, in which order all are shown, which part each plays in the claims and the demo."""
@@ -183,11 +184,12 @@ def note(rows: Sequence[Row], columns: Sequence[str] = tuple(MEANING)) -> str:
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
-    """Return what a reader of these rows has to know of their data: its version, and where a task is worth little."""
+    """Return what a reader of these rows has to know of their data: another version than the present, a task that is worth little."""
     said = []
     trained = [p.dataset["id"] for row in rows for result in row.results for p in result.provenance if p.dataset]
-    if versions := sorted({name.rpartition("-")[2] for name in trained}):
-        said.append(f"Trained on datasets of version {' and '.join(versions)}.")
+    versions = sorted({name.rpartition("-")[2] for name in trained})
+    if versions and versions != [f"v{VERSION}"]:
+        said.append(f"Trained on datasets of version {' and '.join(versions)}, while the present one is v{VERSION}.")
     for family in dict.fromkeys(row.data.partition("/")[0] for row in rows):
         if LOW_WORTH in read_references(family).tags:
             said.append(

@@ -16,6 +16,7 @@ from offlinemeta.benchmark import result as result_module
 from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.benchmark.result import Provenance, Result, check_method, join_results, make_result
 from offlinemeta.datasets.references import References
+from offlinemeta.datasets.spec import VERSION
 from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.leaderboard import table
 from offlinemeta.leaderboard.claims import FAILS, HOLDS, OPEN, check_claims
@@ -87,14 +88,17 @@ def test_results_are_scored_by_the_present_references(
     assert all(said.startswith("PointRobot is low-worth") and "left out of aggregates" in said for said in low)
 
 
-def test_remarks_name_the_versions_of_the_training_data() -> None:
+def test_remarks_name_other_versions_of_the_training_data() -> None:
     def trained(version: str) -> list[Result]:
         provenance = [Provenance(dataset={"id": f"OfflineMeta/PointRobot/smac-{version}", "sha256": "0"})] * 3
         return [result.model_copy(update={"provenance": provenance}) for result in results({version: (-8.0, -8.0)})]
 
     assert table.remarks(summarise(results())) == []
-    assert table.remarks(summarise(trained("v0"))) == ["Trained on datasets of version v0."]
-    assert table.remarks(summarise([*trained("v1"), *trained("v0")])) == ["Trained on datasets of version v0 and v1."]
+    assert table.remarks(summarise(trained(f"v{VERSION}"))) == []
+    (said,) = table.remarks(summarise(trained("v0")))
+    assert said == f"Trained on datasets of version v0, while the present one is v{VERSION}."
+    (said,) = table.remarks(summarise([*trained("v9"), *trained("v0")]))
+    assert "version v0 and v9," in said
 
 
 def test_claims_hold_where_they_do() -> None:
