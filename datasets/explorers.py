@@ -165,8 +165,9 @@ class PosteriorSampler:
     def infer(self, visit: Visit, rng: np.random.Generator) -> Task:
         """Return the training task with the least squared difference of rewards; one of them, where several have it."""
         train = self.family.tasks["train"]
-        features = np.concatenate([episode.infos["features"] for episode in visit]).astype(np.float64)
-        rewards = np.concatenate([episode.rewards for episode in visit])
+        good = np.concatenate([episode.infos["diverged"] == 0 for episode in visit])  # a charge is no step's reward
+        features = np.concatenate([episode.infos["features"] for episode in visit])[good].astype(np.float64)
+        rewards = np.concatenate([episode.rewards for episode in visit])[good]
         differences = self.family.reward(features[:, None], self.family.params(train)[None]) - rewards[:, None]
         error = (differences**2).mean(0)  # [task]
         return train[rng.choice(np.flatnonzero(error <= error.min() + TIE))]

@@ -300,7 +300,7 @@ def test_labels_of_a_diverged_episode_are_charged_as_its_rewards_are(monkeypatch
             trajectory[0, -1, -1] = np.nan
 
     monkeypatch.setattr(RolloutTeam, "run", corrupted)
-    dataset = collect(tiny(get_spec("CheetahVel/random")), [-1] * 2)
+    dataset = collect(tiny(get_spec("CheetahVel/random")))
     assert dataset.lengths.tolist() == [5, 195, *[200] * 3]
     assert np.flatnonzero(dataset.infos["diverged"]).tolist() == np.flatnonzero(dataset.terminations).tolist() == [4]
     labels = datasets.label(dataset, dataset.tasks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,8 +80,6 @@ def as_context(episodes: list[Episode]) -> Context:
 
 def test_z_is_drawn_anew_at_every_step() -> None:
     """The same observation twice: other actions, even of a stage whose own noise is taken away."""
-    from dataclasses import replace
-
     family = get_family("CheetahVel")
     stage = stages(family)[-1]
     (weight, bias), size = stage.actor[-1], family.action_space.shape[0]
@@ -104,6 +103,11 @@ def test_posterior_sampling_finds_a_training_task_by_its_rewards(name: str) -> N
         (rolled,) = visit(envs, tasks, sampler, "x", np.random.default_rng(0))
     rng = np.random.default_rng(1)
     assert [sampler.infer(episodes, rng) for episodes in rolled] == list(tasks)
+    for (*others, last), task in zip(rolled, tasks, strict=True):  # what a divergence is charged says nothing of a task
+        charged, diverged = last.rewards.copy(), np.zeros(len(last), np.float32)
+        charged[-1], diverged[-1] = -1e4, 1.0
+        broken = replace(last, rewards=charged, infos={**last.infos, "diverged": diverged})
+        assert sampler.infer([*others, broken], rng) == task
 
 
 def test_posterior_sampling_breaks_ties_at_random_and_takes_the_nearest_task() -> None:
@@ -119,7 +123,7 @@ def test_posterior_sampling_breaks_ties_at_random_and_takes_the_nearest_task() -
         rewards=np.zeros(20, np.float32),
         terminations=np.zeros(20, bool),
         truncations=np.arange(20) == 19,
-        infos={"features": np.zeros((20, 2), np.float32)},
+        infos={"features": np.zeros((20, 2), np.float32), "diverged": np.zeros(20, np.float32)},
     )
     drawn = {sampler.infer([still], np.random.default_rng(seed)) for seed in range(200)}
     assert len(drawn) > 40
