@@ -184,7 +184,7 @@ def note(rows: Sequence[Row], columns: Sequence[str] = tuple(MEANING)) -> str:
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
-    """Return what a reader of these rows has to know of their data: another version than the present, a task that is worth little."""
+    """Return what a reader has to know of the data: a version that is not the present one, tasks worth little."""
     said = []
     trained = [p.dataset["id"] for row in rows for result in row.results for p in result.provenance if p.dataset]
     versions = sorted({name.rpartition("-")[2] for name in trained})
