@@ -183,8 +183,8 @@ def _visits(spec: DatasetSpec, progress: Callable[[int], None], num_threads: int
 def candidates(family: TaskFamily, references: References) -> tuple[Sequence[Explorer], list[float]]:
     """Return the explorers of a family, and the normalised return of each after it has explored.
 
-    They are the stages of online PEARL, where some of them get :data:`LEAST_STAGE` of the way from random to the
-    expert; else posterior sampling over the behaviour policy nearest to half of the expert's return.
+    They are the stages of online PEARL, where one of them gets :data:`LEAST_STAGE` of the way to the expert's
+    return; else posterior sampling over the behaviour policy nearest to half of the expert's return.
     """
     returns = references.normalised_explorers
     if returns and max(returns) >= LEAST_STAGE:

@@ -90,13 +90,8 @@ class References:
     episodes: int
 
     @property
-    def extremes(self) -> tuple[float, float]:
-        """Mean returns of random actions and of the last behaviour policy, on the training tasks."""
-        return float(np.mean(self.random["train"])), self.behaviours[-1]
-
-    @property
     def normalised(self) -> list[float]:
-        """The behaviour policies' returns, from 0 (random) to 1 (the last of them)."""
+        """The behaviour policies' returns, from 0 (:meth:`scale`'s on the training tasks) to 1 (the last of them)."""
         return self._normalised(self.behaviours)
 
     @property
@@ -105,7 +100,7 @@ class References:
         return self._normalised(self.explorers)
 
     def _normalised(self, returns: Sequence[float]) -> list[float]:
-        low, high = self.extremes
+        low, high = self.scale("train")[0], self.behaviours[-1]
         return [(value - low) / (high - low) for value in returns]
 
     def worth(self, split: str) -> Worth:

@@ -40,7 +40,7 @@ class Quality:
 
     Attributes:
         what: says it in words.
-        policies: takes the normalised mean return of each policy, from 0 (random) to 1 (the expert), and chooses those
+        policies: takes the normalised mean return of each policy, from 0 (that of a score of 0) to 1 (the expert's), and chooses those
             that collect, in order, each with an equal share of a task's rollouts; -1 is random actions.
         rollouts: rollouts per task; each is as many steps as the family's horizon.
         heldout: the same for the held-out tasks.
