@@ -1,7 +1,7 @@
 """Metrics are pure functions of arrays; their golden numbers are in ``tests/test_metrics.py``.
 
-Scores are normalised per task (0 random, 100 the expert that knows the task) and summarised by their interquartile
-mean with a bootstrap interval (after Agarwal et al., NeurIPS 2021; but see :func:`bootstrap`).
+Scores (:meth:`offlinemeta.datasets.references.References.scale`) are summarised by their interquartile mean with a
+bootstrap interval (after Agarwal et al., NeurIPS 2021; but see :func:`bootstrap`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from offlinemeta.datasets.references import normalise as normalise  # the one definition of a score
 from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.envs.shapes import Array, Float, Int
 

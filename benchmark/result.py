@@ -28,13 +28,13 @@ from pydantic import (
 from offlinemeta.benchmark import metrics as measures
 from offlinemeta.benchmark.errors import ResultError
 from offlinemeta.benchmark.protocol import Benchmark, get_benchmark
-from offlinemeta.datasets.references import read_references
+from offlinemeta.datasets.references import normalise, read_references
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.envs.shapes import Array, Float
 from offlinemeta.files import write_text
 
-SCHEMA = 1
+SCHEMA = 2
 
 MethodName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
 """How a method is listed: it names files, and is shown in terminals, tables, pages and pictures."""
@@ -86,7 +86,7 @@ class Provenance(BaseModel):
 
 
 class Result(BaseModel):
-    """Returns of a method on the tasks of a benchmark.
+    """Returns of a method on the tasks of a benchmark; their scores follow from the present references.
 
     Attributes:
         schema_version: of this format.
@@ -97,15 +97,13 @@ class Result(BaseModel):
         seeds: the seed of each training run.
         repeats: how often each task was played, independently; ``returns`` are means over them.
         returns: ``[seed, task, episode]``.
-        random: return of random actions on each task.
-        expert: return of the expert that is told the task, on each task.
         metrics: further figures by name, with one value for each seed.
         provenance: where the results of each seed come from.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     benchmark: str
     method: MethodName
     agent: Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\p{C}\s]+:[^\p{C}\s]+$")]
@@ -113,8 +111,6 @@ class Result(BaseModel):
     seeds: list[int] = Field(min_length=1)
     repeats: int = Field(ge=1)
     returns: list[list[list[FiniteFloat]]]
-    random: list[FiniteFloat]
-    expert: list[FiniteFloat]
     metrics: dict[str, list[FiniteFloat]] = {}
     provenance: list[Provenance]
 
@@ -126,8 +122,6 @@ class Result(BaseModel):
         shapes = {(len(self.returns), len(seed), len(task)) for seed in self.returns for task in seed}
         if shapes != {expected}:
             raise ValueError(f"returns [seed, task, episode] have shape {sorted(shapes)}; expected {expected}")
-        if not len(self.random) == len(self.expert) == tasks:
-            raise ValueError(f"{len(self.random)} and {len(self.expert)} reference returns for {tasks} tasks")
         if len(self.provenance) != len(self.seeds):
             raise ValueError(f"{len(self.provenance)} provenances for {len(self.seeds)} seeds")
         if wrong := [name for name, values in self.metrics.items() if len(values) != len(self.seeds)]:
@@ -156,8 +150,9 @@ class Result(BaseModel):
         )
 
     def scores(self) -> Float[Array, "seed task episode"]:
-        """Return the scores (:func:`offlinemeta.datasets.references.normalise`): 0 is random, 100 the expert."""
-        return measures.normalise(self.array(), np.array(self.random), np.array(self.expert))
+        """Return the scores, by the scale of the family and split (:meth:`References.scale`)."""
+        benchmark = get_benchmark(self.benchmark)
+        return normalise(self.array(), *read_references(benchmark.family).scale(benchmark.protocol.split))
 
     def final(self) -> measures.Interval:
         """Return the IQM of the normalised scores of the last episode."""
@@ -184,8 +179,7 @@ def make_result(
     figures: Mapping[str, float] | None = None,
     provenance: Provenance | None = None,
 ) -> Result:
-    """Make the result of one seed; the package's own reference returns are entered."""
-    references, split = read_references(benchmark.family), benchmark.protocol.split
+    """Make the result of one seed."""
     return Result(
         benchmark=benchmark.name,
         method=method,
@@ -194,8 +188,6 @@ def make_result(
         seeds=[seed],
         repeats=repeats,
         returns=[returns.round(3).tolist()],
-        random=list(references.random[split]),
-        expert=list(references.expert[split]),
         metrics={name: [value] for name, value in (figures or {}).items()},
         provenance=[provenance or Provenance(**about_here())],
     )
@@ -279,7 +271,7 @@ def join_results(results: Sequence[Result]) -> Result:
     """
     first = results[0]
     for other in results[1:]:
-        for name in ("benchmark", "method", "agent", "sees_task", "repeats", "random", "expert"):
+        for name in ("benchmark", "method", "agent", "sees_task", "repeats"):
             if getattr(other, name) != getattr(first, name):
                 here, there = getattr(first, name), getattr(other, name)
                 raise ResultError(f"Results of {first.method} on {first.benchmark} differ in {name}: {here}, {there}.")

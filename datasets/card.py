@@ -17,7 +17,7 @@ from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
 from offlinemeta.datasets.dataset import RANDOM, Dataset
 from offlinemeta.datasets.explorers import has_stages, rewards_tell, training_of
 from offlinemeta.datasets.identifiability import TRANSITIONS, Identifiability, identifiability
-from offlinemeta.datasets.references import References, read_references
+from offlinemeta.datasets.references import LOW_WORTH, References, read_references
 from offlinemeta.datasets.spec import QUALITIES
 from offlinemeta.envs import SPLITS, env_id
 from offlinemeta.envs.errors import MissingExtraError
@@ -143,6 +143,9 @@ def _facts(
         "aimless": int(dataset.aimless().sum()),
         "rows": rows,
         "splits": split_rows(dataset, references),
+        "floor": {"blind": "the best blind policy", "random": "random actions"}[references.floor(spec.tasks[0].split)],
+        "low_worth": LOW_WORTH in references.tags,
+        "worth": references.worth("test").value,
         "saturation": saturation,
         "transitions": TRANSITIONS,
         "known": known,
@@ -212,10 +215,8 @@ def split_rows(dataset: Dataset, references: References) -> list[SimpleNamespace
         own = [place for place, task in enumerate(dataset.tasks) if task.split == split]
         if own:
             tasks = [dataset.tasks[place] for place in own]
-            means = {
-                name: np.mean([table[task.split][task.index] for task in tasks])
-                for name, table in (("random", references.random), ("expert", references.expert))
-            }
+            lines = {kind: getattr(references, kind)[split] for kind in ("random", "blind", "told")}
+            means = {kind: np.mean([line[task.index] for task in tasks]) for kind, line in lines.items()}
             quantiles = np.quantile(of_task[own], [0, 0.25, 0.5, 0.75, 1]).tolist()
             rows.append(SimpleNamespace(name=split, tasks=len(own), quantiles=quantiles, **means))
     return rows
@@ -275,11 +276,11 @@ def _draw_returns_by_task(axes: Any, dataset: Dataset, references: References, c
     """A dot for an episode, coloured by its policy; lines for the references."""
     lines = {
         name: np.array([table[task.split][task.index] for task in dataset.tasks])
-        for name, table in (("expert", references.expert), ("random", references.random))
+        for name, table in (("told", references.told), ("blind", references.blind))
     }
     params, (name, *others) = dataset.family.params(dataset.tasks), dataset.family.param_names
     if others:
-        x, name = np.argsort(np.argsort(lines["expert"])).astype(float), "task, by the expert's return"
+        x, name = np.argsort(np.argsort(lines["told"])).astype(float), "task, by the told expert's return"
     else:
         x = params[:, 0]
     first, order = dataset.first(), np.argsort(x)

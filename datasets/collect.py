@@ -183,8 +183,8 @@ def _visits(spec: DatasetSpec, progress: Callable[[int], None], num_threads: int
 def candidates(family: TaskFamily, references: References) -> tuple[Sequence[Explorer], list[float]]:
     """Return the explorers of a family, and the normalised return of each after it has explored.
 
-    They are the stages of online PEARL, where some of them get :data:`LEAST_STAGE` of the way from random to the
-    expert; else posterior sampling over the behaviour policy nearest to half of the expert's return.
+    They are the stages of online PEARL, where one of them gets :data:`LEAST_STAGE` of the way to the expert's
+    return; else posterior sampling over the behaviour policy nearest to half of the expert's return.
     """
     returns = references.normalised_explorers
     if returns and max(returns) >= LEAST_STAGE:
@@ -246,16 +246,18 @@ def play(
     seed: int,
     sample: bool,
     progress: Callable[[int], None] = lambda steps: None,
+    told: Sequence[Task] | None = None,
 ) -> tuple[Float[Array, "tasks episodes"], list[Episode]]:
-    """Run whole episodes on every task.
+    """Run whole episodes on every task; the policy sees the tasks in ``told``, by default the same.
 
     Returns:
         The returns ``[tasks, episodes]``, and the episodes themselves, task by task.
     """
     plan = [task for task in tasks for _ in range(episodes)]
+    seen = [task for task in told or tasks for _ in range(episodes)]
     first = []
     for part, envs in in_batches(family, len(plan)):
         rng, acts = np.random.default_rng([seed, part.start]), [act] * envs.num_envs
-        first += [several[0] for several in roll_out(envs, plan[part], acts, rng, progress, sample)]
+        first += [several[0] for several in roll_out(envs, plan[part], acts, rng, progress, sample, told=seen[part])]
     returns = np.array([episode.rewards.sum(dtype=np.float64) for episode in first])
     return returns.reshape(len(tasks), episodes), first

@@ -1,35 +1,55 @@
-"""Measure reference returns: what a random policy and the expert that knows its task get, per task."""
+"""Measure reference returns: what random actions, blind policies and the expert that knows its task get, per task."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from offlinemeta.datasets.collect import in_batches, play, provenance, visit
-from offlinemeta.datasets.dataset import Episode
 from offlinemeta.datasets.explorers import Stage, has_stages, stages
-from offlinemeta.datasets.policies import Behaviour, behaviours, uniform
+from offlinemeta.datasets.policies import Act, Behaviour, behaviours, blind_expert, uniform
+from offlinemeta.datasets.references import worth
 from offlinemeta.envs import SPLITS, Task, TaskFamily, get_family
+from offlinemeta.envs.shapes import Array
 
 EPISODES = 20
 """Episodes on each task."""
+
+TRIALS = 5
+"""Episodes of each constant that the blind expert may be told, where these can be labelled for all training tasks."""
+
+PAIRED, PAIRED_IN_PROCESSES = 20, 10
+"""How many constants are tried, each on as many training tasks, where each has to be tried on each task."""
 
 LEAST_SAMPLED = 100
 """Least number of episodes for the mean return of a behaviour policy."""
 
 
-def sample_of(family: TaskFamily, split: str) -> tuple[list[Task], int]:
-    """Return on which tasks of a split, and how often, a mean return is measured; seldom on slow families."""
-    tasks = list(family.tasks[split])
+def sample_of(family: TaskFamily) -> tuple[list[Task], int]:
+    """Return on which training tasks, and how often, a behaviour policy is measured; seldom on slow families."""
+    tasks = list(family.tasks["train"])
     return (tasks[::5], 1) if family.in_processes else (tasks, max(2, LEAST_SAMPLED // len(tasks)))
 
 
-def expert_episodes(family: TaskFamily, episodes: int) -> int:
-    """Return how many episodes the expert needs on a task, where ``episodes`` are asked for.
+def paired(family: TaskFamily) -> list[Task]:
+    """Return the training tasks that are told, and tried on, where constants are tried task by task: evenly spaced."""
+    tasks = family.tasks["train"]
+    most = PAIRED_IN_PROCESSES if family.in_processes else PAIRED
+    return [tasks[round(place)] for place in np.linspace(0, len(tasks) - 1, min(most, len(tasks)))]
 
-    Where a task always begins alike, one episode of a deterministic policy is as good as many.
+
+def labelled(family: TaskFamily) -> bool:
+    """Tell whether an episode can be labelled for every task: only the reward varies, and features decide it."""
+    return family.varies == "reward" and bool(family.feature_names)
+
+
+def needed(family: TaskFamily, episodes: int) -> int:
+    """Return how many episodes a deterministic policy needs on a task, where ``episodes`` are asked for.
+
+    Where a task always begins alike, one is as good as many.
     """
     return 1 if family.fixed_start else episodes
 
@@ -44,38 +64,81 @@ def measure(name: str, progress: Callable[[int], None], episodes: int = EPISODES
         seed: seed for resets and actions.
     """
     family = get_family(name)
-    policies, chance, once = behaviours(family), uniform(family), expert_episodes(family, episodes)
+    policies = behaviours(family)
+    told = policies[-1].act
+    constant = best_constant(family, told, seed + 2, progress)
+    blind = {"random": uniform(family).act, f"told train {constant.index}": always_told(told, constant)}
+    if (trained := blind_expert(family)) is not None:
+        blind["trained blind"] = trained.act
 
-    def means(policy: Behaviour, split: str) -> tuple[float, list[Episode]]:
-        tasks, count = sample_of(family, split)
-        returns, ran = play(family, tasks, policy.act, count, seed + 2, True, progress)
-        return round(float(returns.mean()), 2), ran
+    @cache
+    def returns_of(which: str, split: str) -> tuple[list[float], float]:
+        """Return the mean return on each task, and the share of episodes with a success."""
+        tasks, act, sample = family.tasks[split], {**blind, "told": told}[which], which == "random"
+        count = episodes if sample else needed(family, episodes)
+        returns, ran = play(family, tasks, act, count, seed if sample else seed + 1, sample, progress)
+        success = [episode.infos["success"].max() for episode in ran if "success" in episode.infos]
+        return returns.mean(1).round(2).tolist(), float(np.mean(success)) if success else 0.0
 
-    result: dict[str, Any] = {"random": {}, "expert": {}, "sampled": {}, "success": {}}
-    for split in splits_of(family):
-        tasks = family.tasks[split]
-        returns, _ = play(family, tasks, chance.act, episodes, seed, True, progress)
-        result["random"][split] = returns.mean(1).round(2).tolist()
-        returns, ran = play(family, tasks, policies[-1].act, once, seed + 1, False, progress)
-        result["expert"][split] = returns.mean(1).round(2).tolist()
-        if "success" in family.info_names:
-            result["success"][split] = float(np.mean([episode.infos["success"].max() for episode in ran]))
-        result["sampled"][split], _ = means(policies[-1], split)
-    result["behaviours"], saturated = [], 0.0
-    for policy in policies:
-        mean, ran = means(policy, "train")
-        result["behaviours"].append(mean)
-        beyond = np.abs(np.concatenate([episode.actions for episode in ran])) > 0.99
-        saturated = max(saturated, float(beyond.mean()))
-    explorers = [explorer_return(family, stage, seed + 3, progress) for stage in stages_of(family)]
-    return {
-        **result,
-        "explorers": explorers,
-        "saturated": round(saturated, 4),
-        "episodes": episodes,
-        "seed": seed,
-        **provenance(),
+    best = max(blind, key=lambda which: float(np.mean(returns_of(which, "train")[0])))
+    result: dict[str, Any] = {
+        kind: {split: returns_of(which, split)[0] for split in splits_of(family)}
+        for kind, which in (("random", "random"), ("blind", best), ("told", "told"))
     }
+    result["worth"] = {
+        split: [round(part, 4) for part in worth(*(np.array(returns[split]) for returns in result.values()))]
+        for split in splits_of(family)
+    }
+    result["blind_policy"] = best
+    successes = splits_of(family) if "success" in family.info_names else []
+    result["success"] = {split: returns_of("told", split)[1] for split in successes}
+    rows = [sampled(family, policy, seed + 3, progress) for policy in policies]
+    result["behaviours"] = [mean for mean, _ in rows]
+    result["explorers"] = [explorer_return(family, stage, seed + 4, progress) for stage in stages_of(family)]
+    result["saturated"] = round(max(beyond for _, beyond in rows), 4)
+    return {**result, "episodes": episodes, "seed": seed, **provenance()}
+
+
+def best_constant(family: TaskFamily, told: Act, seed: int, progress: Callable[[int], None]) -> Task:
+    """Return the training task that is best told to the expert whatever its task: by mean return over training tasks.
+
+    What a blind policy does is the same in all tasks where only the reward varies. Then every training task is tried,
+    and its episodes are labelled for all of them.
+
+    Args:
+        family: the family.
+        told: the expert.
+        seed: seed for resets.
+        progress: told how many env steps were made.
+    """
+    if labelled(family):
+        tasks = list(family.tasks["train"])
+        _, ran = play(family, tasks, told, needed(family, TRIALS), seed, False, progress)
+        params = family.params(tasks)
+        returns = np.array([family.reward(episode.infos["features"][:, None], params).sum(0) for episode in ran])
+    else:
+        tasks = paired(family)
+        shown, own = zip(*[(constant, task) for constant in tasks for task in tasks], strict=True)
+        returns, _ = play(family, own, told, 1, seed, False, progress, told=shown)
+    return tasks[int(returns.reshape(len(tasks), -1).mean(1).argmax())]
+
+
+def always_told(told: Act, task: Task) -> Act:
+    """Return the expert that is told the same task, whatever its own."""
+    params = np.array([task.params])
+
+    def act(observations: Array, own: Array, rng: np.random.Generator | None) -> Array:
+        return told(observations, params.repeat(len(observations), 0), rng)
+
+    return act
+
+
+def sampled(family: TaskFamily, policy: Behaviour, seed: int, progress: Callable[[int], None]) -> tuple[float, float]:
+    """Return a behaviour policy's mean return on training tasks, and the share of its actions beyond ±0.99."""
+    tasks, count = sample_of(family)
+    returns, ran = play(family, tasks, policy.act, count, seed, True, progress)
+    beyond = np.abs(np.concatenate([episode.actions for episode in ran])) > 0.99
+    return round(float(returns.mean()), 2), float(beyond.mean())
 
 
 def stages_of(family: TaskFamily) -> tuple[Stage, ...]:
@@ -104,10 +167,12 @@ def splits_of(family: TaskFamily) -> list[str]:
 
 def work(name: str, episodes: int = EPISODES) -> int:
     """Return how many env steps :func:`measure` makes."""
-    family, count = get_family(name), 0
-    for split in splits_of(family):
-        tasks, each = sample_of(family, split)
-        count += len(family.tasks[split]) * (episodes + expert_episodes(family, episodes)) + len(tasks) * each
-    tasks, each = sample_of(family, "train")
-    visits = len(stages_of(family)) * len(family.tasks["train"]) * len(VISIT)
-    return (count + len(behaviours(family)) * len(tasks) * each + visits) * family.horizon
+    family = get_family(name)
+    tasks, each = sample_of(family)
+    count = len(behaviours(family)) * len(tasks) * each
+    count += len(family.tasks["train"]) * needed(family, TRIALS) if labelled(family) else len(paired(family)) ** 2
+    count += sum(len(family.tasks[split]) for split in splits_of(family)) * (episodes + 2 * needed(family, episodes))
+    if blind_expert(family) is not None:
+        count += len(family.tasks["train"]) * needed(family, episodes)
+    count += len(stages_of(family)) * len(family.tasks["train"]) * len(VISIT)
+    return count * family.horizon

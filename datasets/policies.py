@@ -56,17 +56,24 @@ def behaviours(family: TaskFamily) -> tuple[Behaviour, ...]:
         UnknownNameError: the family has none.
     """
     if (CHECKPOINTS / f"{family.name}.safetensors").exists():
-        policies, metadata = load_checkpoints(family.name)
-        names = [f"{row['steps'] / 1e6:.2f}M steps" for row in metadata["checkpoints"]]
-
-        return tuple(
-            Behaviour(name, partial(act_told, family, policy)) for name, policy in zip(names, policies, strict=True)
-        )
+        return _checkpoints(family, family.name, act_told)
     if family.name not in NOISE:
         known = {*NOISE, *(path.stem for path in CHECKPOINTS.glob("*.safetensors"))}
         raise UnknownNameError("Behaviour policy of family", family.name, sorted(known))
     script = SCRIPTED[family.name]
     return tuple(Behaviour(f"noise {noise:.0%}", partial(with_noise, script, noise)) for noise in NOISE[family.name])
+
+
+def blind_expert(family: TaskFamily) -> Behaviour | None:
+    """Return the expert that was trained without its task, if the family ships one."""
+    name = f"{family.name}-blind"
+    return _checkpoints(family, name, act_blind)[-1] if (CHECKPOINTS / f"{name}.safetensors").exists() else None
+
+
+def _checkpoints(family: TaskFamily, name: str, act: Callable[..., Array]) -> tuple[Behaviour, ...]:
+    policies, metadata = load_checkpoints(name)
+    names = [f"{row['steps'] / 1e6:.2f}M steps" for row in metadata["checkpoints"]]
+    return tuple(Behaviour(name, partial(act, family, policy)) for name, policy in zip(names, policies, strict=True))
 
 
 def act_told(

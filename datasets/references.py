@@ -1,72 +1,64 @@
-"""Reference returns: what a random policy and the expert that knows its task get, per task; and scores by them.
+"""Reference returns: what random actions, the best blind policy and the expert that is told its task get, per task.
 
-``references.json`` holds them for every family with behaviour policies, 20 episodes a task, together with the mean
-return of each behaviour policy on the training tasks. ``offlinemeta datasets references FAMILY --write`` measures them.
-
-A score is 0 for the random policy's return and 100 for the expert's. On a few tasks the two hardly differ, or the
-expert fails: a score relative to such a gap would be noise, or upside down. :func:`trusted` says which gaps count.
+``references.json`` holds them for every family with behaviour policies, with the mean return of each behaviour policy
+on the training tasks. ``offlinemeta datasets references FAMILY --write`` measures them. Of these follow
+what knowing the task is worth, :meth:`References.worth`, and the scale of scores, :meth:`References.scale`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from offlinemeta.datasets.errors import DatasetError
 from offlinemeta.datasets.spec import REFERENCES
 from offlinemeta.envs import Task
-from offlinemeta.envs.errors import ArgumentError, UnknownNameError
-from offlinemeta.envs.shapes import Array, Bool, Float
+from offlinemeta.envs.errors import UnknownNameError
+from offlinemeta.envs.shapes import Array, Float
 from offlinemeta.files import update_json
 
-LEAST_GAP = 0.25
-"""Share of the median gap of a split below which a task's own gap is not trusted."""
+FORMAT = 1
+"""Version of the file's format, which is its entry ``format``."""
+
+LEAST_WORTH = 0.3
+"""Worth below which scores begin at random, not at blind, and a family is tagged :data:`LOW_WORTH`."""
+
+LOW_WORTH = "low-worth"
+"""Tag of families in which little is gained by knowing the task; they are left out of aggregates over families."""
 
 
-def trusted(random: Float[Array, " tasks"], expert: Float[Array, " tasks"]) -> Bool[Array, " tasks"]:
-    """Tell on which tasks of a split the gap from random to expert is large enough to score by.
+class Worth(NamedTuple):
+    """The worth of knowing the task, and its standard error over tasks."""
 
-    Args:
-        random, expert: reference returns of all tasks of one split of a family.
-    """
-    gap = expert - random
-    return np.asarray((gap > 0) & (gap >= LEAST_GAP * np.median(gap)))
+    value: float
+    error: float
 
 
-def gaps(random: Float[Array, " tasks"], expert: Float[Array, " tasks"]) -> Float[Array, " tasks"]:
-    """Return what 100 points are worth on each task: its own gap, or the mean of the trusted ones if it is not trusted.
+def worth(random: Float[Array, " tasks"], blind: Float[Array, " tasks"], told: Float[Array, " tasks"]) -> Worth:
+    """Return (told - blind) / (told - random) of mean returns: the share of what is learned that needs the task.
 
-    Args:
-        random, expert: reference returns of all tasks of one split of a family.
-
-    Raises:
-        ArgumentError: the expert is above random on no task at all.
-    """
-    gap, good = expert - random, trusted(random, expert)
-    if not good.any():
-        raise ArgumentError(f"The expert's returns {expert} are on no task above the random ones {random}: no scores.")
-    return np.where(good, gap, gap[good].mean())
-
-
-def normalise(
-    returns: Float[Array, "*seed task episode"], random: Float[Array, " task"], expert: Float[Array, " task"]
-) -> Float[Array, "*seed task episode"]:
-    """Score returns: 0 is the random return of the task, 100 is more by the task's gap (:func:`gaps`).
+    The standard error is that of a ratio of two means over tasks (Cochran, Sampling Techniques, 1977, section 6.4).
 
     Args:
-        returns: on all tasks of one split of a family, in order.
-        random, expert: reference returns of these tasks.
+        random, blind, told: returns on each task, of which ``told`` has the higher mean than ``random``.
     """
-    return _scores(returns, random[:, None], gaps(random, expert)[:, None])
+    gain, whole = told - blind, told - random
+    ratio = gain.mean() / whole.mean()
+    residuals = gain - ratio * whole
+    count = len(residuals)
+    error = math.sqrt((residuals**2).sum() / (count - 1) / count) / whole.mean() if count > 1 else math.nan
+    return Worth(float(ratio), float(error))
 
 
-def _scores(returns: Array, random: Array, gap: Array) -> Array:
-    return 100 * (returns - random) / gap
+def normalise(returns: Array, low: float | Array, high: float | Array) -> Array:
+    """Score returns: ``low`` is 0, ``high`` is 100, and all between and beyond lies on the same line."""
+    return 100 * (returns - low) / (high - low)
 
 
 @dataclass(frozen=True)
@@ -74,31 +66,32 @@ class References:
     """A family's reference returns.
 
     Attributes:
-        random, expert: mean return on each task, by split. The expert is the last behaviour policy's mean action.
-        sampled: the expert's mean return over the tasks of a split, its actions drawn as in the datasets.
+        random: mean return of uniformly random actions on each task, by split.
+        blind: the same of the best policy that is not told its task; ``blind_policy`` says which one it is.
+        told: the same of the expert that is told its task: the last behaviour policy's mean action.
+        blind_policy: ``"told train 17"`` for the expert that is always told training task 17, ``"trained blind"`` for
+            one that was trained without its task, or ``"random"`` where neither does better than random actions.
         behaviours: mean return of each behaviour policy over the training tasks (Meta-World: every fifth of them).
         explorers: mean return of each stage of online PEARL over the training tasks, after it has explored; empty
             where no stages ship.
-        success: the expert's share of episodes with a success, by split; Meta-World only.
+        success: the told expert's share of episodes with a success, by split; Meta-World only.
         saturated: the largest share of action components beyond ±0.99 among the behaviour policies.
+        episodes: number of episodes on each task; one where task and policy leave nothing to chance.
     """
 
     random: Mapping[str, Sequence[float]]
-    expert: Mapping[str, Sequence[float]]
-    sampled: Mapping[str, float]
+    blind: Mapping[str, Sequence[float]]
+    told: Mapping[str, Sequence[float]]
+    blind_policy: str
     behaviours: Sequence[float]
     explorers: Sequence[float]
     success: Mapping[str, float]
     saturated: float
-
-    @property
-    def extremes(self) -> tuple[float, float]:
-        """Mean returns of random actions and of the last behaviour policy, on the training tasks."""
-        return float(np.mean(self.random["train"])), self.behaviours[-1]
+    episodes: int
 
     @property
     def normalised(self) -> list[float]:
-        """The behaviour policies' returns, from 0 (random) to 1 (the last of them)."""
+        """The behaviour policies' returns, from 0 (:meth:`scale`'s on the training tasks) to 1 (the last of them)."""
         return self._normalised(self.behaviours)
 
     @property
@@ -107,21 +100,32 @@ class References:
         return self._normalised(self.explorers)
 
     def _normalised(self, returns: Sequence[float]) -> list[float]:
-        low, high = self.extremes
+        low, high = self.scale("train")[0], self.behaviours[-1]
         return [(value - low) / (high - low) for value in returns]
 
+    def worth(self, split: str) -> Worth:
+        """Return what knowing the task is worth on the tasks of a split (:func:`worth`)."""
+        return worth(*(np.array(returns[split]) for returns in (self.random, self.blind, self.told)))
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """:data:`LOW_WORTH` where knowing a test task is worth less than :data:`LEAST_WORTH`."""
+        return (LOW_WORTH,) if self.worth("test").value < LEAST_WORTH else ()
+
+    def floor(self, split: str) -> str:
+        """Return which returns score 0 on a split: ``blind``, or ``random`` where worth is below the least."""
+        return "random" if self.worth(split).value < LEAST_WORTH else "blind"
+
+    def scale(self, split: str) -> tuple[float, float]:
+        """Return the mean returns over the tasks of a split that score 0, :meth:`floor`'s, and 100, ``told``."""
+        low: Mapping[str, Sequence[float]] = getattr(self, self.floor(split))
+        return float(np.mean(low[split])), float(np.mean(self.told[split]))
+
     def score(self, tasks: Sequence[Task], returns: Float[Array, "tasks ..."]) -> Float[Array, "tasks ..."]:
-        """Score returns on any tasks of the family, as :func:`normalise` does with those of a whole split."""
-        low = np.array([self.random[task.split][task.index] for task in tasks])
-        by_split = {split: gaps(*self._arrays(split)) for split in {task.split for task in tasks}}
-        return _scores(returns.T, low, np.array([by_split[task.split][task.index] for task in tasks])).T
-
-    def untrusted(self, split: str) -> list[int]:
-        """Return the tasks of a split that are scored by the mean gap, since their own is not :func:`trusted`."""
-        return [int(task) for task in np.flatnonzero(~trusted(*self._arrays(split)))]
-
-    def _arrays(self, split: str) -> tuple[Array, Array]:
-        return np.array(self.random[split]), np.array(self.expert[split])
+        """Score returns on any tasks of the family, each by the scale of its split."""
+        scales = {split: self.scale(split) for split in {task.split for task in tasks}}
+        low, high = np.array([scales[task.split] for task in tasks]).T
+        return normalise(returns.T, low, high).T
 
 
 @cache
@@ -131,10 +135,22 @@ def read_references(family: str) -> References:
     Raises:
         UnknownNameError: it has none.
     """
-    content = json.loads(REFERENCES.read_text(encoding="utf-8"))
+    content = shipped()
     if family not in content:
         raise UnknownNameError("Reference of family", family, content)
     return as_references(content[family])
+
+
+def shipped() -> dict[str, Any]:
+    """Return the entries of the file by family.
+
+    Raises:
+        DatasetError: the file has another format.
+    """
+    content = json.loads(REFERENCES.read_text(encoding="utf-8"))
+    if content.pop("format", None) != FORMAT:
+        raise DatasetError(f"{REFERENCES} is not of format {FORMAT}. Reinstall offlinemeta.")
+    return dict(content)
 
 
 def as_references(entry: Mapping[str, Any]) -> References:
@@ -142,39 +158,36 @@ def as_references(entry: Mapping[str, Any]) -> References:
     return References(**{part.name: entry[part.name] for part in fields(References)})
 
 
-def check_gaps(name: str, references: References) -> None:
-    """Refuse references by which some tasks cannot be scored.
+def check_references(name: str, references: References) -> None:
+    """Refuse references by which nothing can be scored.
 
     Raises:
-        DatasetError: the gap of some tasks is not trusted; the message names them.
+        DatasetError: on some split the expert does no better than random actions; the message names them.
     """
-    wrong = {split: tasks for split in references.random if (tasks := references.untrusted(split))}
-    if wrong:
-        listed = "; ".join(f"{split} {', '.join(map(str, tasks))}" for split, tasks in wrong.items())
+    means = {split: (np.mean(references.told[split]), np.mean(low)) for split, low in references.random.items()}
+    if wrong := [f"{split} ({told:.1f} and {low:.1f})" for split, (told, low) in means.items() if told <= low]:
         raise DatasetError(
-            f"References of {name} are not written: on some tasks the expert is not above random by a quarter of "
-            f"the median gap ({listed}). Mend the expert or the task; or write them with --allow-gaps, and these tasks "
-            f"are scored by the mean gap of the others."
+            f"References of {name} are not written: the expert that is told its task gets no more than random actions "
+            f"do on {', '.join(wrong)}. Train a better one, or mend the tasks."
         )
 
 
-def write_references(name: str, content: Mapping[str, Any], allow_gaps: bool = False) -> None:
+def write_references(name: str, content: Mapping[str, Any]) -> None:
     """Enter a family's references into the file: a line for each family.
 
     Args:
         name: the family.
         content: its entry, as :func:`offlinemeta.datasets.measure.measure` returns it.
-        allow_gaps: also where the gap of some tasks is not :func:`trusted`.
 
     Raises:
-        DatasetError: it is not, and that was not allowed.
+        DatasetError: nothing could be scored by them (:func:`check_references`).
         FileError: there is no space or no permission.
     """
-    if not allow_gaps:
-        check_gaps(name, as_references(content))
+    check_references(name, as_references(content))
 
     def dump(entries: dict[str, Any]) -> str:
-        lines = [f"{json.dumps(family)}: {json.dumps(entry)}" for family, entry in entries.items()]
+        families = {key: entry for key, entry in entries.items() if key != "format"}
+        lines = [f"{json.dumps(key)}: {json.dumps(entry)}" for key, entry in {"format": FORMAT, **families}.items()]
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
     update_json(REFERENCES, name, dict(content), dump)

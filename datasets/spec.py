@@ -40,8 +40,9 @@ class Quality:
 
     Attributes:
         what: says it in words.
-        policies: takes the normalised mean return of each policy, from 0 (random) to 1 (the expert), and chooses those
-            that collect, in order, each with an equal share of a task's rollouts; -1 is random actions.
+        policies: takes the normalised mean return of each policy, from 0 (no better than a blind one) to 1 (the
+            expert's), and chooses those that collect, in order, each with an equal share of a task's rollouts; -1 is
+            random actions.
         rollouts: rollouts per task; each is as many steps as the family's horizon.
         heldout: the same for the held-out tasks.
         strays: whether every other rollout is made by a policy that is told another task. Without such rollouts the

@@ -296,14 +296,12 @@ def _with_reset_row(array: Array) -> Array:
 def describe(dataset: Dataset) -> dict[str, Any]:
     """Return Minari's metadata of a dataset, with ours below :data:`KEY`.
 
-    The reference scores are means over the dataset's tasks, as far as they were measured; Minari's
+    The reference scores are means over the dataset's tasks of the returns that score 0 and 100; Minari's
     ``get_normalized_score`` wants them.
     """
     spec, references = dataset.spec, read_references(dataset.spec.family)
-    low, high = (
-        float(np.mean([table[task.split][task.index] for task in spec.tasks if task.split in table]))
-        for table in (references.random, references.expert)
-    )
+    scales = {split: references.scale(split) for split in {task.split for task in spec.tasks}}
+    low, high = np.mean([scales[task.split] for task in spec.tasks], axis=0).tolist()
     where, what = ", ".join(HELDOUT) if spec.heldout else "training", QUALITIES[spec.quality].what
     return {
         "dataset_id": spec.id,

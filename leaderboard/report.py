@@ -14,6 +14,7 @@ import numpy as np
 from offlinemeta.benchmark.metrics import Interval
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark
 from offlinemeta.benchmark.result import Result
+from offlinemeta.datasets.references import read_references
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import MissingExtraError
 from offlinemeta.files import replacing, write_text
@@ -73,10 +74,11 @@ def plot(rows: Sequence[Row], files: Sequence[Path]) -> list[Path]:
                     )
                     lines.setdefault(row.method, bar)
             shown = [result for row in group for result in (row.online, row.logged) if result is not None]
-            reference = (shown or group[0].results)[0]
-            for name, level in (("expert", reference.expert), ("random", reference.random)):
-                dashes = "--" if name == "expert" else ":"
-                lines[name] = axes.axhline(float(np.mean(level)), color="0.4", ls=dashes, lw=1, label=name)
+            benchmark = get_benchmark((shown or group[0].results)[0].benchmark)
+            references, split = read_references(benchmark.family), benchmark.protocol.split
+            levels = {"told": references.told, "blind": references.blind, "random": references.random}
+            for (name, level), dashes in zip(levels.items(), ("--", "-.", ":"), strict=True):
+                lines[name] = axes.axhline(float(np.mean(level[split])), color="0.4", ls=dashes, lw=1, label=name)
             axes.axvline(most + 0.5, color="0.8", lw=0.8)
             axes.set_xticks([*range(1, most + 1), most + 1.5], [*map(str, range(1, most + 1)), "logged\ncontext"])
             seeds = max(row.seeds for row in group)

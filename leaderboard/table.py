@@ -16,6 +16,8 @@ from rich.text import Text
 from offlinemeta.benchmark import metrics
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark
 from offlinemeta.benchmark.result import Result
+from offlinemeta.datasets.references import LEAST_WORTH, LOW_WORTH, read_references
+from offlinemeta.datasets.spec import VERSION
 
 STUDY: Mapping[str, Any] = json.loads((Path(__file__).parent / "study.json").read_text(encoding="utf-8"))
 """Which methods the study trains, in which order all are shown, which part each plays in the claims and the demo."""
@@ -132,7 +134,7 @@ def _row(data: str, method: str, results: tuple[Result, ...]) -> Row:
 
 MEANING = {
     "last return": "mean return of the last online episode",
-    "score": "IQM of its normalised scores, 0 random, 100 expert",
+    "score": "IQM of its normalised scores, 0 blind, 100 told the task",
     "auc": "the same, of the mean over all online episodes",
     "logged context": f"mean return after {OFFLINE_ROLLOUTS} episodes' worth of logged transitions",
     "logged episodes": f"mean return after {OFFLINE_ROLLOUTS} whole logged rollouts in random order",
@@ -179,6 +181,22 @@ def note(rows: Sequence[Row], columns: Sequence[str] = tuple(MEANING)) -> str:
     head, _ = grid(rows, columns)
     meanings = "; ".join(f"{name}: {MEANING[name]}" for name in head if name in MEANING)
     return f"{meanings}. {INTERVALS}" if meanings else ""
+
+
+def remarks(rows: Sequence[Row]) -> list[str]:
+    """Return what a reader has to know of the data: a version that is not the present one, tasks worth little."""
+    said = []
+    trained = [p.dataset["id"] for row in rows for result in row.results for p in result.provenance if p.dataset]
+    versions = sorted({name.rpartition("-")[2] for name in trained})
+    if versions and versions != [f"v{VERSION}"]:
+        said.append(f"Trained on datasets of version {' and '.join(versions)}, while the present one is v{VERSION}.")
+    for family in dict.fromkeys(row.data.partition("/")[0] for row in rows):
+        if LOW_WORTH in read_references(family).tags:
+            said.append(
+                f"{family} is {LOW_WORTH}: knowing a task is worth less than {LEAST_WORTH:g} of what is gained over "
+                "random actions, so scores are 0 at random, and it is left out of aggregates."
+            )
+    return said
 
 
 def table(rows: Sequence[Row]) -> Table:

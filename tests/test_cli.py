@@ -124,10 +124,14 @@ def test_references_are_listed() -> None:
     rows = {
         line.split()[0]: line.split() for line in offlinemeta("datasets", "references").splitlines() if line.strip()
     }
-    assert float(rows["SparsePointRobot"][1]) == pytest.approx(0, abs=0.1)
-    assert float(rows["SparsePointRobot"][2]) == pytest.approx(13.1, abs=0.2)
-    assert float(rows["CheetahVel"][1]) < -300 < -20 < float(rows["CheetahVel"][2])
-    assert rows["WalkerParam:"][-6:] == ["test", "13,", "ood", "1,", "ood", "5."]  # scored by the mean gap
+    split, random, blind, told, worth, *_ = rows["SparsePointRobot"][1:]
+    assert split == "test"
+    assert float(random) == pytest.approx(0, abs=0.1)
+    assert float(told) == pytest.approx(13.1, abs=0.2)
+    assert float(worth) == pytest.approx((float(told) - float(blind)) / (float(told) - float(random)), abs=0.02)
+    random, blind, told = map(float, rows["CheetahVel"][2:5])
+    assert random < -300 < blind < -100 < -20 < told
+    assert "low-worth" in rows["WalkerParam"]
 
 
 @pytest.mark.parametrize(

@@ -15,18 +15,25 @@ import pytest
 
 from offlinemeta import datasets
 from offlinemeta.benchmark.protocol import get_benchmark
-from offlinemeta.datasets import loading, storage
+from offlinemeta.datasets import loading, measure, storage
 from offlinemeta.datasets import references as references_module
 from offlinemeta.datasets import spec as specs
 from offlinemeta.datasets.behaviour import GRID
 from offlinemeta.datasets.collect import collect, in_batches, roll_out
 from offlinemeta.datasets.dataset import Dataset, Episode, join_episodes
 from offlinemeta.datasets.errors import DamagedDatasetError, DatasetError, DatasetMissingError, OtherContentError
-from offlinemeta.datasets.policies import behaviours
-from offlinemeta.datasets.references import gaps, normalise, read_references, trusted, write_references
-from offlinemeta.datasets.spec import DATASETS, REFERENCES, DatasetSpec, get_spec, spread
-from offlinemeta.envs import Task, get_family
-from offlinemeta.envs.errors import ArgumentError, NotRelabelableError, TaskError, UnknownNameError
+from offlinemeta.datasets.policies import Behaviour, behaviours
+from offlinemeta.datasets.references import (
+    LOW_WORTH,
+    References,
+    as_references,
+    read_references,
+    shipped,
+    write_references,
+)
+from offlinemeta.datasets.spec import DATASETS, DatasetSpec, get_spec, spread
+from offlinemeta.envs import SPLITS, Task, get_family
+from offlinemeta.envs.errors import NotRelabelableError, TaskError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -230,7 +237,7 @@ def test_the_examples_of_the_docs_run(here: Path, capsys: pytest.CaptureFixture[
     assert len(examples) == 3
     for example in examples:
         exec(example, {})
-    assert capsys.readouterr().out == "[1, 5]\n"
+    assert capsys.readouterr().out == "('low-worth',)\n"
 
 
 def test_minari_s_own_episodes_have_their_task_and_a_score(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,8 +252,7 @@ def test_minari_s_own_episodes_have_their_task_and_a_score(here: Path, monkeypat
     some = minari.load_dataset(spec.id).filter_episodes(lambda episode: episode.id in chosen)
     assert datasets.tasks_of(some) == [dataset[e].task for e in chosen]
     references, (test, ood) = read_references(spec.family), spec.tasks
-    low = (references.random["test"][test.index] + references.random["ood"][ood.index]) / 2
-    high = (references.expert["test"][test.index] + references.expert["ood"][ood.index]) / 2
+    low, high = np.mean([references.scale(test.split), references.scale(ood.split)], axis=0)
     assert minari.get_normalized_score(data, np.array([low, high])) == pytest.approx([0, 1])
     data.storage.update_metadata({"offlinemeta": None})
     with pytest.raises(DatasetError, match="it is no dataset of OfflineMeta"):
@@ -391,61 +397,127 @@ def test_names() -> None:
         read_references("ML1-assembly")
 
 
-def test_scores() -> None:
-    references = read_references("PointRobot")
-    assert references.normalised[-1] == 1
-    assert abs(references.normalised[0]) < 0.15
-    tasks = get_family("PointRobot").tasks["test"][4:6]
-    low, high = (np.array(kind["test"][4:6]) for kind in (references.random, references.expert))
-    returns = np.stack([low, high, (low + high) / 2], axis=1)
-    assert references.score(tasks, returns) == pytest.approx(np.array([[0, 100, 50]] * 2))
-    assert references.score(tasks, returns[:, 1]) == pytest.approx([100, 100])
+RETURNS = {"random": [0.0, -10.0], "blind": [10.0, 30.0], "told": [50.0, 50.0]}
+"""By hand: means -5, 20 and 50, so that worth is 30 / 55."""
 
 
-def test_a_gap_that_cannot_be_trusted_is_replaced_by_the_mean_one() -> None:
-    """By hand: gaps 100, 200, 24 and -50, whose median is 62; less than a quarter of it, 15.5, is not trusted."""
-    random, expert = np.array([0.0, 100.0, 10.0, 50.0]), np.array([100.0, 300.0, 34.0, 0.0])
-    assert trusted(random, expert).tolist() == [True, True, True, False]
-    assert gaps(random, expert).tolist() == [100, 200, 24, 108]
-    returns = np.array([[[50.0, 0.0], [200.0, 100.0], [34.0, 22.0], [104.0, 50.0]]])
-    assert normalise(returns, random, expert).tolist() == [[[50, 0], [50, 0], [100, 50], [50, 0]]]
-    assert trusted(np.zeros(3), np.array([-1.0, -2.0, 4.0])).tolist() == [False, False, True]
-    with pytest.raises(ArgumentError, match="on no task above the random ones"):
-        gaps(np.ones(2), np.ones(2))
+def some_references(**changed: list[float]) -> References:
+    returns = {kind: {"test": values, "ood": values[:1]} for kind, values in (RETURNS | changed).items()}
+    return References(
+        **returns, blind_policy="told train 3", behaviours=[], explorers=[], success={}, saturated=0.0, episodes=20
+    )
 
 
-def test_more_return_is_a_higher_score_on_every_task() -> None:
-    """It was not: a return of 0 scored 776 on one task of Meta-World, and one of 5,000 scored -28."""
-    for name in json.loads(REFERENCES.read_text()):
+def test_the_worth_of_a_task_by_hand() -> None:
+    """Gains 40 and 20, wholes 50 and 60: the residuals of the ratio 6/11 are ±140/11, and their mean whole is 55."""
+    found = some_references().worth("test")
+    assert found.value == pytest.approx(6 / 11)
+    assert found.error == pytest.approx(np.sqrt(2 * (140 / 11) ** 2 / 1 / 2) / 55)
+    assert np.isnan(some_references().worth("ood").error)  # a single task has no error over tasks
+    assert some_references().worth("ood").value == pytest.approx(0.8)
+
+
+def test_scores_are_0_at_blind_and_100_at_told_by_one_line_for_a_split() -> None:
+    references, (first, second) = some_references(), get_family("PointRobot").tasks["test"][:2]
+    assert references.scale("test") == (20, 50)
+    assert references.tags == ()
+    returns = np.array([[20.0, 50.0, 35.0], [5.0, 80.0, 20.0]])
+    assert references.score([first, second], returns).tolist() == [[0, 100, 50], [-50, 200, 0]]
+    assert references.score([second], np.array([50.0])).tolist() == [100]
+    ood = get_family("PointRobot").tasks["ood"][0]
+    assert references.scale("ood") == (10, 50)
+    assert references.score([first, ood], np.array([20.0, 20.0])).tolist() == [0, 25]
+
+
+def test_scores_are_0_at_random_where_a_task_is_worth_little() -> None:
+    """By hand: blind means 35 of 50, so that worth is 15 / 55, and the line goes from -5 to 50."""
+    references = some_references(blind=[30.0, 40.0])
+    assert references.worth("test").value == pytest.approx(3 / 11)
+    assert references.tags == (LOW_WORTH,)
+    assert references.floor("test") == "random"
+    assert references.scale("test") == (-5, 50)
+    task = get_family("PointRobot").tasks["test"][:1]
+    assert references.score(task, np.array([6.0])) == pytest.approx([20])
+    blind_on_ood = some_references(blind=[49.0, -100.0])
+    assert blind_on_ood.tags == ()  # the tag is about test tasks, the line about each split
+    assert (blind_on_ood.floor("test"), blind_on_ood.floor("ood")) == ("blind", "random")
+
+
+def test_the_references_that_ship() -> None:
+    for name, entry in shipped().items():
         references, family = read_references(name), get_family(name)
-        for split, low in references.random.items():
-            tasks = family.tasks[split]
-            more = references.score(tasks, np.stack([low, np.array(low) + 1], axis=1))
-            assert (more[:, 0] == 0).all()
-            assert (more[:, 1] > 0).all()
-            assert more[:, 1].max() <= 4.01 * np.median(more[:, 1])
-            random, expert = np.array(low), np.array(references.expert[split])
-            same = normalise(np.stack([low, random + 1], axis=1), random, expert)
-            assert np.array_equal(same, more)  # one rule, whichever way one comes
-    drawer = read_references("ML1-drawer-close")
-    assert 31 in drawer.untrusted("test")
-    assert read_references("WalkerParam").untrusted("ood") == [1, 5]
-    task = get_family("ML1-drawer-close").tasks["test"][31:32]
-    assert 0 < drawer.score(task, np.array([5000.0]))[0] < 200
+        assert references.normalised[-1] == 1
+        for split in (split for split in SPLITS if family.tasks[split]):
+            low, high = references.scale(split)
+            assert low < high
+            assert entry["worth"][split] == pytest.approx(references.worth(split), abs=1e-4, nan_ok=True)
+            for returns in (references.random, references.blind, references.told):
+                assert len(returns[split]) == len(family.tasks[split])
+    assert abs(read_references("PointRobot").normalised[0]) < 0.15
+    assert read_references("SparsePointRobot").worth("test").value > 0.7  # one goal on the half circle pays once
 
 
-def test_references_without_a_gap_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_references_that_cannot_score_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "references.json"
-    content = json.loads(REFERENCES.read_text())
-    file.write_text("{}")
+    content = shipped()
     monkeypatch.setattr(references_module, "REFERENCES", file)
+    write_references("SparsePointRobot", content["SparsePointRobot"])
+    assert list(json.loads(file.read_text())) == ["format", "SparsePointRobot"]
+    failed = content["PointRobot"] | {"told": content["PointRobot"]["random"]}
+    with pytest.raises(DatasetError, match=r"References of PointRobot are not written: .* no more than random .* test"):
+        write_references("PointRobot", failed)
     write_references("PointRobot", content["PointRobot"])
-    with pytest.raises(DatasetError, match=r"References of WalkerParam are not written: .* \(test 13; ood 1, 5\)"):
-        write_references("WalkerParam", content["WalkerParam"])
-    assert list(json.loads(file.read_text())) == ["PointRobot"]
-    write_references("WalkerParam", content["WalkerParam"], allow_gaps=True)
-    assert json.loads(file.read_text()) == {name: content[name] for name in ("PointRobot", "WalkerParam")}
+    assert shipped() == {name: content[name] for name in ("PointRobot", "SparsePointRobot")}
     read_references.cache_clear()
+    assert read_references("PointRobot") == as_references(content["PointRobot"])
+    file.write_text(file.read_text().replace('"format": 1', '"format": 0'))
+    with pytest.raises(DatasetError, match="is not of format 1"):
+        shipped()
+    read_references.cache_clear()
+
+
+def test_measuring_references_by_hand() -> None:
+    """SparsePointRobot pays within 0.2 m of the goal, and its expert walks straight to the goal that it is told."""
+    family = get_family("SparsePointRobot")
+    entry = measure.measure("SparsePointRobot", lambda steps: None, episodes=2)
+    references = as_references(entry)
+    kind, _, index = references.blind_policy.rpartition(" ")
+    assert kind == "told train"
+    told, goals = family.tasks["train"][int(index)], family.params(family.tasks["test"])
+    distance = np.linalg.norm(goals - np.array(told.params), axis=1)
+    blind, high = np.array(references.blind["test"]), np.array(references.told["test"])
+    assert (distance < 0.18).any()
+    assert (blind[distance < 0.18] > 9).all()
+    assert (blind[distance > 0.25] == 0).all()
+    assert (high > 11.5).all()
+    steps: list[int] = []
+    measure.measure("SparsePointRobot", steps.append, episodes=2)
+    assert sum(steps) == measure.work("SparsePointRobot", 2)
+
+
+def test_the_better_of_two_blind_policies_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that was trained blind, here, stands still, or knows too much to be blind."""
+    found = []
+    for gain in (0.0, 5.0):
+
+        def walk(observations: np.ndarray, own: np.ndarray, rng: Any, gain: float = gain) -> np.ndarray:
+            return np.clip(gain * (own - observations), -1, 1)
+
+        monkeypatch.setattr(measure, "blind_expert", lambda family, walk=walk: Behaviour("", walk))
+        steps: list[int] = []
+        found.append(as_references(measure.measure("PointRobot", steps.append, episodes=2)))
+        assert sum(steps) == measure.work("PointRobot", 2)
+    monkeypatch.setattr(measure, "always_told", lambda told, task: lambda observations, own, rng: np.sign(observations))
+    monkeypatch.setattr(measure, "blind_expert", lambda family: None)
+    away = as_references(measure.measure("PointRobot", lambda steps: None, episodes=2))
+    assert away.blind_policy == "random"
+    assert away.blind == away.random
+    assert away.worth("train").value == 1
+    still, knowing = found
+    assert still.blind_policy.startswith("told train")
+    assert knowing.blind_policy == "trained blind"
+    assert knowing.worth("test").value < 0.05 < still.worth("test").value
+    assert knowing.tags == (LOW_WORTH,)
 
 
 def test_episodes_are_views_and_indices_are_checked(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

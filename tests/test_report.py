@@ -12,8 +12,11 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
+from offlinemeta.benchmark import result as result_module
 from offlinemeta.benchmark.protocol import get_benchmark
-from offlinemeta.benchmark.result import Result, check_method, join_results, make_result
+from offlinemeta.benchmark.result import Provenance, Result, check_method, join_results, make_result
+from offlinemeta.datasets.references import References
+from offlinemeta.datasets.spec import VERSION
 from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.leaderboard import table
 from offlinemeta.leaderboard.claims import FAILS, HOLDS, OPEN, check_claims
@@ -55,6 +58,47 @@ def test_rows_say_what_the_results_do() -> None:
     assert before.shift.value == pytest.approx(4, abs=0.1)
     assert before.shift.low < before.shift.value < before.shift.high
     assert before.kl_shift == pytest.approx(0.8)
+
+
+def flat_references(random: float, blind: float, told: float) -> References:
+    """References that are the same on every task of PointRobot's test list."""
+    returns = {kind: {"test": [value] * 20} for kind, value in (("random", random), ("blind", blind), ("told", told))}
+    return References(
+        **returns, blind_policy="told train 0", behaviours=[], explorers=[], success={}, saturated=0.0, episodes=1
+    )
+
+
+@pytest.mark.parametrize(
+    ("random", "blind", "expected"),
+    [
+        (-30.0, -20.0, 75.0),  # -8 lies three quarters of the way from -20 to -4
+        (-24.0, -9.0, 80.0),  # worth is 5 / 20, so the line begins at -24
+    ],
+)
+def test_results_are_scored_by_the_present_references(
+    random: float, blind: float, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = summarise(results({"mine": (-8.0, -8.0)}, noise=0.0))[0]
+    for module in (result_module, table):
+        monkeypatch.setattr(module, "read_references", lambda family: flat_references(random, blind, -4.0))
+    assert row.online is not None
+    assert row.online.scores() == pytest.approx(expected)
+    low = [said for said in table.remarks([row]) if "low-worth" in said]
+    assert len(low) == (blind != -20)
+    assert all(said.startswith("PointRobot is low-worth") and "left out of aggregates" in said for said in low)
+
+
+def test_remarks_name_other_versions_of_the_training_data() -> None:
+    def trained(version: str) -> list[Result]:
+        provenance = [Provenance(dataset={"id": f"OfflineMeta/PointRobot/smac-{version}", "sha256": "0"})] * 3
+        return [result.model_copy(update={"provenance": provenance}) for result in results({version: (-8.0, -8.0)})]
+
+    assert table.remarks(summarise(results())) == []
+    assert table.remarks(summarise(trained(f"v{VERSION}"))) == []
+    (said,) = table.remarks(summarise(trained("v0")))
+    assert said == f"Trained on datasets of version v0, while the present one is v{VERSION}."
+    (said,) = table.remarks(summarise([*trained("v9"), *trained("v0")]))
+    assert "version v0 and v9," in said
 
 
 def test_claims_hold_where_they_do() -> None:

@@ -652,7 +652,7 @@ def test_shipped_stages_do_what_they_claim(file: Path) -> None:
     first, last = (
         evaluate(load_stage(file, family, stage), benchmark, about["seed"]).mean(0)[2] for stage in (1, 10)
     )  # the same evaluation as that of the claim
-    low, high = (float(np.mean(table["test"])) for table in (references.random, references.expert))
+    low, high = (float(np.mean(table["test"])) for table in (references.random, references.told))
     assert last == pytest.approx(about["returns"][benchmark.name][2], abs=0.05 * (high - low))
     assert last > first + 0.1 * (high - low)
 
@@ -729,7 +729,7 @@ def test_heldout_data_and_wrong_options_are_refused() -> None:
         assert message in str(done.exception)
 
 
-@pytest.mark.parametrize(("method", "least"), [("told", 90.0), ("smac", 40.0)])
+@pytest.mark.parametrize(("method", "least"), [("told", 85.0), ("smac", 11.0)])
 def test_something_is_learned(method: str, least: float) -> None:
     """PointRobot in a minute: told the task, most of the way from random to the expert; from own context, a part."""
     torch.set_num_threads(1)
@@ -738,14 +738,14 @@ def test_something_is_learned(method: str, least: float) -> None:
         fields = {"offline_steps": 2500, "rounds": 0, "encoder_hidden": (64, 64), "context": 32, "kl_weight": 0.02}
         fields |= {"episode_contexts": True}
     agent = make(
-        method, dataset=datasets.load("PointRobot/smac"), hidden=(64, 64), meta_batch=16, batch=16, lr=2e-3,
+        method, dataset=datasets.load("PointRobot/spread"), hidden=(64, 64), meta_batch=16, batch=16, lr=2e-3,
         temperature=0.3, relative_advantages=True, normalise=True, **fields,
     )  # fmt: skip
     while agent.step < 2500:
         agent.update()
-    returns = evaluate(agent, get_benchmark("PointRobot/smac/online-5"))
+    returns = evaluate(agent, get_benchmark("PointRobot/spread/online-5"))
     references = datasets.read_references("PointRobot")
     curve = references.score(get_family("PointRobot").tasks["test"], returns).mean(0)
     assert curve[-1] > least
-    if method == "smac":  # standing still scores 38; its own context must be worth something
-        assert curve[2:].mean() > curve[:2].mean() + 15
+    if method == "smac":  # going to the middle scores 8; its own context must be worth something
+        assert curve[2:].mean() > curve[:2].mean() + 22

@@ -175,36 +175,31 @@ def references(
         str | None, typer.Argument(help="The family to measure. Without one, the references that ship are listed.")
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Write the measured references into references.json.")] = False,
-    allow_gaps: Annotated[
-        bool,
-        typer.Option(
-            "--allow-gaps", help="Write them even if some tasks have too small a gap from random to expert to score by."
-        ),
-    ] = False,
     episodes: Annotated[int, typer.Option(min=1, help="Number of episodes on each task.")] = 20,
     doc: Annotated[
         Path | None, typer.Option(help="A Markdown file with a place for references: write the list there.")
     ] = None,
 ) -> None:
-    """List the reference returns of random actions and of the experts, or measure those of a family."""
+    """List what random actions, blind policies and experts get and what a task is worth, or measure a family's."""
     from offlinemeta.cli import show
     from offlinemeta.console import bar
     from offlinemeta.datasets import measure as module
-    from offlinemeta.datasets.references import write_references
+    from offlinemeta.datasets.references import shipped, write_references
+    from offlinemeta.envs import SPLITS
     from offlinemeta.files import fill
     from offlinemeta.leaderboard.table import markdown
 
     if family is None:
-        shipped = show.shipped_references()
-        Console(width=max(console.width, 120)).print(show.reference_table(shipped))
+        families = shipped()
+        Console(width=max(console.width, 120)).print(show.reference_table(families))
         if doc is not None:
-            fill(doc, "references", markdown(*show.reference_grid(shipped)))
+            fill(doc, "references", markdown(*show.reference_grid(families)))
         return
     with bar(console) as track:
         content = module.measure(family, track(family, module.work(family, episodes)), episodes)
-    Console(width=max(console.width, 120)).print(show.reference_table({family: content}))
+    Console(width=max(console.width, 120)).print(show.reference_table({family: content}, SPLITS))
     if write:
-        write_references(family, content, allow_gaps)
+        write_references(family, content)
 
 
 @app.command(

@@ -116,7 +116,7 @@ def report(
     from offlinemeta.leaderboard.report import page, plot
 
     rows = table.summarise(read_results(results))
-    said = remarks(list(find_methods(results).values()))
+    said = [*table.remarks(rows), *remarks(list(find_methods(results).values()))]
     check_writable(out)
     wide = Console(width=max(console.width, 180))
     wide.print(table.table(rows))

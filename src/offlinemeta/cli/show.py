@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ from rich.text import Text
 from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.policies import behaviours
-from offlinemeta.datasets.references import as_references
+from offlinemeta.datasets.references import LEAST_WORTH, LOW_WORTH, as_references, read_references, shipped
 from offlinemeta.datasets.scripted import SCRIPTED, Scripted
-from offlinemeta.datasets.spec import REFERENCES
 from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, env_id, get_family
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.render import write_film
@@ -83,6 +81,11 @@ def family_detail(family: TaskFamily) -> RenderableType:
         )
     for split in SPLITS:
         rows[f"{split} tasks"] = _describe(np.array([task.params for task in family.tasks[split]]))
+    if family.name in shipped():
+        references = read_references(family.name)
+        worth = references.worth("test")
+        low = f", {LOW_WORTH}: left out of aggregates, since there is little to gain by adapting"
+        rows["worth of a task"] = f"{worth.value:.2f} ± {worth.error:.2f} (test)" + (low if references.tags else "")
     for name, value in rows.items():
         table.add_row(name, Text(value))
     return table
@@ -168,49 +171,49 @@ def dataset_detail(dataset: Dataset) -> RenderableType:
     return Group(Text(text + f"content {dataset.hash}"), table)
 
 
-def shipped_references() -> dict[str, Any]:
-    """Return the reference returns of this package, by family."""
-    return json.loads(REFERENCES.read_text(encoding="utf-8"))
-
-
-def reference_table(families: Mapping[str, Mapping[str, Any]]) -> RenderableType:
-    """Return a table of reference returns, which are means over tasks, for a terminal."""
-    head, lines = reference_grid(families)
+def reference_table(families: Mapping[str, Mapping[str, Any]], splits: Sequence[str] = ("test",)) -> RenderableType:
+    """Return a table of reference returns, which are means over the tasks of each split, for a terminal."""
+    head, lines = reference_grid(families, splits)
     table = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in table.columns[1:]:
+    for column in table.columns[2:]:
         column.justify = "right"
     for line in lines:
         table.add_row(*map(Text, line))
-    notes = [
-        "Mean returns over tasks. The expert is told its task; it acts by its mean or, where sampled, as in datasets."
-    ]
-    for name, facts in families.items():
-        references = as_references(facts)
-        wrong = [(split, task) for split in references.random for task in references.untrusted(split)]
-        if wrong:
-            listed = ", ".join(f"{split} {task}" for split, task in wrong)
-            notes.append(f"{name}: tasks with too small a gap, scored by the mean gap of the others: {listed}.")
-    return Group(table, Text("\n".join(notes), style="dim"))
+    return Group(table, Text(REFERENCE_NOTE, style="dim"))
 
 
-def reference_grid(families: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Return the head and the lines of a table of reference returns."""
-    head = ["family", "random", "expert, train", "test", "ood", "sampled, train", "sampled, test"]
+REFERENCE_NOTE = (
+    "Mean returns over the tasks of a split: of random actions, of the best policy that is not told its task, and of "
+    "the expert that is. Worth is (told - blind) / (told - random), with its standard error over tasks. Scores are 0 "
+    f"at blind and 100 at told; where worth is below {LEAST_WORTH:g}, they are 0 at random, and a family tagged "
+    f"{LOW_WORTH} is left out of aggregates, since there is little to gain by adapting."
+)
+
+
+def reference_grid(
+    families: Mapping[str, Mapping[str, Any]], splits: Sequence[str] = ("test",)
+) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the lines of a table of reference returns: a line for each family and split."""
+    head = ["family", "split", "random", "blind", "told", "worth", "blind policy", "tag", "success", "saturated"]
     lines = []
     for name, facts in families.items():
-        expert = {split: f"{np.mean(values):.1f}" for split, values in facts["expert"].items()}
-        sampled = {split: f"{value:.1f}" for split, value in facts["sampled"].items()}
-        lines.append(
-            [
-                name,
-                f"{np.mean(facts['random']['train']):.1f}",
-                *(expert.get(split, "") for split in ("train", "test", "ood")),
-                *(sampled.get(split, "") for split in ("train", "test")),
-                f"{facts['success']['test']:.2f}" if facts["success"] else "",
-                f"{facts['saturated']:.1%}",
-            ]
-        )
-    return [*head, "success", "saturated"], lines
+        references = as_references(facts)
+        for split in (split for split in splits if split in references.told):
+            means = (np.mean(returns[split]) for returns in (references.random, references.blind, references.told))
+            worth = references.worth(split)
+            lines.append(
+                [
+                    name,
+                    split,
+                    *(f"{mean:.1f}" for mean in means),
+                    f"{worth.value:.2f} ± {worth.error:.2f}",
+                    references.blind_policy,
+                    ", ".join(references.tags),
+                    f"{references.success[split]:.2f}" if references.success else "",
+                    f"{references.saturated:.1%}",
+                ]
+            )
+    return head, lines
 
 
 def method_list() -> RenderableType:
