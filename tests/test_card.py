@@ -152,7 +152,9 @@ def test_two_tasks_are_too_few_to_tell(here: Path) -> None:
     assert "nan" not in text
 
 
-@pytest.mark.parametrize("name", ["PointRobot/random-heldout", "ML1-reach/spread-heldout", "AntDir/smac-heldout"])
+@pytest.mark.parametrize(
+    "name", ["PointRobot/random-heldout", "ML1-reach/spread-heldout", "AntDir/smac-heldout", "HopperParam/random"]
+)
 def test_cards_of_other_kinds(name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Held-out tasks; uniform actions; no labels for other tasks."""
     from offlinemeta.envs.families.ml1 import ML1
@@ -160,8 +162,9 @@ def test_cards_of_other_kinds(name: str, here: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ML1, "horizon", 4)
     dataset = few(name, rollouts=1)
     text = card.write_card(dataset, here / "cards")[0].read_text()
-    assert "never for training" in text
+    assert ("never for training" in text) == ("heldout" in name)
     assert ("Actions are uniform" in text) == ("random" in name)
     assert ("told another task |" in text) == ("spread" in name)
     assert ("posterior sampling" in text) == ("smac" in name)
     assert ("cannot be computed for another task" in text) == ("ML1" in name)
+    assert ("The family is low-worth" in text) == ("0 for random actions" in text) == ("HopperParam" in name)

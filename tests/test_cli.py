@@ -48,6 +48,9 @@ def test_one_family_in_detail() -> None:
     ):
         assert fact in shown
     assert "100, in [0.0182, 6.27]" in shown
+    assert "worth of a task" in shown
+    assert "low-worth" not in shown
+    assert "low-worth: left out of aggregates" in " ".join(offlinemeta("envs", "WalkerParam").split())
 
 
 def test_mistakes_are_one_line() -> None:
