@@ -325,20 +325,24 @@ def test_shares() -> None:
 
 
 def test_every_other_rollout_of_spread_is_told_another_task() -> None:
-    """PointRobot's scripts walk to the goal that they are told of: the strays end at another training task's."""
+    """PointRobot's scripts walk to the goal that they are told of: good strays end near another training task's."""
     assert get_spec("AntDir/spread").strays == [True, False] * 3
     assert not any(get_spec("AntDir/history").strays)
     dataset = collect(get_spec("PointRobot/spread"))
     goals = {task: np.array(task.params) for task in get_family("PointRobot").tasks["train"]}
-    stray = np.array([name.endswith("told another task") for name in dataset.behaviours])[dataset.behaviour]
+    stray = dataset.aimless()
     assert stray.sum() == len(dataset) / 2
-    for episode, astray in zip(dataset, stray, strict=True):
-        end = episode.observations[-1]
-        distance = {task: np.linalg.norm(goal - end) for task, goal in goals.items()}
-        own_goal = distance.pop(episode.task)
-        assert (min(distance.values()) if astray else own_goal) < 0.2
-    own, other = (dataset.returns()[stray == astray].mean() for astray in (False, True))
-    assert other < own - 5
+    for astray in (True, False):
+        own = dataset.behaviour == dataset.behaviour[stray == astray].max()  # the best policy of the three
+        distances = []
+        for episode in map(dataset.__getitem__, np.flatnonzero(own)):
+            end = episode.observations[-1]
+            distance = {task: np.linalg.norm(goal - end) for task, goal in goals.items()}
+            own_goal = distance.pop(episode.task)
+            distances.append(min(distance.values()) if astray else own_goal)
+        assert np.mean(distances) < 0.12
+    own_mean, other_mean = (dataset.returns()[stray == astray].mean() for astray in (False, True))
+    assert other_mean < own_mean - 3
 
 
 def test_snapshots_are_chosen_evenly_in_return() -> None:
@@ -453,7 +457,7 @@ def test_the_references_that_ship() -> None:
             assert entry["worth"][split] == pytest.approx(references.worth(split), abs=1e-4, nan_ok=True)
             for returns in (references.random, references.blind, references.told):
                 assert len(returns[split]) == len(family.tasks[split])
-    assert abs(read_references("PointRobot").normalised[0]) < 0.15
+    assert read_references("PointRobot").normalised[0] < 0  # random actions are worse than a blind policy
     assert read_references("SparsePointRobot").worth("test").value > 0.7  # one goal on the half circle pays once
 
 
