@@ -164,13 +164,13 @@ def _rollouts(spec: DatasetSpec, progress: Callable[[int], None], num_threads: i
 
 def _visits(spec: DatasetSpec, progress: Callable[[int], None], num_threads: int | None) -> Collected:
     """Let explorers visit each task: one after the other, each with an equal share of the rollouts."""
-    family, references, pattern = get_family(spec.family), read_references(spec.family), QUALITIES[spec.quality].visit
-    agents, returns = candidates(family, references)
+    family, quality = get_family(spec.family), QUALITIES[spec.quality]
+    agents, returns = candidates(family, read_references(spec.family), quality.stages)
     shares = spec.shares(returns)
     names = [f"{agent.name}, {kind}" for agent in agents for kind in (EXPLORING, EXPLOITING)]
     episodes: list[Episode] = []
     for place in sorted(set(shares)):
-        kinds = list(islice(cycle(pattern), shares.count(place)))
+        kinds = list(islice(cycle(quality.visit), shares.count(place)))
         for part, envs in in_batches(family, len(spec.tasks), num_threads):
             rng = np.random.default_rng([zlib.crc32(spec.id.encode()), place, part.start])
             rolled = visit(envs, spec.tasks[part], agents[place], kinds, rng, progress)
@@ -180,14 +180,17 @@ def _visits(spec: DatasetSpec, progress: Callable[[int], None], num_threads: int
     return names, episodes
 
 
-def candidates(family: TaskFamily, references: References) -> tuple[Sequence[Explorer], list[float]]:
+def candidates(
+    family: TaskFamily, references: References, poor: bool = False
+) -> tuple[Sequence[Explorer], list[float]]:
     """Return the explorers of a family, and the normalised return of each after it has explored.
 
-    They are the stages of online PEARL, where one of them gets :data:`LEAST_STAGE` of the way to the expert's
-    return; else posterior sampling over the behaviour policy nearest to half of the expert's return.
+    They are the stages of online PEARL, where one of them gets :data:`LEAST_STAGE` of the way to the expert's return,
+    or where ``poor`` ones will do; else posterior sampling over the behaviour policy nearest to half of the expert's
+    return.
     """
     returns = references.normalised_explorers
-    if returns and max(returns) >= LEAST_STAGE:
+    if poor or (returns and max(returns) >= LEAST_STAGE):
         return stages(family), returns
     (half,) = nearest_to_half(references.normalised)
     return (PosteriorSampler(family, behaviours(family)[half]),), [references.normalised[half]]

@@ -51,6 +51,8 @@ class Quality:
         visit: where explorers collect (``explorers.py``), the rollouts of a visit to a task: ``x`` explores, ``p`` has
             a posterior from the visit so far. Repeated as often as an explorer's share of the rollouts wants. Empty
             where behaviour policies collect, which are told a task.
+        stages: whether the explorers are the stages of online PEARL, however far they got; a family for which none ship
+            has no such data. Otherwise posterior sampling stands in for stages that did not get far enough.
     """
 
     what: str
@@ -59,6 +61,7 @@ class Quality:
     heldout: int = 5
     strays: bool = False
     visit: str = ""
+    stages: bool = False
 
 
 def spread(returns: Sequence[float], count: int = STUDY_POLICIES) -> list[int]:
@@ -110,6 +113,7 @@ QUALITIES: Mapping[str, Quality] = {
         rollouts=40,
         heldout=20,
         visit="xp",
+        stages=True,
     ),
 }
 
@@ -196,7 +200,7 @@ def _specs(family: TaskFamily) -> list[DatasetSpec]:
     """Return the datasets of a family: of each quality one over the training tasks, and one over the others."""
     most, specs = MAX_STEPS // family.horizon, []
     for name, quality in QUALITIES.items():
-        if name == "replay" and not (ONLINE / f"{family.name}.safetensors").exists():
+        if quality.stages and not (ONLINE / f"{family.name}.safetensors").exists():
             continue
         specs.append(DatasetSpec(family.name, name, False, min(quality.rollouts, most)))
         specs.append(DatasetSpec(family.name, name, True, quality.heldout))

@@ -86,7 +86,7 @@ RECIPES = {
     "HumanoidDir": replace(HUMANOID, bonus=-3.5),
     "HumanoidWalk": HUMANOID,
     "WalkerParam": Recipe(steps=9_000_000, tasks=1000),
-    "HopperParam": Recipe(steps=6_000_000),
+    "HopperParam": Recipe(steps=6_000_000, tasks=1000),
 }
 
 ENVS = 128

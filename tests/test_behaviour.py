@@ -207,6 +207,18 @@ def test_a_blind_policy_is_not_shown_its_task_and_ignores_it() -> None:
         envs.close()
 
 
+@pytest.mark.parametrize("name", [path.stem for path in CHECKPOINTS.glob("*-blind.safetensors")])
+def test_shipped_blind_policies_do_what_they_claim(name: str) -> None:
+    from offlinemeta.datasets.train_behaviour import measure
+
+    family = get_family(name.removesuffix("-blind"))
+    (policy,), metadata = load_checkpoints(name)
+    assert metadata["command"].endswith(f"train_behaviour {family.name} --seed {metadata['seed']} --blind")
+    claimed = metadata["expert"]["test, mean actions"]
+    measured = measure(family, policy, family.tasks["test"], 2, seed=11, sample=False, blind=True)
+    assert measured.mean == pytest.approx(claimed, rel=0.1)
+
+
 def test_a_told_policy_acts_in_terms_that_hold_in_all_tasks() -> None:
     """With other signs of the gears but the same sizes, a told policy's forces are those of their sizes."""
     from offlinemeta.datasets import train_behaviour as module
