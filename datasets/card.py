@@ -168,7 +168,11 @@ def how_collected(dataset: Dataset) -> str:
     if not spec.visited:
         return f"{trained} They are told the task, unless the table says otherwise."
     half = spec.rollouts // 2
-    visit = f"Each task is visited: {half} rollouts explore and {half} use what those found. "
+    visit = (
+        "Every agent visits each task: rollouts that explore, and rollouts that use what those found, in turn. "
+        if QUALITIES[spec.quality].stages
+        else f"Each task is visited: {half} rollouts explore and {half} use what those found. "
+    )
     if has_stages(family.name) and not any("posterior sampling" in name for name in dataset.behaviours):
         about = training_of(family.name)
         return (
@@ -249,7 +253,9 @@ def draw(figure: Any, dataset: Dataset, references: References, known: Identifia
 
     figure.suptitle(dataset.spec.id)
     (by_behaviour, by_task), (states, identified) = figure.subplots(2, 2)
-    colours = colormaps["viridis"](np.linspace(0, 0.95, max(2, len(dataset.behaviours))))
+    used = np.unique(dataset.behaviour)
+    colours = np.zeros((len(dataset.behaviours), 4))
+    colours[used] = colormaps["viridis"](np.linspace(0, 0.95, len(used)))
     _draw_returns_by_behaviour(by_behaviour, dataset, colours)
     _draw_returns_by_task(by_task, dataset, references, colours)
     _draw_observations(states, covered)
