@@ -155,17 +155,17 @@ class Result(BaseModel):
         return normalise(self.array(), *read_references(benchmark.family).scale(benchmark.protocol.split))
 
     def final(self) -> measures.Interval:
-        """Return the IQM of the normalised scores of the last episode."""
+        """Return the mean of the normalised scores of the last episode."""
         return measures.bootstrap(self.scores()[..., -1])
 
     def auc(self) -> measures.Interval:
-        """Return the IQM of the normalised scores, averaged over episodes."""
+        """Return the mean of the normalised scores, averaged over episodes."""
         return measures.bootstrap(measures.auc(self.scores()))
 
     def curve(self, normalised: bool = False) -> list[measures.Interval]:
         """Return the mean return, or the mean normalised score, of each episode."""
         values = self.scores() if normalised else self.array()
-        return [measures.bootstrap(values[..., k], measures.mean) for k in range(values.shape[2])]
+        return [measures.bootstrap(values[..., k]) for k in range(values.shape[2])]
 
 
 def make_result(

@@ -79,7 +79,7 @@ def _judge(text: str, interval: metrics.Interval) -> tuple[str, str, str]:
 
 def _difference(one: Result | None, other: Result | None) -> metrics.Interval | None:
     pair = paired(one, other)
-    return None if pair is None else metrics.bootstrap(_last(pair[0]) - _last(pair[1]), metrics.mean)
+    return None if pair is None else metrics.bootstrap(_last(pair[0]) - _last(pair[1]))
 
 
 def _halved(
@@ -90,7 +90,7 @@ def _halved(
     if found is None:
         return None
     gaps = [found[i].array()[..., 0] - found[i + 1].array()[..., OFFLINE_ROLLOUTS] for i in (0, 2)]
-    return metrics.bootstrap(gaps[0] / 2 - gaps[1], metrics.mean)
+    return metrics.bootstrap(gaps[0] / 2 - gaps[1])
 
 
 def _closer(after: Result | None, bound: Result | None, before: Result | None) -> metrics.Interval | None:
@@ -114,7 +114,7 @@ def _difference_of_metric(one: Result | None, other: Result | None, name: str) -
     if pair is None or not all(name in result.metrics for result in pair) or len(pair[0].seeds) < 2:
         return None
     before, after = (np.array(result.metrics[name]) for result in pair)
-    return metrics.bootstrap((before - after)[:, None], metrics.mean)
+    return metrics.bootstrap((before - after)[:, None])
 
 
 NOTE = "A claim holds where the 95 % bootstrap interval of its figure, over seeds and tasks, is above 0."

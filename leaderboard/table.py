@@ -33,9 +33,9 @@ class Row:
         results: all that there are, whatever their protocol.
         online: the result with the most episodes among the online ones on test tasks.
         logged: the result with logged context.
-        score: IQM of the normalised score of the last online episode.
+        score: mean of the normalised score of the last online episode.
         curve: mean return of each online episode; empty without an online result.
-        auc: IQM of the normalised score averaged over the online episodes.
+        auc: mean of the normalised score averaged over the online episodes.
         offline: mean return with logged context.
         episodes: mean return with whole logged rollouts as context.
         shift: mean return with logged context minus with self-collected context of the same size.
@@ -107,7 +107,7 @@ def context_shift(given: Result | None, own: Result | None) -> metrics.Interval 
     if pair is None or len(pair[1].returns[0][0]) <= OFFLINE_ROLLOUTS:
         return None
     offline, collected = (result.array() for result in pair)
-    return metrics.bootstrap(metrics.shift(offline[..., 0], collected[..., OFFLINE_ROLLOUTS]), metrics.mean)
+    return metrics.bootstrap(metrics.shift(offline[..., 0], collected[..., OFFLINE_ROLLOUTS]))
 
 
 def _row(data: str, method: str, results: tuple[Result, ...]) -> Row:
@@ -134,8 +134,8 @@ def _row(data: str, method: str, results: tuple[Result, ...]) -> Row:
 
 MEANING = {
     "last return": "mean return of the last online episode",
-    "score": "IQM of its normalised scores, 0 blind, 100 told the task",
-    "auc": "the same, of the mean over all online episodes",
+    "score": "mean of its normalised scores, 0 the best blind policy, 100 the expert told its task",
+    "auc": "mean score of all online episodes",
     "logged context": f"mean return after {OFFLINE_ROLLOUTS} episodes' worth of logged transitions",
     "logged episodes": f"mean return after {OFFLINE_ROLLOUTS} whole logged rollouts in random order",
     "shift": "return with logged context minus that after as many of the agent's own steps (fewer where it falls)",

@@ -15,7 +15,7 @@ from rich.console import Console
 from offlinemeta.benchmark import result as result_module
 from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.benchmark.result import Provenance, Result, check_method, join_results, make_result
-from offlinemeta.datasets.references import References
+from offlinemeta.datasets.references import References, read_references
 from offlinemeta.datasets.spec import VERSION
 from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.leaderboard import table
@@ -86,6 +86,17 @@ def test_results_are_scored_by_the_present_references(
     low = [said for said in table.remarks([row]) if "low-worth" in said]
     assert len(low) == (blind != -20)
     assert all(said.startswith("PointRobot is low-worth") and "left out of aggregates" in said for said in low)
+
+
+def test_the_blind_policy_scores_0_and_the_told_expert_100() -> None:
+    """Where goals are sparse too: the blind policy gets everything on a few tasks, and nothing on the others."""
+    references, benchmark = read_references("SparsePointRobot"), get_benchmark("SparsePointRobot/smac/online-1")
+    for returns, expected in ((references.blind, 0.0), (references.told, 100.0)):
+        (row,) = summarise([make_result(benchmark, "it", "m:C", np.array(returns["test"])[:, None], 3)])
+        for interval in (row.score, row.auc):
+            assert interval is not None
+            assert interval.value == pytest.approx(expected, abs=0.01)
+            assert interval.low <= interval.value <= interval.high
 
 
 def test_remarks_name_other_versions_of_the_training_data() -> None:
