@@ -60,6 +60,7 @@ class Provenance(BaseModel):
 
     Attributes:
         dataset: ``id`` and ``sha256`` of the training data; ``other`` where they are not those of the manifest.
+        context: the same of the data that a logged context was drawn from; empty where the protocol logs none.
         config: fields of the training run's config.
         versions: of the packages that can change a number.
         commit: the checkout's commit; it ends in ``+`` if there were changes on top.
@@ -74,6 +75,7 @@ class Provenance(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: dict[str, str] = {}
+    context: dict[str, str] = {}
     config: dict[str, Any] = {}
     versions: dict[str, str] = {}
     commit: str = ""
@@ -275,13 +277,13 @@ def join_results(results: Sequence[Result]) -> Result:
             if getattr(other, name) != getattr(first, name):
                 here, there = getattr(first, name), getattr(other, name)
                 raise ResultError(f"Results of {first.method} on {first.benchmark} differ in {name}: {here}, {there}.")
-    for name in ("dataset", "config"):
+    for name in ("dataset", "context", "config"):
         known = [getattr(p, name) for result in results for p in result.provenance if getattr(p, name)]
         for other_one in known[1:]:
             if other_one != known[0]:
                 fields = sorted(k for k in {**known[0], **other_one} if known[0].get(k) != other_one.get(k))
                 raise ResultError(
-                    f"Results of {first.method} on {first.benchmark} are of different trainings: {name} differs in "
+                    f"Results of {first.method} on {first.benchmark} were not made alike: {name} differs in "
                     f"{', '.join(fields)}. Evaluate them under names of their own (--method), or leave one out."
                 )
     seeds = [seed for result in results for seed in result.seeds]

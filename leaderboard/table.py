@@ -184,12 +184,15 @@ def note(rows: Sequence[Row], columns: Sequence[str] = tuple(MEANING)) -> str:
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
-    """Return what a reader has to know of the data: a version that is not the present one, tasks worth little."""
+    """Return what a reader has to know of the data: not of the present version, not of the manifest, worth little."""
     said = []
     trained = [p.dataset["id"] for row in rows for result in row.results for p in result.provenance if p.dataset]
     versions = sorted({name.rpartition("-")[2] for name in trained})
     if versions and versions != [f"v{VERSION}"]:
         said.append(f"Trained on datasets of version {' and '.join(versions)}, while the present one is v{VERSION}.")
+    other = [f"{row.method} on {row.data}" for row in rows if _on_other_data(row)]
+    if other:
+        said.append(f"Trained or adapted on data that are not those of the manifest: {', '.join(other)}.")
     for family in dict.fromkeys(row.data.partition("/")[0] for row in rows):
         if LOW_WORTH in read_references(family).tags:
             said.append(
@@ -197,6 +200,11 @@ def remarks(rows: Sequence[Row]) -> list[str]:
                 "random actions, so scores are 0 at random, and it is left out of aggregates."
             )
     return said
+
+
+def _on_other_data(row: Row) -> bool:
+    """Return whether a result says that its training data, or its logged context, were not those of the manifest."""
+    return any("other" in data for result in row.results for p in result.provenance for data in (p.dataset, p.context))
 
 
 def table(rows: Sequence[Row]) -> Table:

@@ -434,12 +434,21 @@ def test_results_survive_the_file_and_seeds_are_joined(tmp_path: Path) -> None:
     )
 
 
-def test_seeds_of_different_trainings_are_not_joined(tmp_path: Path) -> None:
-    for seed, lr in ((0, 1e-3), (1, 1e-4)):
+@pytest.mark.parametrize(
+    ("part", "one", "other", "where"),
+    [
+        ("config", {"lr": 1e-3, "latent": 5}, {"lr": 1e-4, "latent": 5}, "lr"),
+        ("context", {"id": "a", "sha256": "0"}, {"id": "a", "sha256": "1"}, "sha256"),
+    ],
+)
+def test_seeds_of_different_trainings_or_contexts_are_not_joined(
+    part: str, one: dict[str, Any], other: dict[str, Any], where: str, tmp_path: Path
+) -> None:
+    for seed, said in ((0, one), (1, other)):
         result = some_result(seed)
-        provenance = [result.provenance[0].model_copy(update={"config": {"lr": lr, "latent": 5}})]
+        provenance = [result.provenance[0].model_copy(update={part: said})]
         results.write_result(result.model_copy(update={"provenance": provenance}), tmp_path / f"{seed}.json")
-    with pytest.raises(ResultError, match="config differs in lr"):
+    with pytest.raises(ResultError, match=f"{part} differs in {where}"):
         results.read_results([tmp_path])
 
 

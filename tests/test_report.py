@@ -112,6 +112,21 @@ def test_remarks_name_other_versions_of_the_training_data() -> None:
     assert "version v0 and v9," in said
 
 
+def test_remarks_name_the_rows_on_data_that_are_not_the_manifest_s() -> None:
+    known = {"id": f"OfflineMeta/PointRobot/smac-v{VERSION}", "sha256": "0"}
+    other = known | {"other": "not the dataset of the manifest, 1"}
+    found = []
+    for result in results():
+        trained = other if result.method == "pearl" else known
+        context = {} if "online" in result.benchmark else other if result.method == "smac" else known
+        provenance = [Provenance(dataset=trained, context=context)] * 3
+        found.append(result.model_copy(update={"provenance": provenance}))
+    assert table.remarks(summarise(found)) == [
+        "Trained or adapted on data that are not those of the manifest: pearl on PointRobot/smac, smac on "
+        "PointRobot/smac."
+    ]
+
+
 def test_claims_hold_where_they_do() -> None:
     verdicts = {claim.text[:30]: claim.verdict for claim in check_claims(summarise(results()))}
     assert list(verdicts.values()) == [HOLDS] * 6

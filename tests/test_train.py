@@ -73,26 +73,28 @@ def test_every_method_trains_through_the_command_line(method: str, tmp_path: Pat
     found = {(r.method, r.benchmark) for r in read_results([out])}
     assert {(method, f"PointRobot/smac/{protocol}") for protocol in ("online-3", "offline-context")} <= found
     assert ((f"{method}-offline", "PointRobot/smac/online-3") in found) == (method == "smac")
-    (result,) = [r for r in read_results([out]) if r.method == method and r.benchmark.endswith("online-3")]
-    assert result.provenance[0].dataset == {
-        "id": "OfflineMeta/PointRobot/smac-v1",
-        "sha256": datasets.load("PointRobot/smac").hash,
-    }
+    (logged, result) = sorted((r for r in read_results([out]) if r.method == method), key=lambda r: r.benchmark)
+    trained_on, drawn_from = (
+        {"id": f"OfflineMeta/{name}-v1", "sha256": datasets.load(name).hash}
+        for name in ("PointRobot/smac", "PointRobot/smac-heldout")
+    )
+    assert (result.provenance[0].dataset, result.provenance[0].context) == (trained_on, {})
+    assert (logged.provenance[0].dataset, logged.provenance[0].context) == (trained_on, drawn_from)
     assert result.provenance[0].gradient_steps == make_config(method, "smoke").steps
     assert (result.provenance[0].env_steps > 0) == (method in ("smac", "oracle", "pearl-online"))
     assert result.sees_task == (method == "told")
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert any("curve" in entry for entry in log)
-    for phase in {r.method for r in read_results([out])}:
+    for phase, name in {(r.method, r.benchmark) for r in read_results([out])}:
         file = out / ("agent.safetensors" if phase == method else f"{phase.rpartition('-')[2]}.agent.safetensors")
-        arguments = ["evaluate", "PointRobot/smac/online-3", "--checkpoint", str(file)]
+        arguments = ["evaluate", name, "--checkpoint", str(file)]
         again = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / f"{phase}.json")])
         assert again.exit_code == 0, again.output
         (evaluated,) = read_results([tmp_path / f"{phase}.json"])
-        (trained,) = [r for r in read_results([out]) if r.method == phase and r.benchmark.endswith("online-3")]
+        (trained,) = [r for r in read_results([out]) if (r.method, r.benchmark) == (phase, name)]
         assert evaluated.returns == trained.returns, "the file is the agent that was trained, and says so:"
         assert (evaluated.method, evaluated.seeds) == (phase, [3])
-        names = ("dataset", "config", "gradient_steps", "env_steps", "evaluation_seed")
+        names = ("dataset", "context", "config", "gradient_steps", "env_steps", "evaluation_seed")
         assert all(getattr(evaluated.provenance[0], n) == getattr(trained.provenance[0], n) for n in names)
 
 

@@ -195,6 +195,7 @@ class Trainer:
                 continue
             benchmark = self.benchmark(protocol)
             dataset = self.dataset if benchmark.protocol.split == "train" else self.heldout
+            context = origin(dataset.spec.id, dataset.hash) if benchmark.protocol.offline else {}
             with self.console.status(f"evaluating {name} on {benchmark.name}"):
                 returns = evaluate(learner, benchmark, run.seed, run.repeats, dataset)
                 if protocol.startswith("online") and figures is None:
@@ -208,7 +209,7 @@ class Trainer:
                 run.seed,
                 sees_task=hasattr(learner, "tell"),
                 figures=figures if protocol.startswith("online") else None,
-                provenance=provenance,
+                provenance=provenance.model_copy(update={"context": context}),
             )
             write_result(result, file)
             log({"step": learner.step, "result": file.name, "curve": returns.mean(0).round(2).tolist()})

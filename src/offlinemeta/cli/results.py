@@ -73,7 +73,8 @@ def evaluate(
     steps = len(family.tasks[chosen.protocol.split]) * repeats * chosen.protocol.episodes * family.horizon
     with bar(Console(stderr=True)) as track:
         returns = run(loaded, chosen, seed, repeats, logged, track(chosen.name, steps))
-    provenance = Provenance(evaluation_seed=seed, **about_here())
+    context = origin(logged.spec.id, logged.hash) if logged is not None else {}
+    provenance = Provenance(context=context, evaluation_seed=seed, **about_here())
     if about:
         training = {"config": about["config"], "gradient_steps": about["step"], "env_steps": about["env_steps"]}
         training |= {"dataset": origin(about["dataset"], about["sha256"]), "wall_time": about["seconds"]}
