@@ -65,8 +65,14 @@ def get_protocol(name: str) -> Protocol:
         UnknownNameError: there is no such protocol.
     """
     prefix, _, rest = name.partition("-")
-    if prefix in PREFIXES and (protocol := get_protocol(rest)).split == "test" and rest.split("-")[0] not in PREFIXES:
-        return replace(protocol, name=name, split=prefix)
+    protocol = _on_its_own_tasks(rest if prefix in PREFIXES else name)
+    if protocol is None or (prefix in PREFIXES and protocol.split != "test"):
+        raise UnknownNameError("Protocol", name, PROTOCOLS)
+    return replace(protocol, name=name, split=prefix) if prefix in PREFIXES else protocol
+
+
+def _on_its_own_tasks(name: str) -> Protocol | None:
+    """Return a protocol on test or ood tasks, if there is one of that name."""
     if online := re.fullmatch(r"online-([1-9]\d{0,3})", name):
         return Protocol(name, "test", int(online[1]))
     known = {
@@ -75,9 +81,7 @@ def get_protocol(name: str) -> Protocol:
         "offline-episodes": Protocol("offline-episodes", "test", 1, logged="rollouts"),
         "ood": Protocol("ood", "ood", 10),
     }
-    if name not in known:
-        raise UnknownNameError("Protocol", name, PROTOCOLS)
-    return known[name]
+    return known.get(name)
 
 
 @dataclass(frozen=True)

@@ -379,6 +379,9 @@ def test_protocols() -> None:
     assert get_benchmark("PointRobot/smac/val-offline-context").dataset == "PointRobot/smac-heldout"
     assert get_benchmark("PointRobot/smac/train-offline-context").dataset == "PointRobot/smac"
     assert get_benchmark("PointRobot/smac/ood").dataset == "PointRobot/smac-heldout"
+    for name in ("foo", "train-foo", "train-ood", "val-train-online-3", "train"):
+        with pytest.raises(UnknownNameError, match=f"Protocol '{name}' does not exist"):
+            get_protocol(name)
 
 
 class Told(Counting):
