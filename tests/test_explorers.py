@@ -17,6 +17,7 @@ from offlinemeta.datasets.policies import behaviours
 from offlinemeta.datasets.references import read_references
 from offlinemeta.datasets.spec import get_spec
 from offlinemeta.envs import Task, TaskFamily, get_family
+from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.shapes import Array
 
 SHIPPED = sorted(path.stem for path in ONLINE.glob("*.safetensors"))
@@ -156,7 +157,7 @@ def test_who_collects() -> None:
     assert len(returns) == 10
     assert isinstance(candidates(ant, read_references("AntDir"))[0][0], PosteriorSampler)
     assert not has_stages("AntDir")
-    with pytest.raises(Exception, match="Dataset of AntDir 'replay-v1'"):
+    with pytest.raises(UnknownNameError, match="Dataset of AntDir 'replay-v1'"):
         get_spec("AntDir/replay")
 
 
