@@ -79,7 +79,7 @@ class FunctionPolicy:
 
 
 class RandomAgent:
-    """Acts uniformly at random; its returns are the 0 of normalised scores."""
+    """Acts uniformly at random, whatever it has seen."""
 
     def __init__(self, family: TaskFamily, checkpoint: Path | None = None) -> None:
         self._size = family.action_space.shape[0]

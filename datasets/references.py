@@ -30,7 +30,7 @@ LEAST_WORTH = 0.3
 """Worth below which scores begin at random, not at blind, and a family is tagged :data:`LOW_WORTH`."""
 
 LOW_WORTH = "low-worth"
-"""Tag of families in which little is gained by knowing the task; they are left out of aggregates over families."""
+"""Tag of families in which little is gained by knowing the task; averages over families should leave them out."""
 
 
 class Worth(NamedTuple):

@@ -197,7 +197,7 @@ def remarks(rows: Sequence[Row]) -> list[str]:
         if LOW_WORTH in read_references(family).tags:
             said.append(
                 f"{family} is {LOW_WORTH}: knowing a task is worth less than {LEAST_WORTH:g} of what is gained over "
-                "random actions, so scores are 0 at random, and it is left out of aggregates."
+                "random actions, so scores are 0 at random, and averages over families should leave it out."
             )
     return said
 

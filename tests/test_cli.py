@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from offlinemeta.datasets.spec import VERSION
 from offlinemeta.envs import FAMILIES
 
 COMMAND = (sys.executable, "-m", "offlinemeta")
@@ -50,7 +51,7 @@ def test_one_family_in_detail() -> None:
     assert "100, in [0.0182, 6.27]" in shown
     assert "worth of a task" in shown
     assert "low-worth" not in shown
-    assert "low-worth: left out of aggregates" in " ".join(offlinemeta("envs", "WalkerParam").split())
+    assert "low-worth: averages over families should leave it out" in " ".join(offlinemeta("envs", "WalkerParam").split())
 
 
 def test_mistakes_are_one_line() -> None:
@@ -98,7 +99,9 @@ def test_the_demo_runs(tmp_path: Path) -> None:
 
 def test_datasets_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    rows = {line.split()[0]: line for line in offlinemeta("datasets").splitlines() if line.strip()}
+    shown = offlinemeta("datasets")
+    assert f"Full ids: OfflineMeta/<family>/<name>-v{VERSION}." in " ".join(shown.split())
+    rows = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
     assert "1,000,000" in rows["AntDir/history"]
     assert "120,000" in rows["CheetahVel/smac"]
     assert "CheetahVel/smac-heldout" not in rows
@@ -135,6 +138,9 @@ def test_references_are_listed() -> None:
     random, blind, told = map(float, rows["CheetahVel"][2:5])
     assert random < -300 < blind < -100 < -20 < told
     assert "low-worth" in rows["WalkerParam"]
+    assert "±" in rows["SparsePointRobot"]
+    for name in ("CheetahDir", "RotatedPointRobot"):  # two tasks; nothing beats random actions
+        assert "±" not in rows[name]
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_results_are_scored_by_the_present_references(
     assert row.online.scores() == pytest.approx(expected)
     low = [said for said in table.remarks([row]) if "low-worth" in said]
     assert len(low) == (blind != -20)
-    assert all(said.startswith("PointRobot is low-worth") and "left out of aggregates" in said for said in low)
+    assert all(said.startswith("PointRobot is low-worth") and "averages over families should leave it out" in said for said in low)
 
 
 def test_the_blind_policy_scores_0_and_the_told_expert_100() -> None:

@@ -17,7 +17,7 @@ from rich.text import Text
 from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.policies import behaviours
-from offlinemeta.datasets.references import LEAST_WORTH, LOW_WORTH, as_references, read_references, shipped
+from offlinemeta.datasets.references import LEAST_WORTH, LOW_WORTH, References, as_references, read_references, shipped
 from offlinemeta.datasets.scripted import SCRIPTED, Scripted
 from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, env_id, get_family
 from offlinemeta.envs.errors import UnknownNameError
@@ -83,9 +83,8 @@ def family_detail(family: TaskFamily) -> RenderableType:
         rows[f"{split} tasks"] = _describe(np.array([task.params for task in family.tasks[split]]))
     if family.name in shipped():
         references = read_references(family.name)
-        worth = references.worth("test")
-        low = f", {LOW_WORTH}: left out of aggregates, since there is little to gain by adapting"
-        rows["worth of a task"] = f"{worth.value:.2f} ± {worth.error:.2f} (test)" + (low if references.tags else "")
+        low = f", {LOW_WORTH}: averages over families should leave it out"
+        rows["worth of a task"] = f"{_worth(references, 'test')} (test)" + (low if references.tags else "")
     for name, value in rows.items():
         table.add_row(name, Text(value))
     return table
@@ -128,7 +127,7 @@ def dataset_list(family: str | None, local: bool) -> RenderableType:
     """Return a table of the datasets: which exist, which are on this machine, how long a build takes."""
     from offlinemeta.datasets import storage
     from offlinemeta.datasets.loading import duration, read_manifest
-    from offlinemeta.datasets.spec import DATASETS, QUALITIES
+    from offlinemeta.datasets.spec import DATASETS, QUALITIES, VERSION
 
     chosen, known = get_family(family).name if family is not None else None, read_manifest()
     columns = ("dataset", "tasks", "transitions", "size \\[MB]", "here", "hash", "build")
@@ -153,7 +152,7 @@ def dataset_list(family: str | None, local: bool) -> RenderableType:
         )
     notes = [f"{name}: {quality.what}" for name, quality in QUALITIES.items()]
     if chosen is None:
-        notes.append("Each has a -heldout sibling over all other tasks. Full ids: OfflineMeta/<family>/<name>-v0.")
+        notes.append(f"Each has a -heldout sibling over all other tasks. Full ids: OfflineMeta/<family>/<name>-v{VERSION}.")
     notes.append("hash: the hash of the content, where the manifest of this package has it.")
     notes.append(f"They are kept in {storage.get_root_name()} (MINARI_DATASETS_PATH).")
     return Group(table, Text("\n".join(notes), style="dim"))
@@ -174,7 +173,7 @@ def dataset_detail(dataset: Dataset) -> RenderableType:
 def reference_table(families: Mapping[str, Mapping[str, Any]], splits: Sequence[str] = ("test",)) -> RenderableType:
     """Return a table of reference returns, which are means over the tasks of each split, for a terminal."""
     head, lines = reference_grid(families, splits)
-    table = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(*head, box=box.SIMPLE_HEAD, padding=0)  # narrow: all of it shows in 120 columns
     for column in table.columns[2:]:
         column.justify = "right"
     for line in lines:
@@ -184,9 +183,10 @@ def reference_table(families: Mapping[str, Mapping[str, Any]], splits: Sequence[
 
 REFERENCE_NOTE = (
     "Mean returns over the tasks of a split: of random actions, of the best policy that is not told its task, and of "
-    "the expert that is. Worth is (told - blind) / (told - random), with its standard error over tasks. Scores are 0 "
-    f"at blind and 100 at told; where worth is below {LEAST_WORTH:g}, they are 0 at random, and a family tagged "
-    f"{LOW_WORTH} is left out of aggregates, since there is little to gain by adapting."
+    "the expert that is. Worth is (told - blind) / (told - random), with its standard error over tasks (none of "
+    "fewer than three tasks, nor where random actions are the best blind policy). Scores are 0 "
+    f"at blind and 100 at told; where worth is below {LEAST_WORTH:g}, they are 0 at random, and averages over "
+    f"families should leave out one that is tagged {LOW_WORTH}, since there is little to gain by adapting."
 )
 
 
@@ -194,26 +194,33 @@ def reference_grid(
     families: Mapping[str, Mapping[str, Any]], splits: Sequence[str] = ("test",)
 ) -> tuple[list[str], list[list[str]]]:
     """Return the head and the lines of a table of reference returns: a line for each family and split."""
-    head = ["family", "split", "random", "blind", "told", "worth", "blind policy", "tag", "success", "saturated"]
+    head = ["family", "split", "random", "blind", "told", "worth", "blind policy", "tag", "success", "saturated", "episodes"]
     lines = []
     for name, facts in families.items():
         references = as_references(facts)
         for split in (split for split in splits if split in references.told):
             means = (np.mean(returns[split]) for returns in (references.random, references.blind, references.told))
-            worth = references.worth(split)
             lines.append(
                 [
                     name,
                     split,
                     *(f"{mean:.1f}" for mean in means),
-                    f"{worth.value:.2f} ± {worth.error:.2f}",
+                    _worth(references, split),
                     references.blind_policy,
                     ", ".join(references.tags),
                     f"{references.success[split]:.2f}" if references.success else "",
                     f"{references.saturated:.1%}",
+                    str(references.episodes),
                 ]
             )
     return head, lines
+
+
+def _worth(references: References, split: str) -> str:
+    """Return worth as text; with its standard error where that says something: two tasks, or a sure 1, have none."""
+    value, error = references.worth(split)
+    sure = len(references.told[split]) < 3 or references.blind_policy == "random"
+    return f"{value:.2f}" if sure else f"{value:.2f} ± {error:.2f}"
 
 
 def method_list() -> RenderableType:
