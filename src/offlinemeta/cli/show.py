@@ -83,9 +83,9 @@ def family_detail(family: TaskFamily) -> RenderableType:
         rows[f"{split} tasks"] = _describe(np.array([task.params for task in family.tasks[split]]))
     if family.name in shipped():
         references = read_references(family.name)
-        worth = references.worth("test")
+        worth = references.overall
         low = f", {LOW_WORTH}: left out of aggregates, since there is little to gain by adapting"
-        rows["worth of a task"] = f"{worth.value:.2f} ± {worth.error:.2f} (test)" + (low if references.tags else "")
+        rows["worth of a task"] = f"{worth.value:.2f} ± {worth.error:.2f}" + (low if references.tags else "")
     for name, value in rows.items():
         table.add_row(name, Text(value))
     return table
