@@ -1,8 +1,8 @@
 """Metrics are pure functions of arrays; their golden numbers are in ``tests/test_metrics.py``.
 
 Scores (:meth:`offlinemeta.datasets.references.References.scale`) are summarised by their mean over tasks and seeds, so
-that the policies that make the scale get exactly 0 and 100, with a bootstrap interval (after Agarwal et al., NeurIPS
-2021; but see :func:`bootstrap`). Their :func:`iqm` heeds the middle half of the entries alone.
+that 0 and 100 are exactly what the policies that make the scale get, with a bootstrap interval (after Agarwal et al.,
+NeurIPS 2021; but see :func:`bootstrap`). Their :func:`iqm` heeds the middle half of the entries alone.
 """
 
 from __future__ import annotations

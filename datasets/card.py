@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader
 from offlinemeta.datasets import storage
 from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
 from offlinemeta.datasets.dataset import RANDOM, Dataset
-from offlinemeta.datasets.explorers import has_stages, rewards_tell, training_of
+from offlinemeta.datasets.explorers import has_stages, training_of
 from offlinemeta.datasets.identifiability import TRANSITIONS, Identifiability, identifiability
 from offlinemeta.datasets.references import LOW_WORTH, References, read_references
 from offlinemeta.datasets.spec import QUALITIES
@@ -143,9 +143,9 @@ def _facts(
         "aimless": int(dataset.aimless().sum()),
         "rows": rows,
         "splits": split_rows(dataset, references),
-        "floor": {"blind": "the best blind policy", "random": "random actions"}[references.floor(spec.tasks[0].split)],
+        "floor": {"blind": "the best blind policy", "random": "random actions"}[references.floor],
         "low_worth": LOW_WORTH in references.tags,
-        "worth": references.worth("test").value,
+        "worth": references.overall.value,
         "saturation": saturation,
         "transitions": TRANSITIONS,
         "known": known,
@@ -182,12 +182,13 @@ def how_collected(dataset: Dataset) -> str:
         )
     inferred = (
         "afterwards the training task whose rewards agree best with those of the visit so far"
-        if rewards_tell(family)
+        if family.rewards_tell
         else "afterwards its own task, since rewards do not tell the tasks of this family apart"
     )
     return (
-        f"{visit}Online PEARL does not get far enough here, so the data are made by posterior sampling over a policy "
-        f"that is told a task: exploring, a training task drawn anew at every step; {inferred}. {trained}"
+        f"{visit}No stages of online PEARL that get far enough ship for this family, so the data are made by posterior "
+        f"sampling over a policy that is told a task: exploring, a training task drawn anew at every step; {inferred}. "
+        f"{trained}"
     )
 
 

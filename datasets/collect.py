@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import platform
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +14,9 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from offlinemeta.datasets.dataset import ASTRAY, EXPLOITING, EXPLORING, Dataset, Episode, join_episodes
-from offlinemeta.datasets.explorers import Explorer, PosteriorSampler, stages
+from offlinemeta.datasets.dataset import ASTRAY, EXPLORING, Dataset, Episode, join_episodes
+from offlinemeta.datasets.errors import DatasetError
+from offlinemeta.datasets.explorers import Explorer, PosteriorSampler, best_of_training, has_stages, stages
 from offlinemeta.datasets.policies import Act, behaviours, uniform
 from offlinemeta.datasets.references import References, read_references
 from offlinemeta.datasets.spec import QUALITIES, DatasetSpec, nearest_to_half
@@ -167,7 +169,7 @@ def _visits(spec: DatasetSpec, progress: Callable[[int], None], num_threads: int
     family, quality = get_family(spec.family), QUALITIES[spec.quality]
     agents, returns = candidates(family, read_references(spec.family), quality.stages)
     shares = spec.shares(returns)
-    names = [f"{agent.name}, {kind}" for agent in agents for kind in (EXPLORING, EXPLOITING)]
+    names = [f"{agent.name}, {kind}" for agent in agents for kind in (EXPLORING, agent.exploits)]
     episodes: list[Episode] = []
     for place in sorted(set(shares)):
         kinds = list(islice(cycle(quality.visit), shares.count(place)))
@@ -185,19 +187,25 @@ def candidates(
 ) -> tuple[Sequence[Explorer], list[float]]:
     """Return the explorers of a family, and the normalised return of each after it has explored.
 
-    They are the stages of online PEARL, where one of them gets :data:`LEAST_STAGE` of the way to the expert's return,
-    or where ``poor`` ones will do; else posterior sampling over the behaviour policy nearest to half of the expert's
-    return.
+    They are the stages of online PEARL, where its training got half of the way from a score of 0 to one of 100 on
+    training tasks, or where ``poor`` ones will do; else posterior sampling over the behaviour policy nearest to half
+    of the expert's return.
+
+    Raises:
+        DatasetError: the references are not those of the stages that ship.
     """
-    returns = references.normalised_explorers
-    if poor or (returns and max(returns) >= LEAST_STAGE):
-        return stages(family), returns
+    if has_stages(family.name):
+        (low, high), returns = references.scale("train"), references.normalised_explorers
+        if poor or best_of_training(family.name) >= (low + high) / 2:
+            agents = stages(family)
+            if len(agents) != len(returns):
+                raise DatasetError(
+                    f"{family.name} has {len(agents)} stages of online PEARL, and references of {len(returns)}. "
+                    f"Measure them: offlinemeta datasets references {family.name} --write"
+                )
+            return agents, returns
     (half,) = nearest_to_half(references.normalised)
     return (PosteriorSampler(family, behaviours(family)[half]),), [references.normalised[half]]
-
-
-LEAST_STAGE = 1 / 3
-"""Normalised return that the best stage of an online training must have, for the stages to collect data."""
 
 
 def visit(
@@ -237,7 +245,11 @@ def another(task: Task, rng: np.random.Generator) -> Task:
 
 def provenance() -> dict[str, Any]:
     """Return the versions of all that decides the numbers, and the kind of machine."""
-    versions = {name: importlib.metadata.version(name) for name in ("offlinemeta", "mujoco", "gymnasium", "numpy")}
+    names = ("offlinemeta", "mujoco", "gymnasium", "numpy", "metaworld")
+    versions = {name: importlib.metadata.version(name) for name in names if importlib.util.find_spec(name)}
+    library, version = platform.libc_ver()  # MuJoCo takes sines and exponentials from it
+    if library:
+        versions[library] = version
     return {"versions": versions, "machine": f"{platform.machine()}, {platform.system()}"}
 
 

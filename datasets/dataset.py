@@ -59,7 +59,7 @@ class Dataset:
 
     Attributes:
         spec: what the dataset is.
-        behaviours: names of the behaviour policies, from random to expert.
+        behaviours: names of the policies that collected.
         observations: ``[S+E, O]``; episode e has one row more than steps.
         actions: ``[S, A]``.
         rewards: ``[S]`` rewards of each episode's own task.
@@ -181,7 +181,7 @@ class Dataset:
         }
 
 
-EXPLORING, EXPLOITING, ASTRAY = "exploring", "exploiting", "told another task"
+EXPLORING, EXPLOITING, TOLD, ASTRAY = "exploring", "exploiting", "told its task", "told another task"
 """Ends of the names of behaviours: what a rollout was for."""
 
 RANDOM = "random"

@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from offlinemeta.datasets.behaviour import on_grid
-from offlinemeta.datasets.dataset import Episode
+from offlinemeta.datasets.dataset import EXPLOITING, TOLD, Episode
 from offlinemeta.datasets.policies import Act, Behaviour
 from offlinemeta.datasets.spec import ONLINE
 from offlinemeta.envs import Task, TaskFamily
@@ -41,6 +41,10 @@ class Explorer(Protocol):
     @property
     def name(self) -> str:
         """What the agent is."""
+
+    @property
+    def exploits(self) -> str:
+        """The end of the name of its behaviour after exploring."""
 
     def explore(self, tasks: Sequence[Task]) -> Act:
         """Return the policy of exploring rollouts in N tasks."""
@@ -71,6 +75,11 @@ class Stage:
     next_observations: bool
 
     @property
+    def exploits(self) -> str:
+        """The end of the name of its behaviour after exploring."""
+        return EXPLOITING
+
+    @property
     def latent(self) -> int:
         """Size of z."""
         return len(self.encoder[-1][1]) // 2
@@ -86,6 +95,7 @@ class Stage:
 
     def infer(self, visit: Visit) -> tuple[Float[Array, " Z"], Float[Array, " Z"]]:
         """Return mean and variance of q(z|c): the product of a Gaussian factor for each transition."""
+        good = np.concatenate([episode.infos["diverged"] == 0 for episode in visit])  # a charge is no step's reward
         columns = [
             self._normalise(np.concatenate([episode.observations[:-1] for episode in visit])),
             np.concatenate([episode.actions for episode in visit]),
@@ -93,7 +103,8 @@ class Stage:
         ]
         if self.next_observations:
             columns.append(self._normalise(np.concatenate([episode.observations[1:] for episode in visit])))
-        mean, raw = np.split(evaluate(self.encoder, np.concatenate(columns, axis=1, dtype=np.float64)), 2, axis=1)
+        read = np.concatenate(columns, axis=1, dtype=np.float64)[good]
+        mean, raw = np.split(evaluate(self.encoder, read), 2, axis=1)
         precision = 1 / np.maximum(np.logaddexp(0, raw), LEAST_VARIANCE)  # [transition, Z]
         variance = 1 / precision.sum(0)
         return variance * (mean * precision).sum(0), variance
@@ -125,7 +136,7 @@ class PosteriorSampler:
 
     While exploring, the policy is told a training task that is drawn anew at every step. Afterwards it is told the
     training task whose rewards agree best with those of the visit so far; ties are broken at random. Where rewards do
-    not tell tasks apart (:func:`rewards_tell`), it is told the task itself.
+    not tell tasks apart (:attr:`TaskFamily.rewards_tell`), it is told the task itself.
 
     Attributes:
         family: the family.
@@ -140,6 +151,11 @@ class PosteriorSampler:
         """Which policy is told tasks."""
         return f"{self.behaviour.name}, posterior sampling"
 
+    @property
+    def exploits(self) -> str:
+        """The end of the name of its behaviour after exploring."""
+        return EXPLOITING if self.family.rewards_tell else TOLD
+
     def explore(self, tasks: Sequence[Task]) -> Act:
         """Return the policy that is told a training task drawn anew at every step."""
         prior = self.family.params(self.family.tasks["train"])
@@ -153,7 +169,7 @@ class PosteriorSampler:
     def exploit(self, tasks: Sequence[Task], visits: Sequence[Visit], rng: np.random.Generator) -> Act:
         """Return the policy that is told the most likely training tasks."""
         likely = list(tasks)
-        if rewards_tell(self.family):
+        if self.family.rewards_tell:
             likely = [self.infer(visit, rng) for visit in visits]
         told = self.family.params(likely)
 
@@ -177,11 +193,6 @@ TIE = 1e-9
 """Difference of mean squared errors [reward²] up to which tasks are equally likely; rewards are kept in float32."""
 
 
-def rewards_tell(family: TaskFamily) -> bool:
-    """Tell whether a family's tasks differ in a reward that is a function of recorded features."""
-    return family.varies == "reward" and bool(family.feature_names)
-
-
 def has_stages(family: str) -> bool:
     """Tell whether the stages of an online training ship for a family."""
     return (ONLINE / f"{family}.safetensors").exists()
@@ -194,6 +205,14 @@ def training_of(family: str) -> dict[str, Any]:
         FileError: there is no such file, or it is damaged.
     """
     return read_tensors(ONLINE / f"{family}.safetensors", "numpy")[1]
+
+
+def best_of_training(family: str) -> float:
+    """Return the best mean return over training tasks that the online training saw in a third episode.
+
+    There, z is held for an episode, and actions are means; the data are collected with neither.
+    """
+    return max(row["curve"][-1] for row in training_of(family)["curve"])
 
 
 def stages(family: TaskFamily) -> tuple[Stage, ...]:

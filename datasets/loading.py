@@ -176,18 +176,24 @@ def check_same(dataset: Dataset) -> None:
         for name, version in here["versions"].items()
         if name in versions and name != "offlinemeta" and versions[name] != version
     ]
-    cause = (
-        f"It was made with {', '.join(changed)}: install these versions, and build again"
-        if changed
-        else "The versions are the same, so this machine computes differently: its processor has no FMA instructions, "
-        "or GLIBC_TUNABLES switches them off, or it is no x86-64. Build on another, or download the dataset"
-    )
+    if here["returns"].keys() != there["returns"].keys():
+        cause = (
+            "Other policies collected it: the checkpoints, stages or references of this installation are not those of "
+            "its manifest. Reinstall offlinemeta"
+        )
+    elif changed:
+        cause = f"It was made with {', '.join(changed)}: install these versions, and build again"
+    else:
+        cause = (
+            "The versions are the same, so this machine computes differently: its processor has no FMA instructions, "
+            "or GLIBC_TUNABLES switches them off, or it is no x86-64. Build on another, or download the dataset"
+        )
     own, other = (np.mean(list(facts["returns"].values())) for facts in (here, there))
     raise OtherContentError(
         f"{dataset.spec.id} came out with the content {dataset.hash[:12]}..., and not with that of the manifest, "
         f"{there['sha256'][:12]}... (mean returns {own:.2f} and {other:.2f}). {cause}. "
-        f"To go on with another dataset than everybody's, allow it: offlinemeta datasets build {dataset.spec.short} "
-        f"--allow-other. Every result that is trained on it is marked then."
+        f"To go on with another dataset than everybody's, build it again ({duration(dataset.spec)}) and allow it: "
+        f"offlinemeta datasets build {dataset.spec.short} --allow-other. Every result of it is marked then."
     )
 
 

@@ -41,11 +41,6 @@ def paired(family: TaskFamily) -> list[Task]:
     return [tasks[round(place)] for place in np.linspace(0, len(tasks) - 1, min(most, len(tasks)))]
 
 
-def labelled(family: TaskFamily) -> bool:
-    """Tell whether an episode can be labelled for every task: only the reward varies, and features decide it."""
-    return family.varies == "reward" and bool(family.feature_names)
-
-
 def needed(family: TaskFamily, episodes: int) -> int:
     """Return how many episodes a deterministic policy needs on a task, where ``episodes`` are asked for.
 
@@ -111,7 +106,7 @@ def best_constant(family: TaskFamily, told: Act, seed: int, progress: Callable[[
         seed: seed for resets.
         progress: told how many env steps were made.
     """
-    if labelled(family):
+    if family.rewards_tell:
         tasks = list(family.tasks["train"])
         _, ran = play(family, tasks, told, needed(family, TRIALS), seed, False, progress)
         params = family.params(tasks)
@@ -170,7 +165,7 @@ def work(name: str, episodes: int = EPISODES) -> int:
     family = get_family(name)
     tasks, each = sample_of(family)
     count = len(behaviours(family)) * len(tasks) * each
-    count += len(family.tasks["train"]) * needed(family, TRIALS) if labelled(family) else len(paired(family)) ** 2
+    count += len(family.tasks["train"]) * needed(family, TRIALS) if family.rewards_tell else len(paired(family)) ** 2
     count += sum(len(family.tasks[split]) for split in splits_of(family)) * (episodes + 2 * needed(family, episodes))
     if blind_expert(family) is not None:
         count += len(family.tasks["train"]) * needed(family, episodes)

@@ -18,7 +18,7 @@ import numpy as np
 
 from offlinemeta.datasets.errors import DatasetError
 from offlinemeta.datasets.spec import REFERENCES
-from offlinemeta.envs import Task
+from offlinemeta.envs import SPLITS, Task
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.shapes import Array, Float
 from offlinemeta.files import update_json
@@ -31,6 +31,10 @@ LEAST_WORTH = 0.3
 
 LOW_WORTH = "low-worth"
 """Tag of families in which little is gained by knowing the task; averages over families should leave them out."""
+
+
+WITHIN = tuple(split for split in SPLITS if split != "ood")
+"""The splits of the training distribution."""
 
 
 class Worth(NamedTuple):
@@ -91,7 +95,7 @@ class References:
 
     @property
     def normalised(self) -> list[float]:
-        """The behaviour policies' returns, from 0 (:meth:`scale`'s on the training tasks) to 1 (the last of them)."""
+        """The behaviour policies' returns, from 0 (no better than :attr:`floor`'s) to 1 (the last of them)."""
         return self._normalised(self.behaviours)
 
     @property
@@ -108,21 +112,39 @@ class References:
         return worth(*(np.array(returns[split]) for returns in (self.random, self.blind, self.told)))
 
     @property
-    def tags(self) -> tuple[str, ...]:
-        """:data:`LOW_WORTH` where knowing a test task is worth less than :data:`LEAST_WORTH`."""
-        return (LOW_WORTH,) if self.worth("test").value < LEAST_WORTH else ()
+    def overall(self) -> Worth:
+        """What knowing the task is worth on all tasks of the training distribution (:data:`WITHIN`) together.
 
-    def floor(self, split: str) -> str:
-        """Return which returns score 0 on a split: ``blind``, or ``random`` where worth is below the least."""
-        return "random" if self.worth(split).value < LEAST_WORTH else "blind"
+        A single split has too few tasks: where tasks are directions, a constant one does well on twenty by luck.
+        """
+        return worth(*(self._within(kind) for kind in ("random", "blind", "told")))
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """:data:`LOW_WORTH` where knowing the task is worth less than :data:`LEAST_WORTH`."""
+        return (LOW_WORTH,) if self.overall.value < LEAST_WORTH else ()
+
+    @property
+    def floor(self) -> str:
+        """Which returns score 0: ``blind``, or ``random`` where knowing the task is worth little."""
+        return "random" if self.tags else "blind"
 
     def scale(self, split: str) -> tuple[float, float]:
-        """Return the mean returns over the tasks of a split that score 0, :meth:`floor`'s, and 100, ``told``."""
-        low: Mapping[str, Sequence[float]] = getattr(self, self.floor(split))
-        return float(np.mean(low[split])), float(np.mean(self.told[split]))
+        """Return the mean returns that score 0, :attr:`floor`'s, and 100, ``told``.
+
+        They are the same for all splits of the training distribution, so that scores on them can be compared; ood tasks
+        have their own.
+        """
+        if split in WITHIN:
+            return float(self._within(self.floor).mean()), float(self._within("told").mean())
+        return float(np.mean(getattr(self, self.floor)[split])), float(np.mean(self.told[split]))
+
+    def _within(self, kind: str) -> Array:
+        by_split: Mapping[str, Sequence[float]] = getattr(self, kind)
+        return np.concatenate([by_split[split] for split in WITHIN])
 
     def score(self, tasks: Sequence[Task], returns: Float[Array, "tasks ..."]) -> Float[Array, "tasks ..."]:
-        """Score returns on any tasks of the family, each by the scale of its split."""
+        """Score returns on any tasks of the family, by :meth:`scale`."""
         scales = {split: self.scale(split) for split in {task.split for task in tasks}}
         low, high = np.array([scales[task.split] for task in tasks]).T
         return normalise(returns.T, low, high).T
@@ -162,13 +184,13 @@ def check_references(name: str, references: References) -> None:
     """Refuse references by which nothing can be scored.
 
     Raises:
-        DatasetError: on some split the expert does no better than random actions; the message names them.
+        DatasetError: on some split the expert does no better than what scores 0; the message names them.
     """
-    means = {split: (np.mean(references.told[split]), np.mean(low)) for split, low in references.random.items()}
-    if wrong := [f"{split} ({told:.1f} and {low:.1f})" for split, (told, low) in means.items() if told <= low]:
+    scales = {split: references.scale(split) for split in references.told}
+    if wrong := [f"{split} ({high:.1f} and {low:.1f})" for split, (low, high) in scales.items() if high <= low]:
         raise DatasetError(
-            f"References of {name} are not written: the expert that is told its task gets no more than random actions "
-            f"do on {', '.join(wrong)}. Train a better one, or mend the tasks."
+            f"References of {name} are not written: the expert that is told its task gets no more than "
+            f"{references.floor} actions do on {', '.join(wrong)}. Train a better one, or mend the tasks."
         )
 
 

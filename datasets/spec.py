@@ -101,7 +101,7 @@ QUALITIES: Mapping[str, Quality] = {
         strays=True,
     ),
     "smac": Quality(
-        "a visit by a half-trained meta-RL agent: three rollouts that explore, three that use what those found",
+        "a visit by a meta-RL agent: three rollouts that explore, three that use what those found (docs/datasets.md)",
         nearest_to_half,
         rollouts=6,
         heldout=6,
@@ -169,7 +169,7 @@ class DatasetSpec:
         """Choose a behaviour policy for each rollout of a task.
 
         Args:
-            returns: normalised mean return of each policy, from 0 (random) to 1 (the last, the expert).
+            returns: normalised mean return of each policy, from 0 (no better than a blind one) to 1 (the expert's).
 
         Returns:
             ``[rollouts]`` indices into ``returns``; -1 is uniformly random actions.

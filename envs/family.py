@@ -218,6 +218,11 @@ class TaskFamily(ABC):
         """Return the parameters of n tasks, stacked: ``[n, P]``."""
         return np.array([task.params for task in tasks]).reshape(len(tasks), self.num_params)
 
+    @property
+    def rewards_tell(self) -> bool:
+        """Whether tasks differ in a reward that is a function of recorded features, and in nothing else."""
+        return self.varies == "reward" and bool(self.feature_names)
+
     # --- pure functions, over any leading axes ---------------------------------------------------------------------
 
     def reward(self, features: Float[Array, "*#batch F"], params: Float[Array, "*#batch P"]) -> Float[Array, "*#batch"]:
@@ -247,6 +252,7 @@ class TaskFamily(ABC):
 
         Each step that is left until the horizon is charged the worst reward of the episode, if that is negative.
         Otherwise a policy that breaks the simulation would be spared the negative rewards of the rest of the episode.
+        The family's horizon counts, even where an env is cut off earlier (``max_episode_steps``).
 
         Args:
             worst: the worst reward of the episode so far, that of this step included.

@@ -12,7 +12,7 @@ from offlinemeta import datasets
 from offlinemeta.benchmark.context import Context
 from offlinemeta.datasets.collect import candidates, collect, in_batches, visit
 from offlinemeta.datasets.dataset import Episode
-from offlinemeta.datasets.explorers import ONLINE, PosteriorSampler, has_stages, rewards_tell, stages
+from offlinemeta.datasets.explorers import ONLINE, PosteriorSampler, has_stages, stages
 from offlinemeta.datasets.policies import behaviours
 from offlinemeta.datasets.references import read_references
 from offlinemeta.datasets.spec import get_spec
@@ -99,7 +99,7 @@ def test_z_is_drawn_anew_at_every_step() -> None:
 def test_posterior_sampling_finds_a_training_task_by_its_rewards(name: str) -> None:
     family = get_family(name)
     sampler, tasks = PosteriorSampler(family, behaviours(family)[5]), family.tasks["train"][3:7]
-    assert rewards_tell(family)
+    assert family.rewards_tell
     for _, envs in in_batches(family, 4):
         (rolled,) = visit(envs, tasks, sampler, "x", np.random.default_rng(0))
     rng = np.random.default_rng(1)
@@ -140,7 +140,7 @@ def test_posterior_sampling_breaks_ties_at_random_and_takes_the_nearest_task() -
 
 def test_where_rewards_do_not_tell_the_policy_is_told_its_task() -> None:
     for name in ("HopperParam", "ML1-reach"):
-        assert not rewards_tell(get_family(name))
+        assert not get_family(name).rewards_tell
     family = get_family("HopperParam")
     sampler, tasks = PosteriorSampler(family, behaviours(family)[5]), family.tasks["test"][:3]
     observations = np.tile(np.linspace(-0.5, 0.5, 11, dtype=np.float32), (3, 1))

@@ -103,6 +103,6 @@ class HumanoidWalk(HumanoidDir):
     survival = 1.0
 
     def draw_tasks(self) -> Mapping[str, Float[Array, "tasks P"]]:
-        """Draw 130 angles: the first 100 train, the last 30 test."""
-        angle = self.draw_params(130, np.random.RandomState(TASK_SEED))
+        """Draw 130 angles, others than HumanoidDir's: the first 100 train, the last 30 test."""
+        angle = self.draw_params(130, np.random.RandomState(TASK_SEED + 1))
         return {"train": angle[:100], "test": angle[100:], "ood": np.empty((0, 1))}

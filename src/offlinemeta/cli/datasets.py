@@ -241,9 +241,10 @@ def verify(
     from offlinemeta.console import bar, say
     from offlinemeta.datasets import loading
     from offlinemeta.datasets.errors import OtherContentError
+    from offlinemeta.datasets.spec import get_spec
 
-    named = {name for name in ids or () if "/" in name}
-    specs = [spec for spec in _chosen(ids) if loading.recorded(spec) is not None or named & {spec.short, spec.id}]
+    named = {get_spec(name).id for name in ids or () if "/" in name}
+    specs = [spec for spec in _chosen(ids) if loading.recorded(spec) is not None or spec.id in named]
     others = 0
     for spec in specs:
         try:
@@ -254,7 +255,7 @@ def verify(
             others += 1
             say(console, str(error), style="red")
     say(console, f"{len(specs) - others} of {len(specs)} datasets have the content of the manifest.")
-    if others:
+    if others or not specs:
         raise typer.Exit(1)
 
 

@@ -17,7 +17,15 @@ from rich.text import Text
 from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.policies import behaviours
-from offlinemeta.datasets.references import LEAST_WORTH, LOW_WORTH, References, as_references, read_references, shipped
+from offlinemeta.datasets.references import (
+    LEAST_WORTH,
+    LOW_WORTH,
+    References,
+    Worth,
+    as_references,
+    read_references,
+    shipped,
+)
 from offlinemeta.datasets.scripted import SCRIPTED, Scripted
 from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, env_id, get_family
 from offlinemeta.envs.errors import UnknownNameError
@@ -84,7 +92,8 @@ def family_detail(family: TaskFamily) -> RenderableType:
     if family.name in shipped():
         references = read_references(family.name)
         low = f", {LOW_WORTH}: averages over families should leave it out"
-        rows["worth of a task"] = f"{_worth(references, 'test')} (test)" + (low if references.tags else "")
+        said = _worth(references.overall, references)
+        rows["worth of a task"] = said + (low if references.tags else "")
     for name, value in rows.items():
         table.add_row(name, Text(value))
     return table
@@ -152,7 +161,8 @@ def dataset_list(family: str | None, local: bool) -> RenderableType:
         )
     notes = [f"{name}: {quality.what}" for name, quality in QUALITIES.items()]
     if chosen is None:
-        notes.append(f"Each has a -heldout sibling over all other tasks. Full ids: OfflineMeta/<family>/<name>-v{VERSION}.")
+        ids = f"OfflineMeta/<family>/<name>-v{VERSION}"
+        notes.append(f"Each has a -heldout sibling over all other tasks. Full ids: {ids}.")
     notes.append("hash: the hash of the content, where the manifest of this package has it.")
     notes.append(f"They are kept in {storage.get_root_name()} (MINARI_DATASETS_PATH).")
     return Group(table, Text("\n".join(notes), style="dim"))
@@ -184,9 +194,10 @@ def reference_table(families: Mapping[str, Mapping[str, Any]], splits: Sequence[
 REFERENCE_NOTE = (
     "Mean returns over the tasks of a split: of random actions, of the best policy that is not told its task, and of "
     "the expert that is. Worth is (told - blind) / (told - random), with its standard error over tasks (none of "
-    "fewer than three tasks, nor where random actions are the best blind policy). Scores are 0 "
-    f"at blind and 100 at told; where worth is below {LEAST_WORTH:g}, they are 0 at random, and averages over "
-    f"families should leave out one that is tagged {LOW_WORTH}, since there is little to gain by adapting."
+    "fewer than three tasks, nor where random actions are the best blind policy). Scores are 0 at blind and 100 at "
+    f"told, of means over all tasks but ood's. A family that is worth less than {LEAST_WORTH:g} on these is tagged "
+    f"{LOW_WORTH}: its scores are 0 at random, and averages over families should leave it out, since there is little "
+    "to gain by adapting."
 )
 
 
@@ -194,7 +205,19 @@ def reference_grid(
     families: Mapping[str, Mapping[str, Any]], splits: Sequence[str] = ("test",)
 ) -> tuple[list[str], list[list[str]]]:
     """Return the head and the lines of a table of reference returns: a line for each family and split."""
-    head = ["family", "split", "random", "blind", "told", "worth", "blind policy", "tag", "success", "saturated", "episodes"]
+    head = [
+        "family",
+        "split",
+        "random",
+        "blind",
+        "told",
+        "worth",
+        "blind policy",
+        "tag",
+        "success",
+        "saturated",
+        "episodes",
+    ]
     lines = []
     for name, facts in families.items():
         references = as_references(facts)
@@ -205,7 +228,7 @@ def reference_grid(
                     name,
                     split,
                     *(f"{mean:.1f}" for mean in means),
-                    _worth(references, split),
+                    _worth(references.worth(split), references),
                     references.blind_policy,
                     ", ".join(references.tags),
                     f"{references.success[split]:.2f}" if references.success else "",
@@ -216,11 +239,10 @@ def reference_grid(
     return head, lines
 
 
-def _worth(references: References, split: str) -> str:
-    """Return worth as text; with its standard error where that says something: two tasks, or a sure 1, have none."""
-    value, error = references.worth(split)
-    sure = len(references.told[split]) < 3 or references.blind_policy == "random"
-    return f"{value:.2f}" if sure else f"{value:.2f} ± {error:.2f}"
+def _worth(worth: Worth, references: References) -> str:
+    """Return a family's worth as text; without its error where there are too few tasks, or a sure 1."""
+    bare = min(map(len, references.told.values())) < 3 or references.blind_policy == "random"
+    return f"{worth.value:.2f}" if bare else f"{worth.value:.2f} ± {worth.error:.2f}"
 
 
 def method_list() -> RenderableType:
