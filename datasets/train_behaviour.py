@@ -330,7 +330,7 @@ def train(
     if remaining > 0:
         model.learn(remaining, callback=keeper, reset_num_timesteps=False)
         keeper.keep()
-    finish(family, seed, recipe, state, destination / f"{file}.safetensors", console, blind)
+    finish(get_family(name), seed, recipe, state, destination / f"{file}.safetensors", console, blind)
     envs.close()
 
 

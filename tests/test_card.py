@@ -153,7 +153,7 @@ def test_two_tasks_are_too_few_to_tell(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["PointRobot/random-heldout", "ML1-reach/spread-heldout", "AntDir/smac-heldout", "HopperParam/random"]
+    "name", ["PointRobot/random-heldout", "ML1-reach/spread-heldout", "CheetahDir/smac-heldout", "HopperParam/random"]
 )
 def test_cards_of_other_kinds(name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Held-out tasks; uniform actions; no labels for other tasks."""
