@@ -186,12 +186,18 @@ def check_references(name: str, references: References) -> None:
     Raises:
         DatasetError: on some split the expert does no better than what scores 0; the message names them.
     """
-    scales = {split: references.scale(split) for split in references.told}
-    if wrong := [f"{split} ({high:.1f} and {low:.1f})" for split, (low, high) in scales.items() if high <= low]:
-        raise DatasetError(
-            f"References of {name} are not written: the expert that is told its task gets no more than "
-            f"{references.floor} actions do on {', '.join(wrong)}. Train a better one, or mend the tasks."
-        )
+    told = {split: float(np.mean(returns)) for split, returns in references.told.items()}
+
+    def check(what: str, lows: Mapping[str, float]) -> None:
+        wrong = [f"{split} ({told[split]:.1f} and {low:.1f})" for split, low in lows.items() if told[split] <= low]
+        if wrong:
+            raise DatasetError(
+                f"References of {name} are not written: the expert that is told its task gets no more than {what} on "
+                f"{', '.join(wrong)}. Train a better one, or mend the tasks."
+            )
+
+    check("random actions", {split: float(np.mean(returns)) for split, returns in references.random.items()})
+    check("a policy that scores 0", {split: references.scale(split)[0] for split in told})
 
 
 def write_references(name: str, content: Mapping[str, Any]) -> None:

@@ -107,8 +107,11 @@ def test_references_that_cannot_score_are_not_written(tmp_path: Path, monkeypatc
     assert list(json.loads(file.read_text())) == ["format", "SparsePointRobot"]
     worse = {split: [value - 1 for value in returns] for split, returns in content["PointRobot"]["random"].items()}
     failed = content["PointRobot"] | {"told": worse}
-    with pytest.raises(DatasetError, match=r"References of PointRobot are not written: .* no more than \w+ .* test"):
+    with pytest.raises(DatasetError, match=r"References of PointRobot are not written: .* no more than random .* test"):
         write_references("PointRobot", failed)
+    blind = {**content["PointRobot"]["blind"], "ood": [0.0] * 10}
+    with pytest.raises(DatasetError, match=r"no more than a policy that scores 0 on ood \(.* and 0\.0\)"):
+        write_references("PointRobot", content["PointRobot"] | {"blind": blind})
     write_references("PointRobot", content["PointRobot"])
     assert shipped() == {name: content[name] for name in ("PointRobot", "SparsePointRobot")}
     read_references.cache_clear()
