@@ -51,6 +51,8 @@ def short_ml1(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def build(spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """Build a dataset that has an id of the package's, and other content."""
+    monkeypatch.setattr(loading, "MANIFEST", Path("no manifest"))
     monkeypatch.setitem(specs.DATASETS, spec.id, spec)  # type: ignore[index]
     return datasets.build(spec)
 
