@@ -742,11 +742,11 @@ def slope_of_rewards(context: Context) -> np.ndarray:
 
 def test_the_probe_finds_what_z_knows() -> None:
     """The best-paid place of a context is near PointRobot's goal; where it starts says nothing of it."""
-    heldout = datasets.load("PointRobot/smac-heldout")
+    logged, heldout = (datasets.load(f"PointRobot/{name}") for name in ("spread", "spread-heldout"))
 
     def score(function: Any) -> dict[str, float]:
         agent: Any = Reads(function)
-        return diagnostics.probe(agent, point(), heldout, 0)
+        return diagnostics.probe(agent, logged, heldout, 0)
 
     best_paid = score(lambda context: context.next_observations[context.rewards.argmax()])
     assert best_paid["probe_r2"] > 0.9
@@ -778,6 +778,6 @@ def test_what_z_knows_is_measured_wherever_the_agent_lives() -> None:
     agent: Any = Reads(lambda context: context.next_observations[context.rewards.argmax()])
     infer = agent.infer
     agent.infer = lambda contexts: posterior.Gaussian(*(m.as_subclass(Elsewhere) for m in infer(contexts)))
-    heldout = datasets.load("PointRobot/smac-heldout")
-    assert diagnostics.probe(agent, point(), heldout, 0)["probe_r2"] > 0.9
-    assert diagnostics.kl_shift(agent, point(), 0)["kl_shift"] > 0
+    logged, heldout = (datasets.load(f"PointRobot/{name}") for name in ("spread", "spread-heldout"))
+    assert diagnostics.probe(agent, logged, heldout, 0)["probe_r2"] > 0.9
+    assert diagnostics.kl_shift(agent, logged, 0)["kl_shift"] > 0
