@@ -1,13 +1,13 @@
 """The stages of an online training in one small file, as they ship: ``datasets/online/<family>.safetensors``.
 
-``python -m offlinemeta.baselines.training.stages RUN FILE`` packs the agents that a run kept at the ends of its phases,
+``python -m offlinemeta.baselines.training.stages RUN FILE COMMAND`` packs the agents that a run kept at the ends of its phases,
 weights in float16, together with the command, the learning curve on training tasks (mean return of three episodes), the
 last agent's returns by benchmark, versions, and the cost of each stage.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,22 @@ def _watched(entry: dict[str, Any]) -> bool:
     return "curve" in entry and "result" not in entry
 
 
+def main() -> None:
+    """Pack the run that the command line names."""
+    parser = argparse.ArgumentParser(
+        description="Pack the agents that an online training kept into one file, as they ship.",
+        epilog="Example: python -m offlinemeta.baselines.training.stages out/runs/PointRobot-random/pearl-online-s0 "
+        "datasets/online/PointRobot.safetensors offlinemeta train pearl-online PointRobot/random --preset online",
+    )
+    parser.add_argument("run", type=Path, help="folder of the finished run")
+    parser.add_argument("file", type=Path, help="file to write")
+    parser.add_argument(
+        "command", nargs=argparse.REMAINDER, help="command that trained the run, to be kept in the file"
+    )
+    options = parser.parse_args()
+    said = pack(options.run, options.file, " ".join(options.command))
+    print(f"{options.file}: {len(said['stages'])} stages, {options.file.stat().st_size / 1e6:.1f} MB")
+
+
 if __name__ == "__main__":
-    run, target, *words = sys.argv[1:]
-    said = pack(Path(run), Path(target), " ".join(words))
-    print(f"{target}: {len(said['stages'])} stages, {Path(target).stat().st_size / 1e6:.1f} MB")
+    main()
