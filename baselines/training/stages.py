@@ -1,8 +1,8 @@
 """The stages of an online training in one small file, as they ship: ``datasets/online/<family>.safetensors``.
 
 ``python -m offlinemeta.baselines.training.stages RUN FILE COMMAND`` packs the agents that a run kept at the ends of its
-phases, weights in float16, together with the command, the learning curve on training tasks (mean return of three episodes), the
-last agent's returns by benchmark, versions, and the cost of each stage.
+phases, weights in float16, together with the command, the learning curve on training tasks (mean return of three
+episodes), the last agent's returns by benchmark, versions, and the cost of each stage.
 """
 
 from __future__ import annotations
