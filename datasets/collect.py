@@ -187,15 +187,15 @@ def candidates(
 ) -> tuple[Sequence[Explorer], list[float]]:
     """Return the explorers of a family, and the normalised return of each after it has explored.
 
-    They are the stages of online PEARL, where its training got half of the way from a score of 0 to one of 100 on
-    training tasks, or where ``poor`` ones will do; else posterior sampling over the behaviour policy nearest to half
+    They are the stages of online PEARL, where its training got half of the way from a blind policy to the told one
+    on training tasks, or where ``poor`` ones will do; else posterior sampling over the behaviour policy nearest to half
     of the expert's return.
 
     Raises:
         DatasetError: the references are not those of the stages that ship.
     """
     if has_stages(family.name):
-        (low, high), returns = references.scale("train"), references.normalised_explorers
+        (low, high), returns = references.ranking, references.normalised_explorers
         if poor or best_of_training(family.name) >= (low + high) / 2:
             agents = stages(family)
             if len(agents) != len(returns):

@@ -95,7 +95,7 @@ class References:
 
     @property
     def normalised(self) -> list[float]:
-        """The behaviour policies' returns, from 0 (no better than :attr:`floor`'s) to 1 (the last of them)."""
+        """The behaviour policies' returns, from 0 (:attr:`ranking`'s first) to 1 (the last of them)."""
         return self._normalised(self.behaviours)
 
     @property
@@ -104,8 +104,17 @@ class References:
         return self._normalised(self.explorers)
 
     def _normalised(self, returns: Sequence[float]) -> list[float]:
-        low, high = self.scale("train")[0], self.behaviours[-1]
+        low, high = self.ranking[0], self.behaviours[-1]
         return [(value - low) / (high - low) for value in returns]
+
+    @property
+    def ranking(self) -> tuple[float, float]:
+        """The mean returns on training tasks from which policies are ranked: blind (or random) and told.
+
+        Unlike :meth:`scale`, held-out tasks have no say in it, since the ranking decides who collects the datasets.
+        """
+        floor = self.random if self.worth("train").value < LEAST_WORTH else self.blind
+        return float(np.mean(floor["train"])), float(np.mean(self.told["train"]))
 
     def worth(self, split: str) -> Worth:
         """Return what knowing the task is worth on the tasks of a split (:func:`worth`)."""

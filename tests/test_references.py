@@ -164,3 +164,18 @@ def test_the_better_of_two_blind_policies_is_taken(monkeypatch: pytest.MonkeyPat
     assert knowing.blind_policy == "trained blind"
     assert knowing.worth("test").value < 0.05 < still.worth("test").value
     assert knowing.tags == (LOW_WORTH,)
+
+
+def test_held_out_tasks_have_no_say_in_who_collects() -> None:
+    """Policies are ranked by training tasks alone; the scale of scores looks at all of the distribution."""
+    references = read_references("PointRobot")
+    kinds = {
+        kind: {split: returns if split == "train" else [0.0] * len(returns) for split, returns in old.items()}
+        for kind in ("random", "blind", "told")
+        for old in (getattr(references, kind),)
+    }
+    changed = replace(references, **kinds)
+    assert changed.scale("train") != references.scale("train")
+    assert changed.ranking == references.ranking
+    assert changed.normalised == references.normalised
+    assert changed.normalised_explorers == references.normalised_explorers
