@@ -49,6 +49,10 @@ METHODS = {
         {"online": True},
     ),
     "bc": Method("offlinemeta.baselines.bc:MetaBC", "Meta-behaviour-cloning, with SMAC's encoder and decoder."),
+    "macaw": Method(
+        "offlinemeta.baselines.macaw:MACAW",
+        "MACAW: value function and policy are meta-trained so that one gradient step each adapts them.",
+    ),
     "smac": Method("offlinemeta.baselines.smac:SMAC", "SMAC: offline training, then self-supervised interaction."),
     "oracle": Method(
         "offlinemeta.baselines.smac:SMAC",

@@ -216,21 +216,23 @@ def pad(contexts: Sequence[Context], normaliser: Normaliser) -> tuple[Batch, Ten
     Returns:
         The transitions, ``[N, C, .]`` each, and a mask ``[N, C]``: 1 for transitions and 0 for padding.
     """
-    device, most = normaliser.mean.device, max(len(context) for context in contexts)
-    mask = torch.zeros(len(contexts), most)
-    for i, context in enumerate(contexts):
-        mask[i, : len(context)] = 1
+    device = normaliser.mean.device
+    mask = pad_rows([np.ones(len(context)) for context in contexts])
 
     def stack(name: str) -> Tensor:
-        first = getattr(contexts[0], name)
-        padded = np.zeros((len(contexts), most, *first.shape[1:]), dtype=np.float32)
-        for i, context in enumerate(contexts):
-            padded[i, : len(context)] = getattr(context, name)
-        return torch.as_tensor(padded, device=device)
+        return pad_rows([getattr(context, name) for context in contexts]).to(device)
 
     batch = Batch(*(stack(name) for name in Batch._fields))
     normalised = {name: normaliser(getattr(batch, name)) for name in ("observations", "next_observations")}
     return batch._replace(**normalised), mask.to(device)
+
+
+def pad_rows(arrays: Sequence[Array]) -> Tensor:
+    """Stack arrays ``[S, ...]`` of different lengths, with zeros after the shorter ones: ``[N, longest, ...]``."""
+    padded = np.zeros((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), dtype=np.float32)
+    for row, array in zip(padded, arrays, strict=True):
+        row[: len(array)] = array
+    return torch.as_tensor(padded)
 
 
 def first_steps(episodes: Sequence[Episode], count: int) -> list[Episode]:
