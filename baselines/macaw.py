@@ -41,7 +41,7 @@ from torch import Tensor, nn
 from torch.func import grad
 from torch.nn import functional as F
 
-from offlinemeta.baselines.parts.buffer import TaskBuffer, gather, pad, pad_rows
+from offlinemeta.baselines.parts.buffer import Span, TaskBuffer, gather, pad, pad_rows
 from offlinemeta.baselines.parts.config import Phase, option
 from offlinemeta.baselines.parts.networks import Normaliser, widths
 from offlinemeta.baselines.parts.optimiser import descend, modules_of
@@ -83,6 +83,7 @@ class Config:
     )
     outer_mean: bool = option(False, "Whether outer losses are divided by the number of training tasks (code).")
     normalise: bool = option(False, "Whether observations and returns are normalised by the logged ones' moments.")
+    episode_contexts: bool = option(False, "Whether an inner batch is drawn from one logged rollout, not all data.")
     explore_episodes: NonNegativeInt = option(2, "First episodes in a new task, explored by the initial policy.")
 
     @property
@@ -269,7 +270,8 @@ class MACAW:
         c, g, data = self.config, self.generator, self.data
         assert data is not None, "load(dataset) comes first"
         tasks = data.draw_tasks(c.meta_batch, g)
-        inner, outer = (self.draw(data, tasks, count) for count in (c.inner_batch, c.outer_batch))
+        one_rollout = data.logged_rollout(tasks, g) if c.episode_contexts else None
+        inner, outer = self.draw(data, tasks, c.inner_batch, one_rollout), self.draw(data, tasks, c.outer_batch)
         phi = self.adapt_value(inner)
         theta = self.adapt_policy(phi, inner)
         tasks_over = len(data.tasks) if c.outer_mean else 1
@@ -281,9 +283,9 @@ class MACAW:
         self.step += 1
         return losses
 
-    def draw(self, data: TaskBuffer, tasks: Tensor, count: int) -> Steps:
-        """Draw transitions of each task, with what became of them."""
-        rows = data.draw(tasks, count, self.generator)
+    def draw(self, data: TaskBuffer, tasks: Tensor, count: int, among: Span | None = None) -> Steps:
+        """Draw transitions of each task, from all of its rows or among some, with what became of them."""
+        rows = data.draw(tasks, count, self.generator, among)
         batch, (returns, tails, left) = data.take(tasks, rows), gather(self.outcome, tasks, rows).unbind(-1)
         last = data.take(tasks, rows + left.long() - 1).next_observations
         return Steps(batch.observations, batch.actions, returns, tails, last, torch.full_like(returns, 1 / count))

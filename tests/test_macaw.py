@@ -246,6 +246,18 @@ def test_outer_gradients_pass_through_the_inner_step() -> None:
     assert all(g is None or not g.any() for g in none), "the policy's loss leaves the value function alone"
 
 
+@pytest.mark.parametrize("one_rollout", [True, False])
+def test_an_inner_batch_is_drawn_from_one_rollout_where_that_is_wanted(
+    one_rollout: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, drawn = make(episode_contexts=one_rollout, meta_batch=20, inner_batch=50), list[Steps]()
+    monkeypatch.setattr(learner, "draw", lambda *arguments: drawn.append(MACAW.draw(learner, *arguments)) or drawn[-1])
+    learner.update()
+    inner, outer = ([len(set(map(tuple, task))) for task in steps.last.tolist()] for steps in drawn)
+    assert (max(inner) == 1) == one_rollout, "the last state names the rollout"
+    assert max(outer) > 1
+
+
 # --- the meta-test
 
 
