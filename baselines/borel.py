@@ -23,7 +23,7 @@ more than a meta-episode has too, since nothing that was seen of a task becomes 
 reads s as well, and a second decoder p(s' | z, s, a) has to explain the next state.
 
 The default preset also has the sizes and the schedule in ``PRESETS``: of the ELBO's terms it takes a random part. It
-normalises observations by the moments of the logged ones, and the critics' layers.
+normalises observations by the moments of the logged ones.
 """
 
 from __future__ import annotations
@@ -36,21 +36,20 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from offlinemeta.baselines.parts.belief import BeliefPolicy, Decoder, RecurrentEncoder, hyper
 from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer, gather, rollouts_of
 from offlinemeta.baselines.parts.config import Phase, option
 from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, widths
-from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of, polyak, target_of
+from offlinemeta.baselines.parts.optimiser import adam, descend, in_turn, modules_of, polyak, target_of
 from offlinemeta.baselines.parts.posterior import Gaussian, kl_between, kl_to_prior, sample
 from offlinemeta.benchmark.context import Context
 from offlinemeta.datasets.dataset import Dataset, Episode, join_episodes, label
 from offlinemeta.envs import TaskFamily
 from offlinemeta.envs.errors import ArgumentError
 
-PAIRS = 2**18
-"""How many pairs of z and transition are decoded at once; more are decoded in turn, and again for their gradients."""
+PAIRS = 2**14
+"""How many pairs of z and transition are decoded at once: their activations should fit into a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -96,19 +95,19 @@ class Config:
 PRESETS = {
     "paper": Config(),
     "default": Config(
-        vae_steps=5_000,
+        vae_steps=4_000,
         sac_steps=10_000,
-        pairings=4,
+        pairings=2,
         vae_tasks=16,
         vae_batch=2,
-        elbo_terms=32,
-        decoded_steps=64,
+        elbo_terms=16,
+        decoded_steps=32,
         recurrent=64,
+        decoder_hidden=(64, 64),
         batch=32,
         hidden=(128, 128, 128),
         lr=1e-3,
         normalise=True,
-        layer_norm=True,
     ),
     "smoke": Config(
         vae_steps=15,
@@ -147,8 +146,11 @@ class BOReL:
         self.critics = Dense((o + 2 * c.latent + a, *c.hidden, 1), generator, n=2, layer_norm=c.layer_norm)
         self.targets = target_of(self.critics)
         self.nets = modules_of(self)
-        vae = [net for net in (self.encoder, self.decoder, self.transition) if net is not None]
-        self.optimisers = {"vae": adam(vae, c.lr), "sac": adam([self.actor, self.critics], c.lr)}
+        self.decoders = [net for net in (self.decoder, self.transition) if net is not None]
+        self.optimisers = {
+            "vae": adam([self.encoder, *self.decoders], c.lr),
+            "sac": adam([self.actor, self.critics], c.lr),
+        }
         self.data: TaskBuffer | None = None
         self.rows = self.beliefs = torch.empty(0)  # of all meta-episodes
         self.step = self.env_steps = 0
@@ -245,16 +247,15 @@ class BOReL:
             z: z_t at T times, ``[N, T, Z]``.
             batch: K transitions that each of them has to explain, ``[N, K, .]``.
         """
-        size = max(1, PAIRS // (z.shape[1] * batch.rewards.shape[1]))
-        parts = list(zip(z.split(size), *(x.split(size) for x in batch), strict=True))
-        if len(parts) == 1:
-            return self.errors(z, *batch) / len(z)
-        sums = [checkpoint(self.errors, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
-        return torch.stack(sums).sum() / len(z)
+        size = max(1, PAIRS // batch.rewards.shape[1])
+        if len(z) * z.shape[1] <= size:
+            return self.errors(z, batch) / len(z)
+        each = (Batch(*columns) for columns in zip(*(x.split(1) for x in batch), strict=True))  # [1, K, .]
+        turns = [(part, own) for own, zs in zip(each, z.split(1), strict=True) for part in zs.split(size, dim=1)]
+        return in_turn(self.errors, turns, [p for net in self.decoders for p in net.parameters()]) / len(z)
 
-    def errors(self, z: Tensor, *columns: Tensor) -> Tensor:
+    def errors(self, z: Tensor, batch: Batch) -> Tensor:
         """Return the sum over meta-episodes and t of the errors' mean over k."""
-        batch = Batch(*columns)
         errors = (self.decoder(z, batch)[..., 0] - batch.rewards[:, None]).square()  # [N, T, K]
         if self.transition is not None:
             moves = (batch.next_observations - batch.observations)[:, None]

@@ -1,4 +1,4 @@
-"""BOReL: its equations by golden numbers worked out by hand, what its belief knows when, and which data it trains on."""
+"""BOReL: its equations by golden numbers worked out by hand, what its belief knows when, and what it trains on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_baselines import LOG_AT_ZERO, batch_of, constant, fixed_policy, generator, hopper, make, point, touched, weights
+from test_baselines import (
+    LOG_AT_ZERO,
+    batch_of,
+    constant,
+    fixed_policy,
+    generator,
+    hopper,
+    make,
+    point,
+    touched,
+    weights,
+)
 from torch.utils.flop_counter import FlopCounterMode
 
 from offlinemeta import datasets
@@ -92,7 +103,9 @@ def test_what_is_decoded_in_turn_is_what_is_decoded_at_once(monkeypatch: pytest.
         monkeypatch.setattr(borel, "PAIRS", pairs)
         learner = make("borel", elbo_terms=0, decoded_steps=0)
         losses = learner.update()
-        found.append([*losses.values(), *(p.grad for name in ("encoder", "decoder") for p in learner.nets[name].parameters())])
+        found.append(
+            [*losses.values(), *(p.grad for name in ("encoder", "decoder") for p in learner.nets[name].parameters())]
+        )
     for other in found[1:]:
         for one, another in zip(found[0], other, strict=True):
             torch.testing.assert_close(one, another, rtol=1e-4, atol=1e-6)
@@ -165,7 +178,9 @@ def test_sac_reads_the_belief_before_a_step_and_after_it(monkeypatch: pytest.Mon
     for i in range(tasks):  # which row of which task it is
         learner.data._block[i, :, 4] = torch.arange(learner.data._block.shape[1]) + 1000 * i
     monkeypatch.setattr(
-        learner, "critic_loss", lambda batch, s, s_next: seen.append((batch, s, s_next)) or torch.zeros((), requires_grad=True)
+        learner,
+        "critic_loss",
+        lambda batch, s, s_next: seen.append((batch, s, s_next)) or torch.zeros((), requires_grad=True),
     )
     for _ in range(20):
         learner.update()
@@ -241,9 +256,7 @@ def test_the_belief_at_test_is_the_one_that_relabels_the_data(dataset: Any) -> N
     rollouts = rollouts_of(dataset().by_task()[dataset().tasks[place]], horizon)
     for m in (0, learner.rows.shape[1] - 1):
         first, second = (learner.rows[place, m, [0, horizon]] // horizon).tolist()
-        context, then = (
-            join_contexts([as_context(episode) for episode in rollouts[k]]) for k in (first, second)
-        )
+        context, then = (join_contexts([as_context(episode) for episode in rollouts[k]]) for k in (first, second))
         policy = learner.adapt([empty_context(learner.family), context])
         for t in range(into):
             step = [getattr(then, name)[t] for name in ("observations", "actions", "rewards", "next_observations")]
@@ -266,7 +279,12 @@ def test_contexts_of_any_length_are_read_as_each_alone(monkeypatch: pytest.Monke
     """Also a part at a time."""
     learner = trained()
     episodes = [as_context(point()[e]) for e in range(4)]
-    contexts: list[Context] = [empty_context(learner.family), episodes[0], join_contexts(episodes), join_contexts(episodes[:2])]
+    contexts: list[Context] = [
+        empty_context(learner.family),
+        episodes[0],
+        join_contexts(episodes),
+        join_contexts(episodes[:2]),
+    ]
     alone = torch.cat([learner.infer([context]).mean for context in contexts])
     for at_once in (1000, 20, 7):
         monkeypatch.setattr(belief, "AT_ONCE", at_once)
@@ -294,7 +312,11 @@ def test_a_meta_episode_is_of_different_rollouts_of_one_task_each_as_often_at_ea
         horizon, count = learner.family.horizon, dataset.spec.rollouts
         assert learner.rows.shape == (len(dataset.tasks), 4 * count, episodes * horizon)
         rollouts = learner.rows[..., ::horizon] // horizon
-        assert bool((learner.rows.unflatten(2, (episodes, horizon)) == rollouts[..., None] * horizon + torch.arange(horizon)).all())
+        assert bool(
+            (
+                learner.rows.unflatten(2, (episodes, horizon)) == rollouts[..., None] * horizon + torch.arange(horizon)
+            ).all()
+        )
         for place in range(episodes):
             used = torch.nn.functional.one_hot(rollouts[..., place], count).sum(1)
             assert bool((used == 4).all())
@@ -344,3 +366,21 @@ def test_beliefs_lie_as_meta_episodes_do() -> None:
 
 
 # --- learning
+
+
+@pytest.mark.parametrize("method", ["borel", "borel-rr"])
+def test_borel_learns_to_adapt_from_random_data(method: str) -> None:
+    """PointRobot in a minute."""
+    torch.set_num_threads(1)
+    agent = make(
+        method, dataset=datasets.load("PointRobot/random"), vae_steps=1500, sac_steps=1500, vae_tasks=16, elbo_terms=8,
+        decoded_steps=20, recurrent=48, decoder_hidden=(64, 64), meta_batch=16, batch=32, hidden=(64, 64), lr=2e-3,
+        alpha=0.01, discount=0.9, normalise=True,
+    )  # fmt: skip
+    while agent.step < agent.config.steps:
+        agent.update()
+    returns = evaluate(agent, get_benchmark("PointRobot/random/online-3"))
+    references = datasets.read_references("PointRobot")
+    curve = references.score(get_family("PointRobot").tasks["test"], returns).mean(0)
+    assert curve[0] > 15, "better than any blind policy before anything is known: it learns inside the episode"
+    assert curve[-1] > 30

@@ -150,7 +150,7 @@ def with_tests() -> dict[str, str]:
 
 @pytest.mark.parametrize("method", LONG)
 def test_a_run_killed_in_the_middle_goes_on_to_the_same_end(method: str, tmp_path: Path) -> None:
-    """Inside a later phase: SMAC's self-supervised one, BOReL's on beliefs, the last one of a learner of another kind."""
+    """Inside a later phase: SMAC's self-supervised one, BOReL's second one, the last one of another learner."""
     environment, command = with_tests(), [sys.executable, "-c", KILLED, method]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([*command, whole], env=environment, check=True)

@@ -125,7 +125,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_memory()
-    console = Console()
+    console = Console(width=110)
     table = Table(
         "method", "family", "phase", "precision", "ms a step", "original code", "GFLOP", "GFLOP/s", "products", "share",
         title=f"Gradient steps at the published sizes, {options.threads} threads, medians of {ROUNDS}",
