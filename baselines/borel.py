@@ -4,26 +4,27 @@ A recurrent VAE is trained on meta-episodes, each of some rollouts of one task i
 belief about the task, which grows with every step; its decoder p(r | z, s, a, s') has to explain the rewards of the
 whole meta-episode, those to come too, from z ~ q(z | τ_:t) at any t. Then the encoder is frozen, every logged state is
 relabelled with the belief (μ, log σ²) that the agent would have had there, and SAC is trained on such hyper-states. At
-test the agent acts by the mean, and its belief grows with what it sees, inside an episode too. Nothing corrects for
-being offline, and nothing has to: the policy explores as well as what it can piece together from the data.
+test the agent acts by the mean, and its belief grows with what it sees, inside an episode too. Nothing in SAC corrects
+for being offline.
 
-Where all rollouts of a task follow that task, states give it away, and the belief never learns to look at rewards. With
-reward relabelling (the method ``borel-rr``) some meta-episodes begin with a rollout of another task, whose rewards are
-computed anew by the true reward function. That is more than the data say, so it is off by default.
+Where all rollouts of a task follow that task, states give it away, and the belief need not learn to read rewards. With
+reward relabelling (the method ``borel-rr``) a share of meta-episodes, of which SAC learns too, begins with a rollout of
+another task, its rewards computed anew by the task's true reward function. That is oracle information.
 
 Constants of the ``paper`` preset are those of the authors' public code for the cheetah; the point robot had
-``alpha=0.01``, ``hidden=128,128`` and ``discount=0.9``. As in that code the squared error of rewards is a mean over the
-decoded steps; the paper's ELBO, which has the sum, is ``kl_weight`` divided by the steps of a meta-episode. All presets
-depart from it as follows: rollouts follow each other in a drawn order, each as often at each place; the belief is kept
-at terminations, and so is its own between the rollouts of a meta-episode, in the data as at test (the code resets it
-where a goal is reached, in the data alone); the observation has no flag of an episode's last step; the Q target is cut
-at terminations, and goes on from the last state where a time limit cuts; one optimiser steps critics and actor at once,
-so that the actor sees the critics as they were before the step. At test the belief is carried on through all episodes,
-more than a meta-episode has too, since nothing that was seen of a task becomes untrue. Where dynamics vary, the encoder
-reads s as well, and a second decoder p(s' | z, s, a) has to explain the next state.
+``alpha=0.01``, ``hidden=128,128`` and ``discount=0.9``. As in that code, the squared error of rewards is a mean over
+the decoded steps; the paper's ELBO, which has the sum, is had by dividing ``kl_weight`` by the steps of a meta-episode.
+All presets depart from it as follows: rollouts are put in a row by chance, each as often at each place; what is
+relabelled are as many rollouts as a task has itself; the belief begins anew at a meta-episode and nowhere else, in the
+data as at test (the code resets it where a goal is reached, in the data alone); observations have no flag of an
+episode's last step; one optimiser steps critics and actor at once, so that the actor sees the critics as they were
+before the step. Targets are cut at terminations alone; where a time limit cuts an episode, they go on from its last
+state. At test the belief is carried on through all episodes, also when they are more than in a meta-episode, since what
+was seen of a task stays true. Where dynamics vary, the encoder reads s as well, and a second decoder p(s' - s | z, s,
+a) explains them.
 
-The default preset also has the sizes and the schedule in ``PRESETS``: of the ELBO's terms it takes a random part. It
-normalises observations by the moments of the logged ones.
+The default preset also has the sizes and the schedule in ``PRESETS``, draws a part of the ELBO's terms in each step,
+and normalises observations by the moments of the logged ones.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Config:
     vae_steps: PositiveInt = option(25_700, "Gradient steps of the VAE: 100 passes over 2,050 published trajectories.")
     sac_steps: PositiveInt = option(1_000_000, "Gradient steps of SAC, on the frozen VAE's beliefs.", "offline")
     episodes: PositiveInt = option(2, "Rollouts in a meta-episode.")
-    pairings: PositiveInt = option(1, "Meta-episodes in which each logged rollout stands at each place.")
+    pairings: PositiveInt = option(1, "How often each logged rollout stands at each place of a meta-episode.")
     relabel: bool = option(False, "Whether meta-episodes may begin in another task, relabelled by the true reward.")
     relabel_share: Annotated[float, Field(ge=0, le=1)] = option(0.63, "Share of meta-episodes that begin so.")
     vae_tasks: PositiveInt = option(4, "Tasks in a gradient step of the VAE.")
@@ -214,7 +215,7 @@ class BOReL:
             losses = self.elbo_loss(Batch(*(x.flatten(0, 1) for x in data.take(tasks, rows))))
             descend(self.optimisers["vae"], losses)
         else:
-            if self.step == c.vae_steps or not len(self.beliefs):
+            if not len(self.beliefs):  # here, since a resumed training has its encoder only now
                 self.beliefs = self.relabel(data)
             places = self.integers(0, count * length, (c.meta_batch, c.batch))
             batch = data.take(tasks, gather(self.rows.flatten(1), tasks, places))

@@ -168,30 +168,30 @@ def test_borel_actor_loss(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_sac_reads_the_belief_before_a_step_and_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beliefs are replaced by the number of steps seen, rewards by the same; their rows must agree."""
+    """In place of beliefs: how many steps came before, and which row comes next; rewards name their own row."""
     learner, seen = make("borel", vae_steps=1), []
     learner.update()
     tasks, count, length = learner.rows.shape
-    steps = torch.arange(length + 1.0).repeat(count)[None, :, None].expand(tasks, -1, 10)
-    places = torch.arange(tasks)[:, None, None].expand(-1, steps.shape[1], -1)
-    monkeypatch.setattr(learner, "relabel", lambda data: torch.cat([steps[..., :9], places], dim=-1))
-    for i in range(tasks):  # which row of which task it is
+    steps = torch.arange(length + 1).expand(tasks, count, -1)
+    names = learner.rows + 1000 * torch.arange(tasks)[:, None, None]
+    coming = torch.cat([names, torch.full((tasks, count, 1), -1)], dim=-1)
+    codes = torch.stack([steps, coming, *[steps] * 8], dim=-1).flatten(1, 2).float()
+    monkeypatch.setattr(learner, "relabel", lambda data: codes)
+    for i in range(tasks):
         learner.data._block[i, :, 4] = torch.arange(learner.data._block.shape[1]) + 1000 * i
-    monkeypatch.setattr(
-        learner,
-        "critic_loss",
-        lambda batch, s, s_next: seen.append((batch, s, s_next)) or torch.zeros((), requires_grad=True),
-    )
+
+    def spy(batch: Batch, s: torch.Tensor, s_next: torch.Tensor) -> torch.Tensor:
+        seen.append((batch, s, s_next))
+        return torch.zeros((), requires_grad=True)
+
+    monkeypatch.setattr(learner, "critic_loss", spy)
     for _ in range(20):
         learner.update()
     for batch, s, s_next in seen:
-        step, place = s[..., 2], s[..., -1]
-        assert bool((batch.rewards // 1000 == place).all())
-        assert bool((batch.rewards % 20 == step % 20).all())
-        assert bool((s_next[..., 2] == step + 1).all())
-        assert bool((s_next[..., -1] == place).all())
-        torch.testing.assert_close(s[..., :2], batch.observations, rtol=0, atol=0)
-        torch.testing.assert_close(s_next[..., :2], batch.next_observations, rtol=0, atol=0)
+        assert bool((batch.rewards == s[..., 3]).all())
+        assert bool((s_next[..., 2] == s[..., 2] + 1).all())
+        assert torch.equal(s[..., :2], batch.observations)
+        assert torch.equal(s_next[..., :2], batch.next_observations)
     drawn = torch.cat([s[..., 2].flatten() for _, s, _ in seen])
     assert {0, length - 1} <= set(drawn.tolist())
 
