@@ -33,6 +33,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
+import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
@@ -41,7 +42,7 @@ from torch.nn import functional as F
 from offlinemeta.baselines.parts.belief import BeliefPolicy, Decoder, RecurrentEncoder, hyper
 from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer, gather, rollouts_of
 from offlinemeta.baselines.parts.config import Phase, option
-from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, widths
+from offlinemeta.baselines.parts.networks import LEAST_SCALE, Actor, Dense, Normaliser, widths
 from offlinemeta.baselines.parts.optimiser import adam, descend, in_turn, modules_of, polyak, target_of
 from offlinemeta.baselines.parts.posterior import Gaussian, kl_between, kl_to_prior, sample
 from offlinemeta.benchmark.context import Context
@@ -71,7 +72,9 @@ class Config:
     recurrent: PositiveInt = option(128, "Size of the encoder's GRU.")
     decoder_hidden: tuple[PositiveInt, ...] = option((32, 32), "Widths of the decoders' hidden layers.")
     kl_weight: NonNegativeFloat = option(0.05, "Weight of the sum of KL(q_t || q_t-1), against mean squared errors.")
-    transition_weight: NonNegativeFloat = option(1.0, "Weight of the error of s' - s, decoded where dynamics vary.")
+    transition_weight: NonNegativeFloat = option(
+        1.0, "Weight of the error of s' - s in its scales, where dynamics vary."
+    )
     meta_batch: PositiveInt = option(16, "Tasks in a gradient step of SAC.", "offline")
     batch: PositiveInt = option(256, "Transitions of a task in a batch of SAC.", "offline")
     hidden: tuple[PositiveInt, ...] = option((256, 256), "Widths of the hidden layers of actor and critics.")
@@ -154,6 +157,7 @@ class BOReL:
         }
         self.data: TaskBuffer | None = None
         self.rows = self.beliefs = torch.empty(0)  # of all meta-episodes
+        self.moved = torch.ones(o, device=generator.device)  # the scale of s' - s
         self.step = self.env_steps = 0
 
     def load(self, dataset: Dataset) -> None:
@@ -163,6 +167,8 @@ class BOReL:
         strangers = self.strangers(dataset) if self.config.relabel else ()
         self.data = TaskBuffer.of(dataset.tasks, [*dataset, *strangers], self.normaliser)
         self.rows = self.meta_episodes(dataset)
+        moves = np.concatenate([np.diff(episode.observations, axis=0) for episode in dataset]).std(0)
+        self.moved = (torch.as_tensor(moves, device=self.data.device) / self.normaliser.scale).clamp_min(LEAST_SCALE)
 
     def strangers(self, dataset: Dataset) -> Iterator[Episode]:
         """Draw as many rollouts of other tasks as a task has itself, for each; label them by its true reward function.
@@ -259,7 +265,7 @@ class BOReL:
         """Return the sum over meta-episodes and t of the errors' mean over k."""
         errors = (self.decoder(z, batch)[..., 0] - batch.rewards[:, None]).square()  # [N, T, K]
         if self.transition is not None:
-            moves = (batch.next_observations - batch.observations)[:, None]
+            moves = ((batch.next_observations - batch.observations) / self.moved)[:, None]
             errors = errors + self.config.transition_weight * (self.transition(z, batch) - moves).square().sum(-1)
         return errors.mean(2).sum()
 

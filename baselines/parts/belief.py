@@ -41,8 +41,8 @@ class RecurrentEncoder(nn.Module):
     ) -> None:
         super().__init__()
         (o, a), self.reads_before = widths(family), reads_before
-        self.observations = embedding(o * (1 + reads_before), OBSERVATIONS, generator)
-        self.actions, self.rewards = embedding(a, ACTIONS, generator), embedding(1, REWARDS, generator)
+        self.observations = linear(o * (1 + reads_before), OBSERVATIONS, generator)
+        self.actions, self.rewards = linear(a, ACTIONS, generator), linear(1, REWARDS, generator)
         gru = nn.GRU(OBSERVATIONS + ACTIONS + REWARDS, recurrent, batch_first=True, device="meta")  # not drawn yet
         self.gru = gru.to_empty(device=generator.device)
         for parameter in self.gru.parameters():
@@ -50,7 +50,7 @@ class RecurrentEncoder(nn.Module):
                 nn.init.orthogonal_(parameter, generator=generator)
             else:
                 nn.init.zeros_(parameter)
-        self.heads = Dense((recurrent, 2 * latent), generator)
+        self.heads = linear(recurrent, 2 * latent, generator)
 
     def forward(self, batch: Batch, hidden: Tensor | None = None) -> Tensor:
         """Return the hidden states after each of L steps: ``[N, L, H]``; ``hidden [N, H]`` is the one before them."""
@@ -109,8 +109,9 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         (o, a), self.reads_next = widths(family), reads_next
-        self.observations, self.actions = embedding(o, OBSERVATIONS, generator), embedding(a, ACTIONS, generator)
-        self.net = Dense((latent + ACTIONS + OBSERVATIONS * (1 + reads_next), *hidden, outputs), generator)
+        self.observations, self.actions = linear(o, OBSERVATIONS, generator), linear(a, ACTIONS, generator)
+        sizes = (latent + ACTIONS + OBSERVATIONS * (1 + reads_next), *hidden, outputs)
+        self.net = Dense(sizes, generator, last=1 / math.sqrt(hidden[-1]))  # small weights would hold z back
 
     def forward(self, z: Tensor, batch: Batch) -> Tensor:
         """Predict K transitions ``[N, K, .]`` from each of T z ``[N, T, Z]``: ``[N, T, K, outputs]``."""
@@ -119,8 +120,8 @@ class Decoder(nn.Module):
         return self.net.pairs(z, torch.cat(parts, -1).relu())
 
 
-def embedding(size: int, width: int, generator: torch.Generator) -> Dense:
-    """Return a linear layer."""
+def linear(size: int, width: int, generator: torch.Generator) -> Dense:
+    """Return a linear layer, drawn as hidden ones are."""
     return Dense((size, width), generator, last=1 / math.sqrt(size))
 
 
