@@ -60,6 +60,14 @@ METHODS = {
         {"online_rewards": "true"},
         "smac:offline",
     ),
+    "borel": Method(
+        "offlinemeta.baselines.borel:BOReL", "BOReL: a recurrent belief about the task, and SAC on states and beliefs."
+    ),
+    "borel-rr": Method(
+        "offlinemeta.baselines.borel:BOReL",
+        "BOReL with reward relabelling, which knows the true reward function; where tasks differ in rewards alone.",
+        {"relabel": True},
+    ),
     "told": Method(
         "offlinemeta.baselines.told:Told", "An upper bound: SMAC's offline actor-critic, told the true task."
     ),

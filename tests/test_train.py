@@ -132,6 +132,7 @@ loop.train(run_of(Path(folder), method, **LONG[method]), resume=bool(resume), co
 
 LONG: dict[str, dict[str, int]] = {
     "smac": {"offline_steps": 40, "rounds": 2, "round_steps": 60},
+    "borel": {"vae_steps": 40, "sac_steps": 120},
     "toy": {"values": 40, "imitation": 40, "steps": 80},
 }
 TOY = Method("toy:Toy", "Two optimisers, three phases, adapts by a gradient step.")
@@ -149,7 +150,7 @@ def with_tests() -> dict[str, str]:
 
 @pytest.mark.parametrize("method", LONG)
 def test_a_run_killed_in_the_middle_goes_on_to_the_same_end(method: str, tmp_path: Path) -> None:
-    """Inside a later phase: SMAC's self-supervised one, and the last one of a learner of another kind."""
+    """Inside a later phase: SMAC's self-supervised one, BOReL's second one, the last one of another learner."""
     environment, command = with_tests(), [sys.executable, "-c", KILLED, method]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([*command, whole], env=environment, check=True)

@@ -241,6 +241,18 @@ def first_steps(episodes: Sequence[Episode], count: int) -> list[Episode]:
     return [episode for episode, begin in zip(episodes, begins, strict=True) if begin < count]
 
 
+def rollouts_of(episodes: Sequence[Episode], horizon: int) -> list[list[Episode]]:
+    """Return the rollouts of one task, each of them as its episodes, which are ``horizon`` steps long together."""
+    rollouts: list[list[Episode]] = []
+    steps = 0
+    for episode in episodes:
+        if steps % horizon == 0:
+            rollouts.append([])
+        rollouts[-1].append(episode)
+        steps += len(episode)
+    return rollouts
+
+
 def gather(block: Tensor, tasks: Tensor, rows: Tensor) -> Tensor:
     """Return the entries of ``block [tasks, rows, ...]`` at ``rows [T, ...]`` of T tasks."""
     return block[tasks.view(-1, *[1] * (rows.dim() - 1)), rows]

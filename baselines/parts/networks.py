@@ -104,6 +104,19 @@ class Dense(nn.Module):
             h = torch.baddbmm(b, h if i == 0 else self._activate(h), w)
         return h.reshape(self.n, *batch, h.shape[-1])
 
+    def pairs(self, z: Tensor, x: Tensor) -> Tensor:
+        """Evaluate an MLP on every pair (z, x) of z ``[*, T, Z]`` and x ``[*, K, X]``: ``[*, T, K, out]``.
+
+        The first layer is split into a part for z and a part for x, so no pair's input is ever built.
+        """
+        (first, *weights), (bias, *biases) = ([p[0] for p in layers] for layers in (self.weights, self.biases))
+        for_z, for_x = first.split([z.shape[-1], x.shape[-1]])
+        h = (z @ for_z)[..., :, None, :] + (x @ for_x + bias)[..., None, :, :]
+        batch, h = h.shape[:-1], h.flatten(0, -2)
+        for w, b in zip(weights, biases, strict=True):
+            h = torch.addmm(b, self._activate(h), w)
+        return h.reshape(*batch, h.shape[-1])
+
     def _activate(self, h: Tensor) -> Tensor:
         if self.layer_norm:
             h = F.layer_norm(h, h.shape[-1:])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -38,3 +38,42 @@ def descend(optimiser: torch.optim.Optimizer, losses: Mapping[str, Tensor]) -> N
 def polyak(targets: Iterable[Tensor], sources: Iterable[Tensor], tau: float) -> None:
     """Move target parameters: θ' <- (1 - τ) θ' + τ θ."""
     torch._foreach_lerp_(list(targets), list(sources), tau)
+
+
+def in_turn(
+    function: Callable[[Tensor, Any], Tensor], turns: Sequence[tuple[Tensor, Any]], parameters: Sequence[Tensor]
+) -> Tensor:
+    """Return the sum of ``function(x, constants)`` over turns, without keeping the activations of more than one.
+
+    Gradients of a turn are computed right after its value, so that nothing is computed twice either.
+
+    Args:
+        function: returns a scalar.
+        turns: x, which gradients are passed on to, and what else the function needs.
+        parameters: all parameters that the function depends on.
+    """
+    total: Tensor = _InTurn.apply(  # type: ignore[no-untyped-call]
+        function, [constants for _, constants in turns], *(x for x, _ in turns), *parameters
+    )
+    return total
+
+
+class _InTurn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, function: Callable[[Tensor, Any], Tensor], constants: list[Any], *tensors: Tensor) -> Tensor:
+        xs, parameters = tensors[: len(constants)], tensors[len(constants) :]
+        sums, own, total = [torch.zeros_like(p) for p in parameters], [], tensors[0].new_zeros(())
+        for x, constant in zip(xs, constants, strict=True):
+            leaf = x.detach().requires_grad_()
+            with torch.enable_grad():
+                value = function(leaf.view_as(leaf), constant)  # counters of FLOP cannot have a leaf here
+            gradient, *others = torch.autograd.grad(value, [leaf, *parameters])
+            own.append(gradient)
+            torch._foreach_add_(sums, others)
+            total += value.detach()
+        ctx.save_for_backward(*own, *sums)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Any:
+        return None, None, *(slopes[0] * gradient for gradient in ctx.saved_tensors)
