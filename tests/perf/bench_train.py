@@ -63,6 +63,8 @@ CASES = [
     for family, (changes, original) in PEARL.items()
     for bfloat16 in (False, True)
 ] + [
+    Case("macaw", "AntDir", "offline", "480 to 577", 5 * 256, 100),
+    Case("macaw", "CheetahVel", "offline", "480 to 577", 5 * 256, 100),
     Case("borel", "CheetahVel", "vae", "5,300 to 5,600", 401 * 400, 32),
     Case("borel", "CheetahVel", "offline", "98 to 107", 16 * 256, 256),
 ]
