@@ -275,10 +275,10 @@ class MACAW:
         inner, outer = self.draw(data, tasks, c.inner_batch, one_rollout), self.draw(data, tasks, c.outer_batch)
         phi = self.adapt_value(inner)
         theta = self.adapt_policy(phi, inner)
-        tasks_over = len(data.tasks) if c.outer_mean else 1
+        divisor = len(data.tasks) if c.outer_mean else 1
         losses = {
-            "value": self.value_loss(phi, outer).sum() / tasks_over,
-            "actor": self.policy_loss(theta, phi, outer).sum() / tasks_over,
+            "value": self.value_loss(phi, outer).sum() / divisor,
+            "actor": self.policy_loss(theta, phi, outer).sum() / divisor,
         }
         descend(self.optimisers["adam"], losses)
         self.step += 1

@@ -391,7 +391,7 @@ def test_borel_learns_to_adapt_from_random_data(method: str, name: str, first: f
     )  # fmt: skip
     while agent.step < agent.config.steps:
         agent.update()
-    returns = evaluate(agent, get_benchmark(f"{name}/random/online-3"))
-    curve = datasets.read_references(name).score(get_family(name).tasks["test"], returns).mean(0)
+    returns = evaluate(agent, get_benchmark(f"{name}/random/val-online-3"))
+    curve = datasets.read_references(name).score(get_family(name).tasks["val"], returns).mean(0)
     assert curve[0] > first
     assert curve[-1] > last

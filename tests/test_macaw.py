@@ -168,6 +168,17 @@ def test_actions_are_weighed_by_their_advantages(monkeypatch: pytest.MonkeyPatch
     torch.testing.assert_close(learner.policy_loss((), (), one), torch.tensor([-(1 + 3 + 20) / 3 * log_prob]))
 
 
+def test_the_advantage_head_reads_hidden_features_and_actions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ReLU(s_1) + a_1 + 2 a_2 with a = (-1, 0.5): 2 - 1 + 1 = 2 where s_1 = 2, and 0 where it is -2; A is 5."""
+    learner = make(hidden=(1,), advantage_hidden=1)
+    layers = ([1.0, 0.0, 0.0], [0.0] * 4, [1.0, 1.0, 2.0, 0.0], [1.0, 0.0])
+    theta = tuple(torch.tensor([layer]) for layer in layers)
+    monkeypatch.setattr(learner, "advantages", lambda phi, steps: torch.tensor([[5.0, 5.0]]))
+    states, actions = torch.tensor([[[2.0, 0.0], [-2.0, 0.0]]]), torch.tensor([[[-1.0, 0.5]] * 2])
+    one = steps(1, 2)._replace(observations=states, actions=actions, weights=torch.full((1, 2), 0.5))
+    torch.testing.assert_close(learner.advantage_loss(theta, (), one), torch.tensor([(9.0 + 25.0) / 2]))
+
+
 def test_standardised_advantages_do_not_depend_on_the_scale_of_rewards() -> None:
     learner, one = make(standardise=True), steps(2, 30)
     theta, phi = learner.actor(2), tuple(torch.zeros_like(layer) for layer in learner.value(2))
