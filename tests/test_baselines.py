@@ -788,3 +788,33 @@ def test_what_z_knows_is_measured_wherever_the_agent_lives() -> None:
     logged, heldout = (datasets.load(f"PointRobot/{name}") for name in ("spread", "spread-heldout"))
     assert diagnostics.probe(agent, logged, heldout, 0)["probe_r2"] > 0.9
     assert diagnostics.kl_shift(agent, logged, 0)["kl_shift"] > 0
+
+
+def test_a_belief_that_tightens_is_seen_to_tighten() -> None:
+    """A belief of deviation 1/√n after n steps, whose mean finds PointRobot's goal as soon as rewards tell it."""
+    agent: Any = Reads(lambda context: slope_of_rewards(context).astype(np.float32))
+    infer = agent.infer
+
+    def narrowing(contexts: Any) -> posterior.Gaussian:
+        mean = infer(contexts).mean
+        counts = torch.tensor([float(len(context)) for context in contexts])
+        return posterior.Gaussian(mean, (1 / counts)[:, None].expand_as(mean))
+
+    agent.infer = narrowing
+    family = get_family("PointRobot")
+    found = diagnostics.tightening(agent, family, "val", episodes=2, points=4, seed=0)
+    assert found.steps.tolist() == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert found.returns.shape == (2 * len(family.tasks["val"]), 2)
+    np.testing.assert_allclose(found.deviations, np.broadcast_to(found.steps**-0.5, found.deviations.shape), rtol=1e-5)
+    assert found.r2[-1] > 0.9
+    assert diagnostics.tightening(agent, family, "val", 2, 4, seed=1).returns[0, 0] != found.returns[0, 0]
+
+
+def test_the_first_steps_of_a_context_keep_its_episodes_apart() -> None:
+    steps = np.arange(5, dtype=np.float32)
+    columns = (steps[:, None], steps[:, None], steps, steps[:, None] + 1, steps == 4)
+    context = Context(*columns, lengths=np.array([2, 3]))
+    for count, lengths in ((1, [1]), (2, [2]), (3, [2, 1]), (5, [2, 3]), (9, [2, 3])):
+        cut = diagnostics.first(count, context)
+        assert cut.lengths.tolist() == lengths
+        assert cut.rewards.tolist() == steps[:count].tolist()

@@ -98,6 +98,34 @@ def test_every_method_trains_through_the_command_line(method: str, tmp_path: Pat
         assert all(getattr(evaluated.provenance[0], n) == getattr(trained.provenance[0], n) for n in names)
 
 
+def test_beliefs_of_trained_agents_are_drawn(tmp_path: Path) -> None:
+    def offlinemeta(*arguments: Any, code: int = 0) -> str:
+        done = CliRunner().invoke(app, [*map(str, arguments)])
+        assert done.exit_code == code, done.output
+        return done.output if code == 0 else str(done.exception)
+
+    files = {}
+    for method, data in (
+        ("borel", "PointRobot"),
+        ("pearl", "PointRobot"),
+        ("macaw", "PointRobot"),
+        ("bc", "SparsePointRobot"),
+    ):
+        out = tmp_path / method
+        offlinemeta("train", method, f"{data}/smac", "--preset", "smoke", "--out", out, "--protocols", "", "--watch", 0)
+        files[method] = out / "agent.safetensors"
+    picture = tmp_path / "belief.png"
+    said = offlinemeta("belief", files["borel"], files["pearl"], "--episodes", 2, "--points", 2, "--out", picture)
+    assert "borel, seed 0" in said
+    assert "pearl, seed 0" in said
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "is an agent of macaw, which has no latent variable" in offlinemeta("belief", files["macaw"], code=1)
+    assert "Split 'vla' does not exist. Did you mean 'val'?" in offlinemeta(
+        "belief", files["borel"], "--split=vla", code=1
+    )
+    assert "These agents are of 2 families" in offlinemeta("belief", files["borel"], files["bc"], code=1)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("stop", [7, 20, 25])
 def test_a_resumed_run_equals_an_uninterrupted_one(method: str, stop: int, tmp_path: Path) -> None:

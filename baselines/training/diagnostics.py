@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from offlinemeta.benchmark.agent import Agent
 from offlinemeta.benchmark.context import Context, empty_context, logged_contexts
 from offlinemeta.benchmark.metrics import normalised_kl_shift
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
-from offlinemeta.benchmark.runner import own_episode
+from offlinemeta.benchmark.runner import own_episode, seed_agent
 from offlinemeta.datasets.collect import in_batches
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import Task, TaskFamily
@@ -86,12 +87,14 @@ def infer(agent: Infers, contexts: Sequence[Context]) -> Gaussian:
     return Gaussian(*(moment.cpu() for moment in agent.infer(contexts)))
 
 
-def own_contexts(agent: Agent, family: TaskFamily, tasks: Sequence[Task], rng: np.random.Generator) -> list[Context]:
-    """Let the agent explore each task for as many episodes as a logged context has rollouts."""
+def own_contexts(
+    agent: Agent, family: TaskFamily, tasks: Sequence[Task], rng: np.random.Generator, episodes: int = OFFLINE_ROLLOUTS
+) -> list[Context]:
+    """Let the agent play some episodes in each task; by default, as many as a logged context has rollouts."""
     online: list[Context] = []
     for part, envs in in_batches(family, len(tasks)):
         contexts = [empty_context(family)] * envs.num_envs
-        for _ in range(OFFLINE_ROLLOUTS):
+        for _ in range(episodes):
             _, contexts = own_episode(agent, envs, tasks[part], contexts, rng)
         online += contexts
     return online
@@ -112,18 +115,80 @@ def probe(agent: Infers, dataset: Dataset, heldout: Dataset, seed: int) -> dict[
         tasks = [task for task in data.tasks if task.split == split] * DRAWS
         sizes = [OFFLINE_ROLLOUTS * family.horizon] * len(tasks)
         contexts = own_contexts(agent, family, tasks, rng) if own else logged_contexts(data, tasks, sizes, rng)
-        z = infer(agent, contexts).mean.numpy()
-        terms = [z[:, i] * z[:, j] for i in range(z.shape[1]) for j in range(i + 1)]
-        return np.stack([np.ones(len(z)), *z.T, *terms], axis=1), family.encode(family.params(tasks))
+        return infer(agent, contexts).mean.numpy(), family.encode(family.params(tasks))
 
-    figures = {}
-    for name, own in (("probe_r2", False), ("own_probe_r2", True)):
-        (x, y), (x_test, y_test) = draw(dataset, "train", own), draw(heldout, "test", own)
-        scale = np.sqrt((x**2).mean(0)) + 1e-12
-        fit = np.linalg.lstsq(x / scale, y, rcond=1e-6)[0]
-        residual = y_test - (x_test / scale) @ fit
-        figures[name] = float(1 - (residual**2).sum() / ((y_test - y_test.mean(0)) ** 2).sum())
-    return figures
+    return {
+        name: quadratic_r2(draw(dataset, "train", own), draw(heldout, "test", own))
+        for name, own in (("probe_r2", False), ("own_probe_r2", True))
+    }
+
+
+def quadratic_r2(known: tuple[Array, Array], heldout: tuple[Array, Array]) -> float:
+    """Return R² of ``y [N, P]`` by a quadratic fit on ``z [N, Z]``: fitted on known pairs (z, y), scored on others."""
+
+    def terms(z: Array) -> Array:
+        return np.stack([np.ones(len(z)), *z.T, *(a * b for i, a in enumerate(z.T) for b in z.T[: i + 1])], axis=1)
+
+    (x, y), (x_test, y_test) = ((terms(z), y) for z, y in (known, heldout))
+    scale = np.sqrt((x**2).mean(0)) + 1e-12
+    fit = np.linalg.lstsq(x / scale, y, rcond=1e-6)[0]
+    residual = y_test - (x_test / scale) @ fit
+    return float(1 - (residual**2).sum() / ((y_test - y_test.mean(0)) ** 2).sum())
+
+
+@dataclass(frozen=True)
+class Tightening:
+    """How a belief tightens while the agent plays episodes in new tasks, read at P numbers of steps.
+
+    Attributes:
+        steps: numbers of steps seen, ``[P]``.
+        deviations: geometric mean over z's dimensions of the belief's standard deviation, ``[N, P]``, where each task is
+            played twice.
+        r2: R² of the tasks' parameters by a quadratic fit on the belief's mean, made on training tasks; ``[P]``.
+        returns: the episodes' returns, ``[N, K]``.
+    """
+
+    steps: Array
+    deviations: Array
+    r2: Array
+    returns: Array
+
+
+@torch.no_grad()
+def tightening(agent: Infers, family: TaskFamily, split: str, episodes: int, points: int, seed: int) -> Tightening:
+    """Let an agent play episodes in the tasks of a split, and measure its belief as they go on.
+
+    Args:
+        agent: the agent. Its contexts are those that it collects itself.
+        family: the task family.
+        split: the tasks on which the belief is measured.
+        episodes: number of episodes in each task.
+        points: number of times in an episode at which the belief is read, evenly spaced.
+        seed: seed of the resets and of the agent's randomness.
+    """
+    rng = np.random.default_rng([seed, 4])
+    seed_agent(agent, seed)
+    tasks = {name: list(family.tasks[name]) * DRAWS for name in ("train", split)}
+    played = {name: own_contexts(agent, family, tasks[name], rng, episodes) for name in tasks}
+    target = {name: family.encode(family.params(tasks[name])) for name in tasks}
+    steps = np.unique(np.linspace(0, episodes * family.horizon, episodes * points + 1).round().astype(int)[1:])
+    deviations, r2 = [], []
+    for count in steps.tolist():
+        belief = {name: infer(agent, [first(count, c) for c in contexts]) for name, contexts in played.items()}
+        deviations.append(belief[split].variance.log().mean(-1).mul(0.5).exp().numpy())
+        known, heldout = ((belief[name].mean.numpy(), target[name]) for name in ("train", split))
+        r2.append(quadratic_r2(known, heldout))
+    ends = [np.cumsum(c.lengths)[:-1] for c in played[split]]
+    returns = [[part.sum() for part in np.split(c.rewards, end)] for c, end in zip(played[split], ends, strict=True)]
+    return Tightening(steps, np.stack(deviations, 1), np.array(r2), np.array(returns))
+
+
+def first(steps: int, context: Context) -> Context:
+    """Return the first steps of a context; all of it, where episodes were so short that there are no more."""
+    ends = np.minimum(np.cumsum(context.lengths), steps)
+    arrays = {name: array[:steps].copy() for name, array in vars(context).items() if name != "lengths"}
+    lengths = np.diff(ends, prepend=0)
+    return Context(**arrays, lengths=lengths[lengths > 0])
 
 
 @torch.no_grad()

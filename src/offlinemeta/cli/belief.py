@@ -1,0 +1,115 @@
+"""The command ``offlinemeta belief``: how fast an agent learns what its task is. Heavy imports stay inside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from offlinemeta.baselines.training.diagnostics import Tightening
+    from offlinemeta.envs import TaskFamily
+
+console = Console()
+
+EPILOG = (
+    "Examples:\n\n  offlinemeta belief out/runs/CheetahVel-smac/borel-s0/agent.safetensors\n\n"
+    "  offlinemeta belief borel/agent.safetensors pearl/agent.safetensors --episodes 5 --out beliefs.png"
+)
+
+
+def belief(
+    agents: Annotated[list[Path], typer.Argument(help="Agent files of one family, of methods with a latent variable.")],
+    split: Annotated[str, typer.Option(help="Tasks to play, such as val or test.")] = "val",
+    episodes: Annotated[int, typer.Option(min=1, help="Number of episodes in each task.")] = 3,
+    points: Annotated[int, typer.Option(min=1, help="Number of times in an episode at which beliefs are read.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resets and of the agents' randomness.")] = 0,
+    out: Annotated[Path, typer.Option(help="PNG file for the picture.")] = Path("out/belief.png"),
+) -> None:
+    """Show how the beliefs of agents tighten, step by step, as they play episodes in tasks that are new to them."""
+    from offlinemeta.cli.training import require_torch
+
+    require_torch("Reading beliefs")
+    from offlinemeta.baselines.parts.learner import Infers
+    from offlinemeta.baselines.training.checkpoint import describe, load_agent
+    from offlinemeta.baselines.training.diagnostics import tightening
+    from offlinemeta.console import say
+    from offlinemeta.envs import FAMILIES
+    from offlinemeta.envs.errors import ArgumentError, UnknownNameError
+    from offlinemeta.envs.registry import env_id
+    from offlinemeta.files import check_replaceable
+
+    check_replaceable(out)
+    families = {describe(file)["env"] for file in agents}
+    if len(families) > 1:
+        raise ArgumentError(f"These agents are of {len(families)} families, {', '.join(sorted(families))}; give one's.")
+    family = next(family for family in FAMILIES.values() if env_id(family) in families)
+    if not family.tasks.get(split):
+        raise UnknownNameError("Split", split, [name for name, tasks in family.tasks.items() if tasks])
+    found: dict[str, Tightening] = {}
+    for file in agents:
+        about, agent = describe(file), load_agent(family, file)
+        if not isinstance(agent, Infers):
+            raise ArgumentError(f"{file} is an agent of {about['method']}, which has no latent variable to read.")
+        name = f"{about['method']}, seed {about['seed']}"
+        with console.status(f"{name} plays {episodes} episodes in tasks of {family.name}"):
+            found[name if name not in found else str(file)] = tightening(agent, family, split, episodes, points, seed)
+    console.print(table(found, episodes))
+    say(console, f"written: {draw(found, family, split, episodes, out)}")
+
+
+def table(found: Mapping[str, Tightening], episodes: int) -> Table:
+    """Return a table of beliefs and returns at the end of each episode."""
+    head = ("agent", "episode", "return", "belief's deviation", "R² of the task")
+    shown = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in shown.columns[1:]:
+        column.justify = "right"
+    for name, beliefs in found.items():
+        ends = len(beliefs.steps) // episodes * np.arange(1, episodes + 1) - 1
+        for k, (end, mean) in enumerate(zip(ends, beliefs.returns.mean(0), strict=True), 1):
+            deviation, r2 = np.median(beliefs.deviations[:, end]), beliefs.r2[end]
+            shown.add_row(name if k == 1 else "", str(k), f"{mean:.1f}", f"{deviation:.3f}", f"{r2:.3f}")
+    return shown
+
+
+def draw(found: Mapping[str, Tightening], family: TaskFamily, split: str, episodes: int, file: Path) -> Path:
+    """Draw deviations (median over tasks, and the middle half of them) and R² against the number of steps.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        FileError: the file cannot be written.
+    """
+    from offlinemeta.envs.errors import MissingExtraError
+    from offlinemeta.files import replacing
+    from offlinemeta.leaderboard.report import COLOURS
+
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("plots", "Drawing a picture") from error
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for place, (name, beliefs) in enumerate(found.items()):
+        colour = COLOURS[place % len(COLOURS)]
+        low, middle, high = np.quantile(beliefs.deviations, (0.25, 0.5, 0.75), axis=0)
+        left.plot(beliefs.steps, middle, color=colour, marker=".", label=name)
+        left.fill_between(beliefs.steps, low, high, color=colour, alpha=0.2, lw=0)
+        right.plot(beliefs.steps, beliefs.r2.clip(-0.1), color=colour, marker=".", label=name)
+    left.set(yscale="log", title="Standard deviation of the belief", ylabel="median over tasks, and their middle half")
+    right.set(title="What the belief says of the task", ylabel="R² of the task's parameters", ylim=(-0.15, 1.05))
+    for axes in (left, right):
+        axes.set_xlabel(f"steps in {len(family.tasks[split])} {split} tasks of {family.name}")
+        axes.margins(x=0.02)
+        for k in range(1, episodes):
+            axes.axvline(k * family.horizon, color="0.8", lw=0.8)
+    right.legend()
+    with replacing(file) as draft:
+        figure.savefig(draft, dpi=130, format="png")
+    return file
