@@ -14,7 +14,7 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer, pad
+from offlinemeta.baselines.parts.buffer import Batch, Source, TaskBuffer, pad
 from offlinemeta.baselines.parts.config import Phase, option
 from offlinemeta.baselines.parts.encoder import Encoder
 from offlinemeta.baselines.parts.exploration import LatentPolicy, explore_then_infer
@@ -43,7 +43,11 @@ class Config:
     explore_episodes: NonNegativeInt = option(2, "First episodes in a new task, explored with z ~ N(0, I).")
     next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
-    episode_contexts: bool = option(False, "Whether a training context is drawn from one logged rollout, not all data.")
+    contexts: Source = option(
+        "all", "Source of a training context: all of a task's data, its exploring rollouts, or one."
+    )
+    z_period: NonNegativeInt = option(1, "Steps after which the agent draws z anew; 0 to hold it for an episode.")
+    explore_mean: bool = option(True, "Whether exploring episodes too are acted by the mean, not by sampled actions.")
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -95,7 +99,7 @@ class MetaBC:
         """Take in the logged data."""
         if self.config.normalise:
             self.normaliser.fit(dataset.observations)
-        self.data = TaskBuffer.of(dataset.tasks, dataset, self.normaliser)
+        self.data = TaskBuffer.of(dataset.tasks, dataset, self.normaliser, dataset.aimless())
 
     def update(self) -> dict[str, Tensor]:
         """Make one gradient step; return the losses. The gradient of the actor's loss does not reach the encoder."""
@@ -115,9 +119,9 @@ class MetaBC:
         return losses
 
     def context(self, data: TaskBuffer, tasks: Tensor) -> Batch:
-        """Draw transitions of each task for the encoder: from all of its data or one logged rollout."""
-        among = data.logged_rollout(tasks, self.generator) if self.config.episode_contexts else None
-        return data.take(tasks, data.draw(tasks, self.config.context, self.generator, among))
+        """Draw transitions of each task for the encoder."""
+        c = self.config
+        return data.take(tasks, data.draw_context(tasks, c.context, self.generator, c.contexts))
 
     def decode(self, batch: Batch, z: Tensor) -> Tensor:
         """Return r(s, a, z): ``[T, B]``."""
@@ -137,10 +141,10 @@ class MetaBC:
         return self.encoder(*pad(contexts, self.normaliser))
 
     def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:
-        """Explore with z ~ N(0, I) and sampled actions, then act by the mean with z ~ q(z|c)."""
+        """Act with z ~ N(0, I) in the first episodes, then with z ~ q(z|c)."""
         c = self.config
-        z, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer, self._rng)
-        return LatentPolicy(self.actor, self.normaliser, z, exploring, self._rng)
+        q, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer)
+        return LatentPolicy(self.actor, self.normaliser, q, c.z_period, exploring & (not c.explore_mean), self._rng)
 
     def seed(self, seed: int) -> None:
         """Seed the randomness of :meth:`adapt` and of its policies."""

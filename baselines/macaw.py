@@ -42,7 +42,7 @@ from torch import Tensor, nn
 from torch.func import grad
 from torch.nn import functional as F
 
-from offlinemeta.baselines.parts.buffer import Span, TaskBuffer, gather, pad, pad_rows
+from offlinemeta.baselines.parts.buffer import Source, TaskBuffer, gather, pad, pad_rows
 from offlinemeta.baselines.parts.config import Phase, option
 from offlinemeta.baselines.parts.networks import Normaliser, widths
 from offlinemeta.baselines.parts.optimiser import descend, modules_of
@@ -84,7 +84,7 @@ class Config:
     )
     outer_mean: bool = option(False, "Whether outer losses are divided by the number of training tasks (code).")
     normalise: bool = option(False, "Whether observations and returns are normalised by the logged ones' moments.")
-    episode_contexts: bool = option(False, "Whether an inner batch is drawn from one logged rollout, not all data.")
+    contexts: Source = option("all", "Source of an inner batch: all of a task's data, its exploring rollouts, or one.")
     explore_episodes: NonNegativeInt = option(2, "First episodes in a new task, explored by the initial policy.")
 
     @property
@@ -244,7 +244,7 @@ class MACAW:
             returns = np.concatenate(outcomes)[:, 0]
             self.moments.mean.fill_(returns.mean())
             self.moments.scale.fill_(max(returns.std(), LEAST_SCALE))
-        self.data = TaskBuffer.of(dataset.tasks, dataset, self.normaliser)
+        self.data = TaskBuffer.of(dataset.tasks, dataset, self.normaliser, dataset.aimless())
         self.outcome = self.data.lay_out(dataset, outcomes)  # [tasks, rows, 3]
 
     def outcomes(self, rewards: Array, terminations: Array, lengths: Sequence[int]) -> Array:
@@ -271,8 +271,8 @@ class MACAW:
         c, g, data = self.config, self.generator, self.data
         assert data is not None, "load(dataset) comes first"
         tasks = data.draw_tasks(c.meta_batch, g)
-        one_rollout = data.logged_rollout(tasks, g) if c.episode_contexts else None
-        inner, outer = self.draw(data, tasks, c.inner_batch, one_rollout), self.draw(data, tasks, c.outer_batch)
+        inner = self.steps_at(data, tasks, data.draw_context(tasks, c.inner_batch, g, c.contexts))
+        outer = self.steps_at(data, tasks, data.draw(tasks, c.outer_batch, g))
         phi = self.adapt_value(inner)
         theta = self.adapt_policy(phi, inner)
         divisor = len(data.tasks) if c.outer_mean else 1
@@ -284,12 +284,13 @@ class MACAW:
         self.step += 1
         return losses
 
-    def draw(self, data: TaskBuffer, tasks: Tensor, count: int, among: Span | None = None) -> Steps:
-        """Draw transitions of each task, from all of its rows or among some, with what became of them."""
-        rows = data.draw(tasks, count, self.generator, among)
+    def steps_at(self, data: TaskBuffer, tasks: Tensor, rows: Tensor) -> Steps:
+        """Return the logged transitions of T tasks at ``rows [T, B]``, with what became of them."""
         batch, (returns, tails, left) = data.take(tasks, rows), gather(self.outcome, tasks, rows).unbind(-1)
         last = data.take(tasks, rows + left.long() - 1).next_observations
-        return Steps(batch.observations, batch.actions, returns, tails, last, torch.full_like(returns, 1 / count))
+        return Steps(
+            batch.observations, batch.actions, returns, tails, last, torch.full_like(returns, 1 / rows.shape[1])
+        )
 
     # --- inner steps
 

@@ -26,13 +26,13 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from offlinemeta.baselines.parts.buffer import Batch, Span, TaskBuffer, first_steps, pad
+from offlinemeta.baselines.parts.buffer import Batch, Source, TaskBuffer, first_steps, pad
 from offlinemeta.baselines.parts.config import Phase, option
 from offlinemeta.baselines.parts.encoder import Encoder
 from offlinemeta.baselines.parts.exploration import LatentPolicy, explore, explore_then_infer
 from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join, widths
 from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of, polyak, target_of
-from offlinemeta.baselines.parts.posterior import Gaussian, kl_to_prior, sample
+from offlinemeta.baselines.parts.posterior import Gaussian, kl_to_prior, prior, sample
 from offlinemeta.benchmark.context import Context
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import TaskFamily
@@ -61,7 +61,11 @@ class Config:
     next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
     layer_norm: bool = option(False, "Whether the hidden layers of value and critics are normalised (Ba et al., 2016).")
-    episode_contexts: bool = option(False, "Whether a training context is drawn from one logged rollout, not all data.")
+    contexts: Source = option(
+        "all", "Source of a training context: all of a task's data, its exploring rollouts, or one."
+    )
+    z_period: NonNegativeInt = option(0, "Steps after which the agent draws z anew; 0 to hold it for an episode.")
+    explore_mean: bool = option(False, "Whether exploring episodes too are acted by the mean, not by sampled actions.")
     bfloat16: bool = option(False, "Whether matrix products are made in bfloat16.")
     online: bool = option(False, "Whether experience is collected; of the logged one, only a start is used then.")
     start_rollouts: PositiveInt = option(2, "Logged rollouts of a task with which an online training starts.")
@@ -133,14 +137,15 @@ class PEARL:
 
     def load(self, dataset: Dataset) -> None:
         """Take in the logged data; online, no more than the first rollouts of each task."""
-        episodes, observations = list(dataset), dataset.observations
+        episodes, explored, observations = list(dataset), dataset.aimless(), dataset.observations
         if self.config.online:
             steps = self.config.start_rollouts * self.family.horizon
             episodes = [episode for own in dataset.by_task().values() for episode in first_steps(own, steps)]
+            explored = np.ones(len(episodes), dtype=bool)
             observations = np.concatenate([episode.observations for episode in episodes])
         if self.config.normalise:
             self.normaliser.fit(observations)
-        self.data = TaskBuffer.of(dataset.tasks, episodes, self.normaliser)
+        self.data = TaskBuffer.of(dataset.tasks, episodes, self.normaliser, explored)
 
     def update(self) -> dict[str, Tensor]:
         """Make one gradient step of Algorithm 1, online with its data collection; return the losses."""
@@ -165,30 +170,25 @@ class PEARL:
         return losses
 
     def context(self, data: TaskBuffer, tasks: Tensor) -> Batch:
-        """Draw a context of each task: from all of its data, from one logged rollout, or online from the last visit."""
-        c, g, among = self.config, self.generator, None
+        """Draw a context of each task: online from the last visit, else as the config says."""
+        c, g = self.config, self.generator
         if c.online:
-            among = self.last(data, tasks, c.round_prior + c.round_posterior)
-        elif c.episode_contexts:
-            among = data.logged_rollout(tasks, g)
-        return data.take(tasks, data.draw(tasks, c.context, g, among))
-
-    def last(self, data: TaskBuffer, tasks: Tensor, rollouts: int) -> Span:
-        """Return the rows of the last rollouts of each task."""
-        end = data.sizes[tasks]
-        return (end - rollouts * data.horizon).clamp_min(0), end
+            rows = data.draw(tasks, c.context, g, data.last(tasks, c.round_prior + c.round_posterior))
+        else:
+            rows = data.draw_context(tasks, c.context, g, c.contexts)
+        return data.take(tasks, rows)
 
     @torch.no_grad()
     def collect(self, data: TaskBuffer) -> None:
         """Visit all training tasks: rollouts with z ~ N(0, I), then with z ~ q(z|c), c drawn from this visit so far."""
         c, g, places = self.config, self.generator, torch.arange(len(data.tasks), device=data.device)
         for k in range(c.round_prior + c.round_posterior):
-            z = torch.randn(len(places), c.latent, generator=g, device=g.device)
+            q = prior(len(places), c.latent, g.device)
             if k >= c.round_prior:
-                rows = data.draw(places, k * data.horizon, g, self.last(data, places, k))
-                z = sample(self.encoder(data.take(places, rows)), g)
+                rows = data.draw(places, k * data.horizon, g, data.last(places, k))
+                q = self.encoder(data.take(places, rows))
             seed = int(torch.randint(2**31, (), generator=g, device=g.device))
-            rollouts = explore(self.family, data.tasks, self.actor, self.normaliser, z, seed)
+            rollouts = explore(self.family, data.tasks, self.actor, self.normaliser, q, c.z_period, seed)
             data.add([episode for rollout in rollouts for episode in rollout])
             self.env_steps += len(places) * data.horizon
 
@@ -222,10 +222,10 @@ class PEARL:
         return self.encoder(*pad(contexts, self.normaliser))
 
     def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:
-        """Explore with z ~ N(0, I) and sampled actions, then act by the mean with z ~ q(z|c) (Algorithm 2)."""
+        """Act with z ~ N(0, I) in the first episodes, then with z ~ q(z|c) (Algorithm 2)."""
         c = self.config
-        z, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer, self._rng)
-        return LatentPolicy(self.actor, self.normaliser, z, exploring, self._rng)
+        q, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer)
+        return LatentPolicy(self.actor, self.normaliser, q, c.z_period, exploring & (not c.explore_mean), self._rng)
 
     def seed(self, seed: int) -> None:
         """Seed the randomness of :meth:`adapt` and of its policies."""

@@ -56,8 +56,14 @@ METHODS = {
     "smac": Method("offlinemeta.baselines.smac:SMAC", "SMAC: offline training, then self-supervised interaction."),
     "oracle": Method(
         "offlinemeta.baselines.smac:SMAC",
-        "SMAC that is given the true rewards in its interaction.",
-        {"online_rewards": "true"},
+        "SMAC that is given the true rewards of its interaction, and trains encoder and decoder on them too.",
+        {"online_rewards": "true", "online_nets": "all"},
+        "smac:offline",
+    ),
+    "true-labels": Method(
+        "offlinemeta.baselines.smac:SMAC",
+        "SMAC whose own rollouts have their true rewards in place of decoded ones.",
+        {"online_rewards": "true", "online_nets": "actor-critic"},
         "smac:offline",
     ),
     "borel": Method(

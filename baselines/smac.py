@@ -5,18 +5,20 @@ actor-critic conditioned on z is trained on the logged data. Then both encoder a
 acts in the training tasks *without rewards*: it labels what it sees with the decoder, and goes on training the
 actor-critic on all of it. Now it has met contexts that it collected itself, which closes the context shift.
 
-Sections and equations are the paper's; constants of the ``paper`` preset are those of the authors' public code. All
-presets depart from it as follows: one optimiser steps all losses of an update at once, so that the actor's advantages
-are those of the critics before the step; z is held for a rollout, not drawn anew at each step; a round draws its tasks
-without replacement and visits them all at once, so that its posterior rollouts follow contexts from earlier visits, not
-from its own prior rollouts; after a termination another episode begins, until the rollout has ``horizon`` steps; logged
-actions are clipped to ±0.9999 for the inverse of tanh.
+Sections and equations are the paper's; constants of the ``paper`` preset are those of the authors' public code, and its
+contexts those of their Ant experiment (their Cheetah's are ``contexts=prior``). All presets depart from it as follows:
+one optimiser steps all losses of an update at once, so that the actor's advantages are those of the critics before the
+step; a round draws its tasks without replacement and visits them all at once; a visit's rollouts with z from the prior
+all come first (the code begins its posterior rollouts with another of them); after a termination another episode
+begins, until the rollout has ``horizon`` steps; logged actions are clipped to ±0.9999 for the inverse of tanh.
 
 The default preset also has the sizes and the schedule in ``PRESETS``, with more tasks and fewer transitions of each in
-a batch. It normalises observations by the moments of the logged ones, normalises the critics' layers, and divides
-advantages by their standard deviation. In the self-supervised phase it draws a context from one own visit, as at test,
-and goes on training the encoder, though not the decoder: an encoder that is frozen, as published, does not learn to
-read such contexts (``online_encoder=false``). ``docs/training.md`` says what was tried and seen.
+a batch. It normalises observations by the moments of the logged ones, normalises the critics' layers, divides
+advantages by their standard deviation, and draws a context in the self-supervised phase from one own visit, as at test.
+``docs/training.md`` says what was tried and seen.
+
+The methods ``oracle`` and ``true-labels`` are given the true rewards of their interaction: the oracle trains encoder
+and decoder on them too, as the study's does; with true labels, actor and critics alone go on training.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from offlinemeta.baselines.parts.encoder import Encoder
 from offlinemeta.baselines.parts.exploration import LatentPolicy, explore, explore_then_infer
 from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join, widths
 from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of, polyak, target_of
-from offlinemeta.baselines.parts.posterior import Gaussian, kl_to_prior, sample
+from offlinemeta.baselines.parts.posterior import Gaussian, kl_to_prior, prior, sample
 from offlinemeta.benchmark.context import Context
 from offlinemeta.datasets.dataset import Dataset, Episode
 from offlinemeta.envs import TaskFamily
@@ -76,14 +78,21 @@ class Config:
     pearl_weight: NonNegativeFloat = option(1.0, "Weight λ_pearl of PEARL's loss after the offline phase.", "online")
     actor: Literal["awac", "pearl"] = option("awac", "Loss of the actor: AWAC's, or PEARL's, which maximises Q alone.")
     encoder_loss: Literal["reward", "q"] = option("reward", "Error that trains the encoder: that of rewards or of Q.")
-    online_encoder: bool = option(False, "Whether the encoder is trained in the self-supervised phase too.", "online")
+    online_nets: Literal["actor-critic", "encoder", "all"] = option(
+        "actor-critic", "What the self-supervised phase trains: actor and critics, the encoder too, or all.", "online"
+    )
     online_rewards: Literal["decoder", "true"] = option("decoder", "Labels of own rollouts: decoded or true.", "online")
     explore_episodes: NonNegativeInt = option(2, "First episodes in a new task, explored with z ~ N(0, I).", "online")
     next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
     layer_norm: bool = option(False, "Whether the critics have layer normalisation (Ball et al., 2023).")
-    episode_contexts: bool = option(False, "Whether an offline context is drawn from one logged rollout, not all data.")
-    online_visits: bool = option(False, "Whether a self-supervised context is from one visit, not all data.", "online")
+    contexts: Literal["all", "prior", "rollout", "visit"] = option(
+        "all", "Source of a training context: all of a task's data, its exploring rollouts, one rollout, or one visit."
+    )
+    z_period: NonNegativeInt = option(
+        1, "Steps after which the agent draws z anew; 0 to hold it for an episode.", "online"
+    )
+    explore_mean: bool = option(True, "Whether exploring episodes at test too are acted by the mean.", "online")
 
     @property
     def steps(self) -> int:
@@ -119,8 +128,7 @@ PRESETS = {
         pearl_weight=1.0,
         normalise=True,
         layer_norm=True,
-        online_encoder=True,
-        online_visits=True,
+        contexts="visit",
     ),
     "smoke": Config(
         offline_steps=20,
@@ -170,7 +178,7 @@ class SMAC:
         """Take in the logged data."""
         if self.config.normalise:
             self.normaliser.fit(dataset.observations)
-        self.data = TaskBuffer.of(dataset.tasks, dataset, self.normaliser)
+        self.data = TaskBuffer.of(dataset.tasks, dataset, self.normaliser, dataset.aimless())
 
     @property
     def offline(self) -> bool:
@@ -185,7 +193,7 @@ class SMAC:
             self.collect(data)
         tasks = data.draw_tasks(c.meta_batch, g)
         batch = data.take(tasks, data.draw(tasks, c.batch if self.offline else c.online_batch, g))
-        infers = self.offline or c.online_encoder  # the encoder is trained
+        infers = self.offline or c.online_nets != "actor-critic"  # the encoder is trained
         with torch.set_grad_enabled(infers):
             posterior = self.encoder(self.context(data, tasks, c.context if self.offline else c.online_context))
         z, z_next = (sample(posterior, g) for _ in range(2))
@@ -196,7 +204,7 @@ class SMAC:
         if c.encoder_loss == "reward":
             z = z.detach()
         q = self.q(self.critics, batch, z)  # [2, T, B]
-        losses["critic"] = (q - self.target(batch, z_next.detach())).square().mean((1, 2)).sum()
+        losses["critic"] = (q - self.target(batch, z.detach(), z_next.detach())).square().mean((1, 2)).sum()
         losses["actor"] = self.actor_loss(batch, z.detach(), q.detach())
         self.optimisers["adam"].param_groups[0]["lr"] = c.lr if self.offline else c.online_lr
         descend(self.optimisers["adam"], losses)
@@ -204,27 +212,33 @@ class SMAC:
         self.step += 1
         return losses | {"q": q.detach().mean()}
 
-    def context(self, data: TaskBuffer, tasks: Tensor, size: int) -> Batch:
-        """Draw ``size`` transitions of each task for the encoder: from all data, one logged rollout or one visit."""
-        c, g, among = self.config, self.generator, None
-        if self.offline and c.episode_contexts:
-            among = data.logged_rollout(tasks, g)
-        elif not self.offline and c.online_visits:
-            among = self.visit(data, tasks)
+    def context(self, data: TaskBuffer, tasks: Tensor, size: int, visited: int = 0) -> Batch:
+        """Draw ``size`` transitions of each task for the encoder.
+
+        Args:
+            data: where they are drawn from.
+            tasks: the tasks' places, ``[T]``.
+            size: number of transitions of each task.
+            visited: number of rollouts that a visit to these tasks, which goes on, has brought so far.
+        """
+        c, g = self.config, self.generator
+        if c.contexts != "visit":
+            return data.take(tasks, data.draw_context(tasks, size, g, c.contexts))
+        among = data.last(tasks, visited) if visited else self.visit(data, tasks)
         return data.take(tasks, data.draw(tasks, size, g, among))
 
     def visit(self, data: TaskBuffer, tasks: Tensor) -> Span:
-        """Draw the rows of one own visit to each task, or of one logged rollout where a task has not been visited."""
+        """Draw the rows of one own visit to each task; of all that was logged where a task has not been visited."""
         c, g, logged = self.config, self.generator, data.logged[tasks]
-        first_logged, end_logged = data.logged_rollout(tasks, g)
         length = (c.round_prior + c.round_posterior) * data.horizon
         visits = (data.sizes[tasks] - logged) // max(length, 1)
         first = logged + (torch.rand(len(tasks), generator=g, device=g.device) * visits).long() * length
-        return torch.where(visits > 0, first, first_logged), torch.where(visits > 0, first + length, end_logged)
+        return torch.where(visits > 0, first, 0), torch.where(visits > 0, first + length, logged)
 
     def decode(self, batch: Batch, z: Tensor) -> Tensor:
-        """Return r(s, a, z): ``[T, B]``; the decoder is frozen after the offline phase."""
-        return self.decoder(join(batch.observations, batch.actions, z), frozen=not self.offline)[..., 0]
+        """Return r(s, a, z): ``[T, B]``."""
+        frozen = not self.offline and self.config.online_nets != "all"
+        return self.decoder(join(batch.observations, batch.actions, z), frozen=frozen)[..., 0]
 
     def decoder_loss(self, batch: Batch, z: Tensor) -> Tensor:
         """Return L_reward without its KL (Eq. 3): mean (r - r(s, a, z))²."""
@@ -235,10 +249,10 @@ class SMAC:
         """Return both Q(s, a, z): ``[2, T, B]``."""
         return critics(join(batch.observations, batch.actions, z))[..., 0]
 
-    def target(self, batch: Batch, z: Tensor) -> Tensor:
-        """Return y = scale · r + γ (1 - d) min Q'(s', a', z), a' ~ π(.|s', z): ``[T, B]`` (Eq. 1)."""
+    def target(self, batch: Batch, z: Tensor, z_next: Tensor) -> Tensor:
+        """Return y = scale · r + γ (1 - d) min Q'(s', a', z), a' ~ π(.|s', z'): ``[T, B]`` (Eq. 1)."""
         c = self.config
-        return bellman_target(self.actor, self.targets, batch, z, c.reward_scale, c.discount, self.generator)
+        return bellman_target(self.actor, self.targets, batch, z, z_next, c.reward_scale, c.discount, self.generator)
 
     def actor_loss(self, batch: Batch, z: Tensor, q: Tensor) -> Tensor:
         """Return the AWAC loss (Eq. 2); in the self-supervised phase, add λ_pearl times PEARL's (Eq. 5)."""
@@ -258,26 +272,25 @@ class SMAC:
         c, g = self.config, self.generator
         if self.step == c.offline_steps:
             self.labeller.load_state_dict(self.encoder.state_dict())
-        if c.round_prior + c.round_posterior == 0:
-            return  # offline training goes on
-        visited = torch.randperm(len(data.tasks), generator=g, device=g.device)[: c.round_tasks]
-        prior = torch.arange(c.round_prior + c.round_posterior, device=g.device) < c.round_prior
-        places, prior = visited.repeat_interleave(len(prior)), prior.repeat(len(visited))
-        posterior = self.encoder(self.context(data, places, c.label_context))
-        z = torch.randn(len(places), c.latent, generator=g, device=g.device)
-        z = torch.where(prior[:, None], z, sample(posterior, g))
+        places = torch.randperm(len(data.tasks), generator=g, device=g.device)[: c.round_tasks]
         tasks = [data.tasks[place] for place in places.tolist()]
-        seed = int(torch.randint(2**31, (), generator=g, device=g.device))
-        rollouts = explore(self.family, tasks, self.actor, self.normaliser, z, seed)
-        self.env_steps += len(tasks) * self.family.horizon
-        if c.online_rewards == "decoder":
-            logged = data.draw(places, c.label_context, g, data.logged_span(places))
-            z_label = sample(self.labeller(data.take(places, logged)), g)
-            rollouts = [
-                [replace(episode, rewards=self.label(episode, z_label[i : i + 1])) for episode in rollout]
-                for i, rollout in enumerate(rollouts)
-            ]
-        data.add([episode for rollout in rollouts for episode in rollout])
+        for k in range(c.round_prior + c.round_posterior):
+            explores = k < c.round_prior
+            q = prior(len(places), c.latent, g.device)
+            if not explores:
+                q = self.encoder(self.context(data, places, c.label_context, visited=k))
+            seed = int(torch.randint(2**31, (), generator=g, device=g.device))
+            rollouts = explore(self.family, tasks, self.actor, self.normaliser, q, c.z_period, seed)
+            self.env_steps += len(tasks) * self.family.horizon
+            if c.online_rewards == "decoder":
+                logged = data.draw(places, c.label_context, g, data.logged_span(places))
+                z = sample(self.labeller(data.take(places, logged)), g)  # [T, Z]
+                rollouts = [
+                    [replace(episode, rewards=self.label(episode, z[i : i + 1])) for episode in rollout]
+                    for i, rollout in enumerate(rollouts)
+                ]
+            episodes = [episode for rollout in rollouts for episode in rollout]
+            data.add(episodes, [explores] * len(episodes))
 
     def label(self, episode: Episode, z: Tensor) -> Array:
         """Return the rewards that the decoder gives an episode: ``[T]``."""
@@ -290,10 +303,10 @@ class SMAC:
         return self.encoder(*pad(contexts, self.normaliser))
 
     def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:
-        """Explore with z ~ N(0, I) and sampled actions, then act by the mean with z ~ q(z|c)."""
+        """Act by the mean, with z ~ N(0, I) in the first episodes, then with z ~ q(z|c)."""
         c = self.config
-        z, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer, self._rng)
-        return LatentPolicy(self.actor, self.normaliser, z, exploring, self._rng)
+        q, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer)
+        return LatentPolicy(self.actor, self.normaliser, q, c.z_period, exploring & (not c.explore_mean), self._rng)
 
     def seed(self, seed: int) -> None:
         """Seed the randomness of :meth:`adapt` and of its policies."""

@@ -23,6 +23,7 @@ from offlinemeta.baselines.parts.config import Phase, option
 from offlinemeta.baselines.parts.exploration import LatentPolicy
 from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join, widths
 from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of, polyak, target_of
+from offlinemeta.baselines.parts.posterior import Gaussian
 from offlinemeta.benchmark.context import Context
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import Task, TaskFamily
@@ -110,7 +111,7 @@ class Told:
         tasks = data.draw_tasks(c.meta_batch, g)
         batch, z = data.take(tasks, data.draw(tasks, c.batch, g)), self.params[tasks]
         q = self.critics(join(batch.observations, batch.actions, z))[..., 0]  # [2, T, B]
-        y = bellman_target(self.actor, self.targets, batch, z, c.reward_scale, c.discount, g)
+        y = bellman_target(self.actor, self.targets, batch, z, z, c.reward_scale, c.discount, g)
         losses = {"critic": (q - y).square().mean((1, 2)).sum(), "actor": self.actor_loss(batch, z, q.detach())}
         descend(self.optimisers["adam"], losses)
         polyak(self.targets.parameters(), self.critics.parameters(), c.tau)
@@ -131,8 +132,8 @@ class Told:
 
     def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:
         """Act by the mean in the tasks that :meth:`tell` took; the contexts are not read."""
-        nowhere = np.zeros(len(contexts), dtype=bool)
-        return LatentPolicy(self.actor, self.normaliser, self._told, nowhere, np.random.default_rng(0))
+        sure, nowhere = Gaussian(self._told, torch.zeros_like(self._told)), np.zeros(len(contexts), dtype=bool)
+        return LatentPolicy(self.actor, self.normaliser, sure, 0, nowhere, np.random.default_rng(0))
 
     def seed(self, seed: int) -> None:
         """Do nothing: nothing in :meth:`adapt` or its policies is random."""

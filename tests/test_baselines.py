@@ -17,6 +17,7 @@ from offlinemeta.baselines.parts.awac import awac_weights
 from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer, gather, pad
 from offlinemeta.baselines.parts.config import later_fields, options
 from offlinemeta.baselines.parts.encoder import Encoder
+from offlinemeta.baselines.parts.exploration import LatentPolicy
 from offlinemeta.baselines.parts.networks import Normaliser
 from offlinemeta.baselines.registry import METHODS, learner_class, make_config
 from offlinemeta.baselines.training import diagnostics
@@ -186,8 +187,25 @@ def test_smac_targets_bootstrap_unless_the_mdp_has_ended(termination: float, exp
     """y = 5 r + γ (1 - d) min(7, 3)."""
     learner = make("smac")
     constant(learner.targets, [7.0, 3.0])
-    y = learner.target(batch_of(2.0, termination, learner), torch.zeros(1, learner.config.latent))
+    z = torch.zeros(1, learner.config.latent)
+    y = learner.target(batch_of(2.0, termination, learner), z, z)
     assert y.item() == pytest.approx(expected)
+
+
+def test_only_the_policy_of_smacs_target_reads_the_second_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The action is tanh z'₁, with z'₁ = ½, and Q' = 3 a₁ + z₁, with z₁ = 2: y = γ (3 tanh ½ + 2)."""
+    learner = make("smac", hidden=())
+    for net in (learner.actor.net, learner.targets):
+        for parameter in net.parameters():
+            parameter.data.zero_()
+    learner.actor.net.weights[-1].data[0, 2, :2] = 1.0  # two observations, then z; the means of two actions
+    learner.targets.weights[-1].data[:, 2, 0] = 3.0  # two observations, two actions, then z
+    learner.targets.weights[-1].data[:, 4, 0] = 1.0
+    monkeypatch.setattr(torch, "randn", lambda *shape, **options: torch.zeros(*shape))
+    z, z_next = torch.zeros(1, 5), torch.zeros(1, 5)
+    z[0, 0], z_next[0, 0] = 2.0, 0.5
+    y = learner.target(batch_of(0.0, 0.0, learner), z, z_next)
+    assert y.item() == pytest.approx(0.99 * (3 * math.tanh(0.5) + 2))
 
 
 @pytest.mark.parametrize(("termination", "expected"), [(0.0, (1.0 - 6.95) ** 2 + (2.0 - 6.95) ** 2), (1.0, 16.0 + 9.0)])
@@ -330,7 +348,7 @@ def test_smac_gradients_reach_what_the_paper_says() -> None:
     q = learner.q(learner.critics, batch, z.detach())
     assert touched(learner.decoder_loss(batch, z), learner.nets) == {"encoder", "decoder"}
     assert touched(learner.actor_loss(batch, z.detach(), q.detach()), learner.nets) == {"actor"}
-    assert touched((q - learner.target(batch, z.detach())).square().mean(), learner.nets) == {"critics"}
+    assert touched((q - learner.target(batch, z.detach(), z.detach())).square().mean(), learner.nets) == {"critics"}
     learner.step = learner.config.offline_steps  # the self-supervised phase: through the critics, not into them
     assert touched(learner.actor_loss(batch, z.detach(), q.detach()), learner.nets) == {"actor"}
 
@@ -438,36 +456,37 @@ def weights(net: torch.nn.Module) -> list[torch.Tensor]:
     return [p.detach().clone() for p in net.parameters()]
 
 
-@pytest.mark.parametrize("online_encoder", [False, True])
-def test_the_self_supervised_phase_freezes_the_decoder_and_as_published_the_encoder(online_encoder: bool) -> None:
-    learner = make("smac", online_encoder=online_encoder)
+@pytest.mark.parametrize(
+    ("trained", "moves"), [("actor-critic", set()), ("encoder", {"encoder"}), ("all", {"encoder", "decoder"})]
+)
+def test_the_self_supervised_phase_trains_what_it_is_told_to(trained: str, moves: set[str]) -> None:
+    learner = make("smac", online_nets=trained)
     while learner.offline:
         learner.update()
-    frozen = {"decoder": weights(learner.decoder), "labeller": weights(learner.encoder)}
-    encoder = weights(learner.encoder)
-    policy, before = weights(learner.actor), len(learner.data)
+    names = ("encoder", "decoder", "actor", "critics")
+    before = {name: weights(learner.nets[name]) for name in names}
     learner.update()
     c = learner.config
     rollouts = c.round_tasks * (c.round_prior + c.round_posterior)
-    assert len(learner.data) - before == rollouts * 20 == learner.env_steps
+    assert learner.env_steps == rollouts * 20 == int((learner.data.sizes - learner.data.logged).sum())
     learner.update()
-    for name, values in frozen.items():
-        assert all(torch.equal(a, b) for a, b in zip(values, weights(learner.nets[name]), strict=True))
-    moved = [not torch.equal(a, b) for a, b in zip(encoder, weights(learner.encoder), strict=True)]
-    assert all(moved) if online_encoder else not any(moved)
-    assert any(not torch.equal(a, b) for a, b in zip(policy, weights(learner.actor), strict=True))
+    after = {name: weights(learner.nets[name]) for name in (*names, "labeller")}
+    moved = {n for n in names if any(not torch.equal(a, b) for a, b in zip(before[n], after[n], strict=True))}
+    assert moved == moves | {"actor", "critics"}
+    labels = zip(before["encoder"], after["labeller"], strict=True)
+    assert all(torch.equal(a, b) for a, b in labels), "labels are of the encoder of the offline phase"
 
 
 def test_own_labels_are_the_decoders_and_the_oracles_are_true() -> None:
     """No true reward reaches the self-supervised learner: what it adds is what its decoder says."""
-    for method in ("smac", "oracle"):
+    for method in ("smac", "oracle", "true-labels"):
         learner = make(method, offline_steps=0)
         constant(learner.decoder, [123.0])
         learner.collect(learner.data)
         rows, _ = learner.data.collected()
         rewards = rows[:, 4]  # two observations, two actions, the reward
         assert bool((rewards == 123.0).all()) == (method == "smac")
-        assert bool((rewards <= 0.0).all()) == (method == "oracle")
+        assert bool((rewards <= 0.0).all()) == (method != "smac")
 
 
 def test_labels_are_of_the_rollouts_own_task_and_of_logged_context(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -492,7 +511,7 @@ def test_labels_are_of_the_rollouts_own_task_and_of_logged_context(monkeypatch: 
 
 
 def test_own_visits_are_drawn_from_and_nothing_else() -> None:
-    learner = make("smac", offline_steps=0, online_visits=True, round_tasks=3, round_prior=1, round_posterior=1)
+    learner = make("smac", offline_steps=0, contexts="visit", round_tasks=3, round_prior=1, round_posterior=1)
     learner.collect(learner.data)
     learner.collect(learner.data)
     tasks = torch.arange(len(learner.data.tasks))
@@ -500,31 +519,94 @@ def test_own_visits_are_drawn_from_and_nothing_else() -> None:
     for _ in range(20):
         first, end = learner.visit(learner.data, tasks)
         visited = now > logged
-        assert bool((end - first == torch.where(visited, 40, 20)).all())
+        assert bool((end - first == torch.where(visited, 40, logged)).all()), "what was logged stands for a visit"
         assert bool((((first - logged) % 40 == 0) | ~visited).all())
         assert bool((torch.where(visited, (first >= logged) & (end <= now), end <= logged)).all())
 
 
-@pytest.mark.parametrize("phase", ["offline", "online"])
-@pytest.mark.parametrize("whole", [True, False])
-def test_contexts_are_of_one_rollout_or_of_one_visit_or_of_everything(phase: str, whole: bool) -> None:
-    fields = {"episode_contexts": not whole and phase == "offline", "online_visits": not whole and phase == "online"}
+@pytest.mark.parametrize("source", ["all", "prior", "rollout", "visit"])
+@pytest.mark.parametrize("online", [False, True])
+def test_contexts_come_from_the_source_that_is_asked_for(source: str, online: bool) -> None:
+    """Six logged rollouts of a task, the first three of which explore; then two visits, of two rollouts each."""
     count = len(point().tasks)
-    learner = make("smac", offline_steps=1, round_tasks=count, round_prior=1, round_posterior=1, **fields)
-    learner.step = int(phase == "online")
-    if phase == "online":
+    learner = make(
+        "smac", offline_steps=1, round_tasks=count, round_prior=1, round_posterior=1, contexts=source, dataset=point()
+    )
+    learner.step = int(online)
+    if online:
         learner.collect(learner.data)
         learner.collect(learner.data)
     tasks, rows = torch.arange(count), learner.data._block
-    rows[..., 4] = (
-        torch.arange(rows.shape[1]) // (20 if phase == "offline" else 40)
-    ).float()  # rewards tell where from
-    drawn = learner.context(learner.data, tasks, 200).rewards
-    kinds = [len(set(row.tolist())) for row in drawn]
-    logged = int(learner.data.logged[0])
-    assert (kinds == [1] * count) is not whole
-    if not whole and phase == "online":
-        assert float(drawn.min()) >= logged // 40
+    rows[..., 4] = (torch.arange(rows.shape[1]) // 20).float()  # rewards tell the rollout
+    drawn = [set(row.int().tolist()) for row in learner.context(learner.data, tasks, 400).rewards]
+    everything = set(range(10 if online else 6))
+    if source == "all" or (source == "visit" and not online):
+        assert drawn == [everything] * count
+    elif source == "prior":
+        assert drawn == [{0, 1, 2, 6, 8} & everything] * count
+    elif source == "rollout":
+        assert all(len(kinds) == 1 for kinds in drawn)
+        assert set.union(*drawn) == everything
+    else:
+        assert {tuple(sorted(kinds)) for kinds in drawn} == {(6, 7), (8, 9)}
+
+
+def test_contexts_of_exploring_rollouts_need_such() -> None:
+    learner = make("bc", contexts="prior", dataset=datasets.load("PointRobot/expert"))
+    with pytest.raises(ArgumentError, match=r"No rollout of .* explored"):
+        learner.update()
+
+
+@pytest.mark.parametrize("source", ["all", "visit"])
+def test_a_posterior_rollout_follows_the_exploration_of_its_own_visit(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = make("smac", offline_steps=0, round_tasks=80, round_prior=2, round_posterior=1, contexts=source)
+    read: list[torch.Tensor] = []
+    forward = type(learner.encoder).forward
+
+    def spy(context: Batch, mask: Any = None) -> Any:
+        read.append(context.observations)
+        return forward(learner.encoder, context, mask)
+
+    monkeypatch.setattr(learner.encoder, "forward", spy)
+    learner.collect(learner.data)
+    learner.collect(learner.data)
+    assert len(read) == 2, "in each visit, one rollout has a posterior"
+    places = {tuple(row) for row in learner.data._block[:, :, :2].flatten(0, 1).tolist()}
+    last = learner.data._block[:, learner.data.sizes[0] - 60 : learner.data.sizes[0] - 20, :2].flatten(0, 1)
+    visit = {tuple(row) for row in last.tolist()}
+    seen = {tuple(row) for row in read[-1].flatten(0, 1).tolist()}
+    assert seen <= places
+    assert (seen <= visit) == (source == "visit")
+
+
+@pytest.mark.parametrize(("period", "draws"), [(0, 1), (1, 6), (2, 3), (4, 2)])
+def test_z_is_drawn_anew_as_often_as_asked(period: int, draws: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, seen = make("smac"), np.zeros((500, 2), dtype=np.float32)
+    z: list[torch.Tensor] = []
+    nothing = torch.zeros(500, 2)
+    monkeypatch.setattr(learner.actor, "forward", lambda x: z.append(x[:, 2:]) or networks.Normal(nothing, nothing))
+    q = posterior.Gaussian(torch.full((500, 5), 7.0), torch.full((500, 5), 4.0))
+    by_the_mean = np.zeros(500, dtype=bool)
+    policy = LatentPolicy(learner.actor, learner.normaliser, q, period, by_the_mean, np.random.default_rng(0))
+    for _ in range(6):
+        policy.act(seen)
+    assert len({each[0, 0].item() for each in z}) == draws
+    assert z[-1].mean().item() == pytest.approx(7, abs=0.2)
+    assert z[-1].std().item() == pytest.approx(2, abs=0.2)
+
+
+@pytest.mark.parametrize("mean", [True, False])
+def test_exploring_episodes_are_acted_by_the_mean_where_that_is_asked(mean: bool) -> None:
+    learner, context = make("smac", explore_mean=mean, latent=1), as_context(point()[0])
+    learner.actor.net.weights[0].data[:, 2:] = 0.0  # z is not read, so that only actions can differ
+    for contexts, sampled in (([empty_context(learner.family)], not mean), ([join_contexts([context] * 2)], False)):
+        acts = []
+        for seed in (0, 1):
+            learner.seed(seed)
+            acts.append(learner.adapt(contexts).act(np.zeros((1, 2), dtype=np.float32)))
+        assert bool((acts[0] != acts[1]).any()) == sampled
 
 
 def test_online_pearl_starts_from_the_first_rollouts_of_each_task_alone() -> None:
@@ -678,7 +760,8 @@ def test_configs_are_read_from_text() -> None:
         "smac", "default", {"lr": "0.01", "hidden": "64,32", "actor": "pearl", "normalise": "false"}
     )
     assert (config.lr, config.hidden, config.actor, config.normalise) == (0.01, (64, 32), "pearl", False)
-    assert make_config("oracle").online_rewards == "true"
+    for method, trained in (("oracle", "all"), ("true-labels", "actor-critic")):
+        assert (make_config(method).online_rewards, make_config(method).online_nets) == ("true", trained)
 
 
 @pytest.mark.parametrize(
@@ -719,8 +802,8 @@ def test_allowed_values_are_said_in_words() -> None:
 def test_fields_of_later_phases_are_told_by_the_config() -> None:
     config: Any = make_config("smac")
     later = later_fields(type(config), config.phases, "offline")
-    assert {"rounds", "online_lr", "online_rewards", "online_visits"} <= later
-    assert not {"lr", "batch", "offline_steps", "episode_contexts", "actor"} & later
+    assert {"rounds", "online_lr", "online_rewards", "z_period"} <= later
+    assert not {"lr", "batch", "offline_steps", "contexts", "actor"} & later
     assert later_fields(type(config), config.phases, "online") == set()
 
 

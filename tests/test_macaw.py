@@ -136,7 +136,8 @@ def test_what_becomes_of_a_step(bootstrap: str, cut: float, time_limit: float, f
 def test_a_drawn_transition_has_the_return_and_the_end_of_its_own_episode() -> None:
     learner = make(bootstrap="ends", discount=0.9)
     assert learner.data is not None
-    drawn = learner.draw(learner.data, torch.arange(3), 50)
+    tasks = torch.arange(3)
+    drawn = learner.steps_at(learner.data, tasks, learner.data.draw(tasks, 50, learner.generator))
     for place, task in enumerate(data().tasks[:3]):
         episodes = [episode for episode in data() if episode.task == task]
         for i in range(50):
@@ -257,16 +258,15 @@ def test_outer_gradients_pass_through_the_inner_step() -> None:
     assert all(g is None or not g.any() for g in none), "the policy's loss leaves the value function alone"
 
 
-@pytest.mark.parametrize("one_rollout", [True, False])
-def test_an_inner_batch_is_drawn_from_one_rollout_where_that_is_wanted(
-    one_rollout: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    learner, drawn = make(episode_contexts=one_rollout, meta_batch=20, inner_batch=50), list[Steps]()
-    monkeypatch.setattr(learner, "draw", lambda *arguments: drawn.append(MACAW.draw(learner, *arguments)) or drawn[-1])
+@pytest.mark.parametrize("source", ["all", "prior", "rollout"])
+def test_an_inner_batch_comes_from_the_source_that_is_asked_for(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, drawn = make(contexts=source, meta_batch=20, inner_batch=50), list[Steps]()
+    at = lambda *arguments: drawn.append(MACAW.steps_at(learner, *arguments)) or drawn[-1]  # noqa: E731
+    monkeypatch.setattr(learner, "steps_at", at)
     learner.update()
     inner, outer = ([len(set(map(tuple, task))) for task in steps.last.tolist()] for steps in drawn)
-    assert (max(inner) == 1) == one_rollout, "the last state names the rollout"
-    assert max(outer) > 1
+    assert max(inner) == {"all": 6, "prior": 3, "rollout": 1}[source], "the last state names the rollout"
+    assert max(outer) == 6
 
 
 # --- the meta-test

@@ -81,7 +81,7 @@ def test_every_method_trains_through_the_command_line(method: str, tmp_path: Pat
     assert (result.provenance[0].dataset, result.provenance[0].context) == (trained_on, {})
     assert (logged.provenance[0].dataset, logged.provenance[0].context) == (trained_on, drawn_from)
     assert result.provenance[0].gradient_steps == make_config(method, "smoke").steps
-    assert (result.provenance[0].env_steps > 0) == (method in ("smac", "oracle", "pearl-online"))
+    assert (result.provenance[0].env_steps > 0) == (method in ("smac", "oracle", "true-labels", "pearl-online"))
     assert result.sees_task == (method == "told")
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert any("curve" in entry for entry in log)
@@ -202,14 +202,19 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_end(method: str, tmp_pat
 
 def test_the_oracle_branches_from_the_same_offline_phase(tmp_path: Path) -> None:
     train(run_of(tmp_path / "smac"))
-    train(run_of(tmp_path / "alone", "oracle", online_rewards="true"))
-    train(run_of(tmp_path / "branch", "oracle", online_rewards="true"), branch=tmp_path / "smac")
+    train(run_of(tmp_path / "alone", "oracle", online_rewards="true", online_nets="all"))
+    train(run_of(tmp_path / "branch", "oracle", online_rewards="true", online_nets="all"), branch=tmp_path / "smac")
     expected, got = (load_file(tmp_path / name / "state.safetensors") for name in ("alone", "branch"))
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     with pytest.raises(RunError, match=r"offline phase in .* is another one: lr is"):
-        train(run_of(tmp_path / "other", "oracle", online_rewards="true", lr=1.0), branch=tmp_path / "smac")
+        train(
+            run_of(tmp_path / "other", "oracle", online_rewards="true", online_nets="all", lr=1.0),
+            branch=tmp_path / "smac",
+        )
     with pytest.raises(RunError, match="no finished phase 'offline'"):
-        train(run_of(tmp_path / "none", "oracle", online_rewards="true"), branch=tmp_path / "nothing")
+        train(
+            run_of(tmp_path / "none", "oracle", online_rewards="true", online_nets="all"), branch=tmp_path / "nothing"
+        )
     with pytest.raises(RunError, match="no finished phase that could be shared"):
         train(run_of(tmp_path / "bc", "bc"), branch=tmp_path / "smac")
 
@@ -288,7 +293,7 @@ def test_a_checkpoint_of_other_data_version_device_or_config_is_refused(
 
 
 def test_a_wrong_protocol_or_branch_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    run = run_of(tmp_path / "run", "oracle", online_rewards="true")
+    run = run_of(tmp_path / "run", "oracle", online_rewards="true", online_nets="all")
     with pytest.raises(UnknownNameError, match="onlin-3"):
         train(replace(run, protocols=("online-3", "onlin-3")))
     with pytest.raises(RunError, match="no finished phase 'offline'"):
@@ -418,7 +423,7 @@ def test_results_without_their_run_are_not_taken_for_those_of_a_new_one(tmp_path
 def test_a_branch_is_saved_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed before its first own checkpoint, it goes on from where it branched."""
     train(run_of(tmp_path / "smac"))
-    oracle = run_of(tmp_path / "oracle", "oracle", online_rewards="true")
+    oracle = run_of(tmp_path / "oracle", "oracle", online_rewards="true", online_nets="all")
     monkeypatch.setattr(loop.Trainer, "note", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         train(oracle, branch=tmp_path / "smac")
@@ -436,7 +441,7 @@ def test_phases_that_end_at_once_leave_a_state_to_branch_from(tmp_path: Path) ->
 
 
 def test_no_interaction_is_offline_training_that_goes_on() -> None:
-    learner = make("smac", round_prior=0, round_posterior=0, online_visits=True)
+    learner = make("smac", round_prior=0, round_posterior=0, contexts="visit")
     while learner.step < learner.config.steps:
         learner.update()
     assert learner.env_steps == len(learner.data.collected()[0]) == 0
@@ -767,7 +772,7 @@ def test_something_is_learned(method: str, least: float) -> None:
     fields: dict[str, Any] = {"steps": 2500}
     if method == "smac":
         fields = {"offline_steps": 2500, "rounds": 0, "encoder_hidden": (64, 64), "context": 32, "kl_weight": 0.02}
-        fields |= {"episode_contexts": True}
+        fields |= {"contexts": "rollout"}
     agent = make(
         method, dataset=datasets.load("PointRobot/spread"), hidden=(64, 64), meta_batch=16, batch=16, lr=2e-3,
         temperature=0.3, relative_advantages=True, normalise=True, **fields,

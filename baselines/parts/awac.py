@@ -17,13 +17,17 @@ def bellman_target(
     targets: Dense,
     batch: Batch,
     z: Tensor,
+    z_next: Tensor,
     reward_scale: float,
     discount: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """Return y = scale · r + γ (1 - d) min Q'(s', a', z), a' ~ π(.|s', z): ``[T, B]``."""
+    """Return y = scale · r + γ (1 - d) min Q'(s', a', z), a' ~ π(.|s', z'): ``[T, B]``.
+
+    Only the actor reads z', another draw of the same posterior (as in the SMAC authors' code).
+    """
     following = batch.next_observations
-    actions, _ = actor(join(following, z)).sample(generator)
+    actions, _ = actor(join(following, z_next)).sample(generator)
     q = targets(join(following, actions, z))[..., 0].amin(0)
     return reward_scale * batch.rewards + discount * (1 - batch.terminations) * q
 

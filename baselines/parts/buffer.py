@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from offlinemeta.benchmark.context import Context
 from offlinemeta.datasets.dataset import Episode
 from offlinemeta.envs import Task, get_family
 from offlinemeta.envs.errors import ArgumentError
-from offlinemeta.envs.shapes import Array
+from offlinemeta.envs.shapes import Array, Bool
 
 
 class Batch(NamedTuple):
@@ -26,6 +26,10 @@ class Batch(NamedTuple):
     next_observations: Tensor
     terminations: Tensor
 
+
+Source = Literal["all", "prior", "rollout"]
+"""Where a training context is drawn from: all of a task's data, the rollouts that explored (with z from the prior, or
+told another task), or one rollout."""
 
 Span = tuple[Tensor, Tensor]
 """The rows of T tasks that may be drawn: each task's first row, and one past its last row, ``[T]`` each."""
@@ -49,22 +53,30 @@ class TaskBuffer:
         family, device = get_family(tasks[0].family), normaliser.mean.device
         o, a = widths(family)
         self.tasks, self.normaliser, self.horizon = tuple(tasks), normaliser, family.horizon
-        self._widths = (o, a, 1, o, 1)
+        self._widths = (o, a, 1, o, 1, 1)  # the last: whether the row's rollout explored
         self._block = torch.empty(len(tasks), 0, sum(self._widths), device=device)
         self.sizes = torch.zeros(len(tasks), dtype=torch.long, device=device)
         self.logged = self.sizes.clone()
 
     @classmethod
-    def of(cls, tasks: Sequence[Task], episodes: Iterable[Episode], normaliser: Normaliser) -> TaskBuffer:
+    def of(
+        cls,
+        tasks: Sequence[Task],
+        episodes: Iterable[Episode],
+        normaliser: Normaliser,
+        explored: Sequence[bool] | Bool[Array, " E"] = (),
+    ) -> TaskBuffer:
         """Fill a buffer with logged episodes, in the order given.
 
         Args:
             tasks: the tasks that the buffer is of.
             episodes: a dataset, or episodes made from one, such as relabelled ones.
             normaliser: normalises observations.
+            explored: ``[E]``, which of the episodes are of rollouts that do not follow their own task
+                (:meth:`Dataset.aimless <offlinemeta.datasets.dataset.Dataset.aimless>`); by default, none.
         """
         buffer = cls(tasks, normaliser)
-        buffer.add(list(episodes))
+        buffer.add(list(episodes), explored)
         buffer.logged = buffer.sizes.clone()
         return buffer
 
@@ -104,7 +116,7 @@ class TaskBuffer:
     def take(self, tasks: Tensor, rows: Tensor) -> Batch:
         """Gather the transitions of T tasks at ``rows [T, ...]``."""
         parts = gather(self._block, tasks, rows).split(self._widths, dim=-1)
-        observations, actions, rewards, next_observations, terminations = parts
+        observations, actions, rewards, next_observations, terminations, _ = parts
         return Batch(observations, actions, rewards[..., 0], next_observations, terminations[..., 0])
 
     def trajectories(self, tasks: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -121,11 +133,37 @@ class TaskBuffer:
         """Return all logged rows of T tasks."""
         return torch.zeros_like(tasks), self.logged[tasks]
 
-    def logged_rollout(self, tasks: Tensor, generator: torch.Generator) -> Span:
-        """Draw one logged rollout of each of T tasks, and return its rows."""
-        uniform = torch.rand(len(tasks), generator=generator, device=self.device)
-        first = (uniform * (self.logged[tasks] // self.horizon)).long() * self.horizon
-        return first, first + self.horizon
+    def last(self, tasks: Tensor, rollouts: int) -> Span:
+        """Return the rows of the last rollouts of T tasks."""
+        end = self.sizes[tasks]
+        return (end - rollouts * self.horizon).clamp_min(0), end
+
+    def draw_context(self, tasks: Tensor, count: int, generator: torch.Generator, source: Source) -> Tensor:
+        """Draw rows of each of T tasks as a context, with replacement: ``[T, count]``.
+
+        Args:
+            tasks: the tasks' places, ``[T]``.
+            count: number of rows to draw of each task.
+            generator: draws the rows; it must be on the buffer's device.
+            source: what is drawn from, :data:`Source`.
+
+        Raises:
+            ArgumentError: no rollout of one of the tasks explored, and such are asked for.
+        """
+        if source == "all":
+            return self.draw(tasks, count, generator)
+        if source == "rollout":
+            first = self.trajectories(tasks, 1, generator)[:, 0, 0]
+            return self.draw(tasks, count, generator, (first, first + self.horizon))
+        rollouts = torch.arange(self._block.shape[1] // self.horizon, device=self.device)  # [R]
+        there = rollouts < (self.sizes[tasks] // self.horizon)[:, None]
+        explored = there * self._block[tasks[:, None], rollouts * self.horizon, -1]  # [T, R], 1 or 0
+        if (none := explored.sum(1) == 0).any():
+            raise ArgumentError(
+                f"No rollout of {self.tasks[int(tasks[none][0])]} explored, so no context can be drawn from such."
+            )
+        first = torch.multinomial(explored, count, replacement=True, generator=generator) * self.horizon
+        return first + torch.randint(self.horizon, first.shape, generator=generator, device=self.device)
 
     # --- what lies beside the buffer
 
@@ -151,22 +189,29 @@ class TaskBuffer:
 
     # --- grow
 
-    def add(self, episodes: Sequence[Episode]) -> None:
+    def add(self, episodes: Sequence[Episode], explored: Sequence[bool] | Bool[Array, " E"] = ()) -> None:
         """Append episodes, each to its own task.
+
+        Args:
+            episodes: the episodes.
+            explored: which of them are of rollouts that explored, ``[E]``; by default, none.
 
         Raises:
             ArgumentError: the buffer does not have the task of an episode.
         """
         places = {task: place for place, task in enumerate(self.tasks)}
         by_task: dict[int, list[Episode]] = {}
-        for episode in episodes:
+        flags: dict[int, list[float]] = {}
+        for episode, flag in zip(episodes, explored if len(explored) else [False] * len(episodes), strict=True):
             if episode.task not in places:
                 raise ArgumentError(f"The buffer has no {episode.task}; its first task is {self.tasks[0]}.")
             by_task.setdefault(places[episode.task], []).append(episode)
+            flags.setdefault(places[episode.task], []).extend([float(flag)] * len(episode))
         blocks = {}
         for place, several in by_task.items():
             o, a, r, following, d = transitions(several, self.normaliser)
-            blocks[place] = torch.cat([o, a, r[:, None], following, d[:, None]], dim=1)
+            x = torch.tensor(flags[place], device=self.device)
+            blocks[place] = torch.cat([o, a, r[:, None], following, d[:, None], x[:, None]], dim=1)
         self._append(blocks)
 
     def collected(self) -> tuple[Tensor, Tensor]:

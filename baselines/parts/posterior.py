@@ -15,6 +15,11 @@ class Gaussian(NamedTuple):
     variance: Tensor
 
 
+def prior(tasks: int, latent: int, device: torch.device) -> Gaussian:
+    """Return N(0, I) for each of a number of tasks."""
+    return Gaussian(torch.zeros(tasks, latent, device=device), torch.ones(tasks, latent, device=device))
+
+
 def product_of_gaussians(mean: Tensor, variance: Tensor, mask: Tensor | None = None) -> Gaussian:
     """Multiply Gaussians over the second axis: σ² = 1 / Σ 1/σₙ², μ = σ² Σ μₙ/σₙ² (PEARL, section 4.1).
 

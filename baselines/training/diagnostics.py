@@ -142,7 +142,7 @@ class Tightening:
 
     Attributes:
         steps: numbers of steps seen, ``[P]``.
-        deviations: geometric mean over z's dimensions of the belief's standard deviation, ``[N, P]``, where each task is
+        deviations: geometric mean over z's dimensions of the belief's standard deviation, ``[N, P]``; each task is
             played twice.
         r2: R² of the tasks' parameters by a quadratic fit on the belief's mean, made on training tasks; ``[P]``.
         returns: the episodes' returns, ``[N, K]``.
