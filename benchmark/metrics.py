@@ -1,24 +1,30 @@
 """Metrics are pure functions of arrays; their golden numbers are in ``tests/test_metrics.py``.
 
 Scores (:meth:`offlinemeta.datasets.references.References.scale`) are summarised by their mean over tasks and seeds, so
-that 0 and 100 are exactly what the policies that make the scale get, with a bootstrap interval (after Agarwal et al.,
-NeurIPS 2021; but see :func:`bootstrap`). Their :func:`iqm` heeds the middle half of the entries alone.
+that 0 and 100 are exactly what the policies that make the scale get; their :func:`iqm` (after Agarwal et al., NeurIPS
+2021) heeds the middle half of the entries alone, their :func:`worst_quarter` the lowest. Intervals are of a jackknife
+that leaves out whole seeds, and tasks, with Student's t where they are few (:func:`estimate`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from offlinemeta.envs.errors import ArgumentError
-from offlinemeta.envs.shapes import Array, Float, Int
+from offlinemeta.envs.shapes import Array, Float
 
-RESAMPLES = 2000
 CONFIDENCE = 0.95
+
+LEAST_DISTANCE = 1.0
+"""Nats by which contexts of another task must lie farther away in z than those of the same task, for a shift in z."""
+
+MOST_FREEDOM = 1000.0
+"""Degrees of freedom beyond which Student's t is taken for that of so many: its quantiles hardly change any more."""
 
 Statistic = Callable[[Array, Array], Array]
 """A figure of ``scores [entry, ...]`` for many resamples at once, such as :func:`mean`.
@@ -28,11 +34,38 @@ Its second argument, ``counts [resample, entry]``, says how often each entry is 
 
 
 class Interval(NamedTuple):
-    """A statistic and its bootstrap interval."""
+    """A figure and its 95 % confidence interval."""
 
     value: float
     low: float
     high: float
+
+
+class Estimate(NamedTuple):
+    """A figure with its standard error.
+
+    Attributes:
+        value: the figure.
+        error: its standard error.
+        freedom: degrees of freedom of the error.
+    """
+
+    value: float
+    error: float
+    freedom: float
+
+    @property
+    def interval(self) -> Interval:
+        """The 95 % confidence interval."""
+        half = self.error * student_quantile((1 + CONFIDENCE) / 2, self.freedom)
+        return Interval(self.value, self.value - half, self.value + half)
+
+    @property
+    def p_value(self) -> float:
+        """The one-sided p-value: how likely so large a figure would be if in truth it were 0."""
+        if self.error == 0:
+            return float(self.value <= 0)
+        return 1 - student_probability(self.value / self.error, self.freedom)
 
 
 def auc(curve: Float[Array, "... episode"]) -> Float[Array, "..."]:
@@ -50,10 +83,10 @@ def normalised_kl_shift(within: float, within_logged: float, between_logged: flo
 
     (KL(online, offline of the same task) - KL(offline, offline' of the same task)) over
     (KL(offline, offline' of another task) - KL(offline, offline' of the same task)), all at equal context sizes; NaN
-    where tasks cannot be told apart at all.
+    where the latter is less than :data:`LEAST_DISTANCE`, so that tasks cannot be told apart in z.
     """
     distance = between_logged - within_logged
-    return (within - within_logged) / distance if distance else math.nan
+    return (within - within_logged) / distance if distance >= LEAST_DISTANCE else math.nan
 
 
 def mean(scores: Float[Array, " entry"], counts: Float[Array, "resample entry"]) -> Float[Array, " resample"]:
@@ -81,57 +114,87 @@ def iqm(scores: Float[Array, " entry"], counts: Float[Array, "resample entry"]) 
     return weights @ scores[order] / weights.sum(1)
 
 
-def once(scores: Float[Array, "entry ..."]) -> Float[Array, "1 entry"]:
-    """Return the counts of the one resample that holds each entry once."""
-    return np.ones((1, len(scores)))
+def worst_quarter(scores: Float[Array, " entry"], counts: Float[Array, "resample entry"]) -> Float[Array, " resample"]:
+    """Return the mean of the lowest quarter of all entries, for each resample; what lies on the border counts partly.
+
+    Args:
+        scores: the entries.
+        counts: how often each entry is in each resample.
+    """
+    order = np.argsort(scores)
+    counts = counts[:, order]
+    last = counts.cumsum(1)
+    weights = np.clip(np.minimum(last, 0.25 * last[:, -1:]) - (last - counts), 0, None)
+    return weights @ scores[order] / weights.sum(1)
 
 
-def bootstrap(
-    scores: Float[Array, "seed task ..."], statistic: Statistic = mean, resamples: int = RESAMPLES, rng: int = 0
-) -> Interval:
-    """Return a statistic with its 95 % percentile interval, from resampling seeds and tasks.
+def interval(scores: Float[Array, "seed task ..."], statistic: Statistic = mean) -> Interval:
+    """Return a statistic with its 95 % confidence interval; :func:`estimate` says how."""
+    return estimate(scores, statistic).interval
 
-    A seed is one training, shared by all tasks, so it is drawn as a whole: drawing each task's seeds on their own, as
-    is usual where every task has a training of its own, would average its effect away, and intervals be too narrow.
-    With a single seed the interval is about other tasks alone, and with three it still knows little of other seeds.
+
+def estimate(scores: Float[Array, "seed task ..."], statistic: Statistic = mean) -> Estimate:
+    """Return a statistic with its standard error over seeds and tasks.
+
+    A seed is one training, shared by all tasks, so it counts as a whole: taking each task's seeds on their own, as is
+    usual where every task has a training of its own, would average its effect away, and intervals be too narrow. The
+    variance is the sum of two jackknife variances (Efron and Tibshirani, 1993, chapter 11), one that leaves out a seed
+    at a time, and one that leaves out a task. Its degrees of freedom are Satterthwaite's, so that three seeds give the
+    wide intervals that they deserve. What a seed does on a single task counts in both, which is on the safe side. With
+    a single seed the error is about other tasks alone. Intervals of means cover the truth as often as they say;
+    those of a :func:`worst_quarter` do not, since that is biased in small samples.
 
     Args:
         scores: one entry for each seed and task; further axes, if any, are the statistic's own.
         statistic: what is computed of the entries.
-        resamples: how many resamples are drawn.
-        rng: seed of the draws; equal seeds and shapes give equal draws.
 
     Raises:
         ArgumentError: there are no entries, or some are not finite.
     """
     if scores.size == 0 or not np.isfinite(scores).all():
-        raise ArgumentError(f"A bootstrap needs finite scores; these are {scores.shape} with NaN or none.")
+        raise ArgumentError(f"An interval needs finite scores; these are {scores.shape} with NaN or none.")
     seeds, tasks = scores.shape[:2]
-    by_seed, by_task = draw(seeds, tasks, resamples, rng)
-    counts = (by_seed[:, :, None] * by_task[:, None, :]).reshape(resamples, seeds * tasks)
     entries = scores.reshape(seeds * tasks, *scores.shape[2:])
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(statistic(entries, counts), [tail, 1 - tail])
-    return Interval(float(statistic(entries, once(entries))[0]), float(low), float(high))
+    value = float(statistic(entries, np.ones((1, seeds * tasks)))[0])
+    without_seed = np.repeat(1 - np.eye(seeds), tasks, axis=1)  # [seeds, entries]
+    without_task = np.tile(1 - np.eye(tasks), (1, seeds))  # [tasks, entries]
+    variances, freedom = [], []
+    for counts in (without_seed, without_task):
+        n = len(counts)
+        if n > 1:
+            left = statistic(entries, counts)
+            variances.append(float((n - 1) / n * ((left - left.mean()) ** 2).sum()))
+            freedom.append(n - 1)
+    total, parts = sum(variances), sum(v**2 / f for v, f in zip(variances, freedom, strict=True))
+    return Estimate(value, math.sqrt(total), min(total**2 / parts, MOST_FREEDOM) if parts > 0 else MOST_FREEDOM)
 
 
-@lru_cache(maxsize=32)
-def draw(
-    seeds: int, tasks: int, resamples: int, rng: int
-) -> tuple[Float[Array, "resample seed"], Float[Array, "resample task"]]:
-    """Return how often each seed and each task is drawn in each resample; the arrays are shared, and read-only."""
-    generator = np.random.default_rng(rng)
-    rows, columns = np.empty((resamples, seeds), dtype=np.int64), np.empty((resamples, tasks), dtype=np.int64)
-    for i in range(resamples):  # one resample after another, so that the draws do not depend on how many there are
-        rows[i] = generator.integers(seeds, size=seeds)
-        columns[i] = generator.integers(tasks, size=tasks)
-    return _counts(rows), _counts(columns)
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number (Holm, 1979): any of them may then be judged on its own."""
+    adjusted, least = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(np.argsort(p_values, kind="stable").tolist()):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = least
+    return adjusted
 
 
-def _counts(drawn: Int[Array, "resample entry"]) -> Float[Array, "resample entry"]:
-    """Count how often each of n entries is among the n that were drawn."""
-    resamples, n = drawn.shape
-    places = drawn + n * np.arange(resamples)[:, None]
-    counts = np.bincount(places.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float64)
-    counts.flags.writeable = False
-    return counts
+def student_probability(t: float, freedom: float) -> float:
+    """Return P(T <= t) of Student's t distribution."""
+    angles, inside = _student(freedom)
+    half = 0.5 * float(np.interp(math.atan(abs(t) / math.sqrt(freedom)), angles, inside))
+    return 0.5 + math.copysign(half, t)
+
+
+def student_quantile(probability: float, freedom: float) -> float:
+    """Return the t with P(T <= t) of at least ½."""
+    angles, inside = _student(freedom)
+    return math.sqrt(freedom) * math.tan(float(np.interp(2 * probability - 1, inside, angles)))
+
+
+@lru_cache(maxsize=64)
+def _student(freedom: float) -> tuple[Array, Array]:
+    """Return P(-t < T < t) at t = √ν tan θ, which is the integral of cos(θ)^(ν - 1) up to θ, and the angles θ."""
+    angles = np.linspace(0, math.pi / 2, 20_001)
+    density = np.cos((angles[1:] + angles[:-1]) / 2) ** (freedom - 1)
+    inside = np.concatenate([[0], density.cumsum()])
+    return angles, inside / inside[-1]

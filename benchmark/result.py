@@ -156,18 +156,18 @@ class Result(BaseModel):
         benchmark = get_benchmark(self.benchmark)
         return normalise(self.array(), *read_references(benchmark.family).scale(benchmark.protocol.split))
 
-    def final(self) -> measures.Interval:
-        """Return the mean of the normalised scores of the last episode."""
-        return measures.bootstrap(self.scores()[..., -1])
+    def final(self, statistic: measures.Statistic = measures.mean) -> measures.Interval:
+        """Return the mean, or another statistic, of the normalised scores of the last episode."""
+        return measures.interval(self.scores()[..., -1], statistic)
 
     def auc(self) -> measures.Interval:
         """Return the mean of the normalised scores, averaged over episodes."""
-        return measures.bootstrap(measures.auc(self.scores()))
+        return measures.interval(measures.auc(self.scores()))
 
     def curve(self, normalised: bool = False) -> list[measures.Interval]:
         """Return the mean return, or the mean normalised score, of each episode."""
         values = self.scores() if normalised else self.array()
-        return [measures.bootstrap(values[..., k]) for k in range(values.shape[2])]
+        return [measures.interval(values[..., k]) for k in range(values.shape[2])]
 
 
 def make_result(

@@ -1,9 +1,15 @@
-"""Tells which claims of the SMAC study (Pong et al., ICML 2022) hold on a set of results."""
+"""Tells which claims of the SMAC study (Pong et al., ICML 2022) hold on a set of results.
+
+All of them are about the third episode, after two of exploration, and compare methods at the same protocol. A claim is
+that a figure is above zero: it holds where the figure's 95 % interval is, and it holds for certain where it still does
+after Holm's correction for all claims of the report. That there is no gap is said only where the whole interval lies
+within :data:`NO_GAP` points of score.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from rich.table import Table
@@ -12,10 +18,14 @@ from rich.text import Text
 from offlinemeta.benchmark import metrics
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
 from offlinemeta.benchmark.result import Result
+from offlinemeta.datasets.references import read_references
 from offlinemeta.envs.shapes import Array, Float
 from offlinemeta.leaderboard.table import STUDY, Row, by_data, context_shift, escape, figure, markdown, paired, settle
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
+
+NO_GAP = 5.0
+"""Points of score that count as no difference."""
 
 
 @dataclass(frozen=True)
@@ -27,76 +37,94 @@ class Claim:
         text: what is claimed.
         verdict: :data:`HOLDS`, :data:`FAILS` or :data:`OPEN`.
         figures: the interval that decides; it is claimed to be above zero.
+        p_value: the one-sided p-value of the claim; None where it could not be asked.
+        corrected: the p-value after Holm's correction for all claims of the report.
     """
 
     data: str
     text: str
     verdict: str
     figures: str
+    p_value: float | None = None
+    corrected: float | None = None
 
 
 def check_claims(rows: Sequence[Row]) -> list[Claim]:
     """Return every claim for which there are the results that it needs, with its verdict."""
-    return [Claim(data, *claim) for data, group in by_data(rows).items() for claim in _claims(group)]
+    found = [claim for data, group in by_data(rows).items() for claim in _claims(data, group)]
+    asked = [place for place, claim in enumerate(found) if claim.p_value is not None]
+    for place, corrected in zip(asked, metrics.holm([found[i].p_value or 0.0 for i in asked]), strict=True):
+        found[place] = replace(found[place], corrected=corrected)
+    return found
 
 
-def _claims(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
-    """Return text, verdict and figures of the claims on one family and dataset."""
+def _claims(data: str, rows: Sequence[Row]) -> list[Claim]:
+    """Return the claims on one family and dataset."""
     online = {row.method: row.online for row in rows}
     logged = {row.method: row.logged for row in rows}
     start, end, bound = (STUDY["claims"][part] for part in ("start", "end", "bound"))
     found = []
     shift = context_shift(logged.get(start), online.get(start))
     if shift is not None:
-        found.append(_judge("1 after the offline phase, logged context beats self-collected context", shift))
-    text = "2 self-supervision takes away more than half of that gap"
-    halved = _halved(logged.get(start), online.get(start), logged.get(end), online.get(end))
-    if halved is not None and shift is not None and settle(shift.low) <= 0:
-        found.append((text, OPEN, "no gap to begin with"))
-    elif halved is not None:
-        found.append(_judge(text, halved))
+        found.append(_judge(data, "1 after the offline phase, logged context beats self-collected context", shift))
+    text = "2 self-supervision brings own context up by more than half of that gap"
+    closed = _closed(logged.get(start), online.get(start), online.get(end))
+    if closed is not None and shift is not None:
+        found.append(_judge(data, text, closed) if _above(shift) else _unasked(data, text, shift, "gap to begin with"))
     kl = _difference_of_metric(online.get(start), online.get(end), "kl_shift")
     if kl is not None:
-        found.append(_judge("2 ... and the normalised KL shift falls", kl))
+        found.append(_judge(data, "2 ... and the normalised KL shift falls", kl))
     for other in STUDY["claims"]["others"]:
         better = _difference(online.get(end), online.get(other))
         if better is not None:
-            found.append(_judge(f"3 SMAC ends above {other}", better))
+            found.append(_judge(data, f"3 SMAC ends above {other}", better))
     text = f"4 SMAC ends closer to the {bound} than to its offline start"
     closer = _closer(online.get(end), online.get(bound), online.get(start))
     gain = _difference(online.get(bound), online.get(start))
-    if closer is not None and gain is not None and settle(gain.low) <= 0:
-        found.append((text, OPEN, f"the {bound} does not end above that start"))
-    elif closer is not None:
-        found.append(_judge(text, closer))
+    if closer is not None and gain is not None:
+        what = f"gain of the {bound} over that start"
+        found.append(_judge(data, text, closer) if _above(gain) else _unasked(data, text, gain, what))
     return found
 
 
-def _judge(text: str, interval: metrics.Interval) -> tuple[str, str, str]:
-    verdict = HOLDS if settle(interval.low) > 0 else FAILS if settle(interval.high) <= 0 else OPEN
-    return text, verdict, figure(interval)
+def _judge(data: str, text: str, found: metrics.Estimate) -> Claim:
+    interval = found.interval
+    verdict = HOLDS if _above(found) else FAILS if settle(interval.high) <= 0 else OPEN
+    return Claim(data, text, verdict, figure(interval), found.p_value)
 
 
-def _difference(one: Result | None, other: Result | None) -> metrics.Interval | None:
-    pair = paired(one, other)
-    return None if pair is None else metrics.bootstrap(_last(pair[0]) - _last(pair[1]))
+def _above(found: metrics.Estimate) -> bool:
+    return settle(found.interval.low) > 0
 
 
-def _halved(
-    given_before: Result | None, own_before: Result | None, given_after: Result | None, own_after: Result | None
-) -> metrics.Interval | None:
-    """Return half of the gap before, minus the gap after."""
-    found = paired(given_before, own_before, given_after, own_after)
-    if found is None:
+def _unasked(data: str, text: str, found: metrics.Estimate, what: str) -> Claim:
+    """Return a claim that makes no sense, since there is no such thing as it builds on, or may be none."""
+    low, high = read_references(data.partition("/")[0]).scale("test")
+    points = [100 * end / (high - low) for end in found.interval[1:]]
+    none = max(map(abs, points)) <= NO_GAP
+    return Claim(data, text, OPEN, f"no {what}" if none else f"no clear {what}: {figure(found.interval)}")
+
+
+def _difference(one: Result | None, other: Result | None) -> metrics.Estimate | None:
+    pair = _alike(one, other)
+    return None if pair is None else metrics.estimate(_third(pair[0]) - _third(pair[1]))
+
+
+def _closed(
+    given_before: Result | None, own_before: Result | None, own_after: Result | None
+) -> metrics.Estimate | None:
+    """Return the gain with own context, minus half of the gap before."""
+    found, pair = paired(given_before, own_before, own_after), _alike(own_before, own_after)
+    if found is None or pair is None:
         return None
-    gaps = [found[i].array()[..., 0] - found[i + 1].array()[..., OFFLINE_ROLLOUTS] for i in (0, 2)]
-    return metrics.bootstrap(gaps[0] / 2 - gaps[1])
+    given, before, after = found[0].array()[..., 0], _third(found[1]), _third(found[2])
+    return metrics.estimate((after - before) - (given - before) / 2)
 
 
-def _closer(after: Result | None, bound: Result | None, before: Result | None) -> metrics.Interval | None:
+def _closer(after: Result | None, bound: Result | None, before: Result | None) -> metrics.Estimate | None:
     """Return the distance to the offline start minus the distance to the bound, of mean returns."""
-    found = paired(after, bound, before)
-    return None if found is None else metrics.bootstrap(np.stack([_last(one) for one in found], axis=-1), closeness)
+    found = _alike(after, bound, before)
+    return None if found is None else metrics.estimate(np.stack([_third(one) for one in found], axis=-1), closeness)
 
 
 def closeness(last: Float[Array, "entry 3"], counts: Float[Array, "resample entry"]) -> Float[Array, " resample"]:
@@ -105,28 +133,44 @@ def closeness(last: Float[Array, "entry 3"], counts: Float[Array, "resample entr
     return np.abs(own - start) - np.abs(own - best)
 
 
-def _last(result: Result) -> Float[Array, "seed task"]:
-    return result.array()[..., -1]
+def _alike(*results: Result | None) -> list[Result] | None:
+    """Return online results, which must be of one protocol and have a third episode, for the seeds that all have."""
+    found = paired(*results)
+    if found is None or len({one.benchmark for one in found}) > 1 or len(found[0].returns[0][0]) <= OFFLINE_ROLLOUTS:
+        return None
+    return found
 
 
-def _difference_of_metric(one: Result | None, other: Result | None, name: str) -> metrics.Interval | None:
+def _third(result: Result) -> Float[Array, "seed task"]:
+    """Return the returns after two episodes of own exploration."""
+    return result.array()[..., OFFLINE_ROLLOUTS]
+
+
+def _difference_of_metric(one: Result | None, other: Result | None, name: str) -> metrics.Estimate | None:
     pair = paired(one, other)
     if pair is None or not all(name in result.metrics for result in pair) or len(pair[0].seeds) < 2:
         return None
     before, after = (np.array(result.metrics[name]) for result in pair)
-    return metrics.bootstrap((before - after)[:, None])
+    return metrics.estimate((before - after)[:, None])
 
 
-NOTE = "A claim holds where the 95 % bootstrap interval of its figure, over seeds and tasks, is above 0."
+NOTE = (
+    "A claim holds where the 95 % interval of its figure, over seeds and tasks, is above 0. Corrected: the one-sided "
+    "p-value after Holm's correction for all of these claims; below 0.025 a claim holds for certain."
+)
+HEAD = ("data", "claim of the SMAC study", "verdict", "by how much", "corrected p")
+
+
+def _line(claim: Claim) -> tuple[str, ...]:
+    corrected = "" if claim.corrected is None else "< 0.001" if claim.corrected < 1e-3 else f"{claim.corrected:.3f}"
+    return claim.data, claim.text, claim.verdict, claim.figures, corrected
 
 
 def table(claims: Sequence[Claim]) -> Table:
     """Return the claims for a terminal."""
-    shown = Table(
-        "data", "claim of the SMAC study", "verdict", "by how much", caption=Text(NOTE), caption_justify="left"
-    )
+    shown = Table(*HEAD, caption=Text(NOTE), caption_justify="left")
     for claim in claims:
-        shown.add_row(*map(Text, (claim.data, claim.text, claim.verdict, claim.figures)))
+        shown.add_row(*map(Text, _line(claim)))
     return shown
 
 
@@ -134,5 +178,4 @@ def report(claims: Sequence[Claim]) -> str:
     """Return the claims as Markdown; nothing if there are none."""
     if not claims:
         return ""
-    lines = [[escape(claim.data), escape(claim.text), claim.verdict, claim.figures] for claim in claims]
-    return "\n" + markdown(("data", "claim", "verdict", "by how much"), lines) + f"\n{NOTE}\n"
+    return "\n" + markdown(HEAD, [list(map(escape, _line(claim))) for claim in claims]) + f"\n{NOTE}\n"

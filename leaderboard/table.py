@@ -34,6 +34,8 @@ class Row:
         online: the result with the most episodes among the online ones on test tasks.
         logged: the result with logged context.
         score: mean of the normalised score of the last online episode.
+        iqm: interquartile mean of that score.
+        worst: mean of its worst quarter.
         curve: mean return of each online episode; empty without an online result.
         auc: mean of the normalised score averaged over the online episodes.
         offline: mean return with logged context.
@@ -48,6 +50,8 @@ class Row:
     online: Result | None
     logged: Result | None
     score: metrics.Interval | None
+    iqm: metrics.Interval | None
+    worst: float | None
     curve: tuple[metrics.Interval, ...]
     auc: metrics.Interval | None
     offline: metrics.Interval | None
@@ -101,13 +105,13 @@ def paired(*results: Result | None) -> list[Result] | None:
     return [result.of_seeds(seeds) for result in present] if seeds else None
 
 
-def context_shift(given: Result | None, own: Result | None) -> metrics.Interval | None:
+def context_shift(given: Result | None, own: Result | None) -> metrics.Estimate | None:
     """Return with logged context minus with self-collected context of the same size, over the seeds that have both."""
     pair = paired(given, own)
     if pair is None or len(pair[1].returns[0][0]) <= OFFLINE_ROLLOUTS:
         return None
     offline, collected = (result.array() for result in pair)
-    return metrics.bootstrap(metrics.shift(offline[..., 0], collected[..., OFFLINE_ROLLOUTS]))
+    return metrics.estimate(metrics.shift(offline[..., 0], collected[..., OFFLINE_ROLLOUTS]))
 
 
 def _row(data: str, method: str, results: tuple[Result, ...]) -> Row:
@@ -115,7 +119,7 @@ def _row(data: str, method: str, results: tuple[Result, ...]) -> Row:
     online = [result for name, result in by_protocol.items() if name.startswith("online-")]
     own = max(online, key=lambda result: len(result.returns[0][0]), default=None)
     given, rollouts = by_protocol.get("offline-context"), by_protocol.get("offline-episodes")
-    kl = own.metrics.get("kl_shift") if own is not None else None
+    shift, kl = context_shift(given, own), own.metrics.get("kl_shift") if own is not None else None
     return Row(
         data=data,
         method=method,
@@ -123,11 +127,13 @@ def _row(data: str, method: str, results: tuple[Result, ...]) -> Row:
         online=own,
         logged=given,
         score=own.final() if own is not None else None,
+        iqm=own.final(metrics.iqm) if own is not None else None,
+        worst=own.final(metrics.worst_quarter).value if own is not None else None,
         curve=tuple(own.curve()) if own is not None else (),
         auc=own.auc() if own is not None else None,
         offline=given.curve()[0] if given is not None else None,
         episodes=rollouts.curve()[0] if rollouts is not None else None,
-        shift=context_shift(given, own),
+        shift=None if shift is None else shift.interval,
         kl_shift=sum(kl) / len(kl) if kl else None,
     )
 
@@ -135,6 +141,8 @@ def _row(data: str, method: str, results: tuple[Result, ...]) -> Row:
 MEANING = {
     "last return": "mean return of the last online episode",
     "score": "mean of its normalised scores, 0 the best blind policy, 100 the expert told its task",
+    "IQM": "mean of the middle half of these scores",
+    "worst quarter": "mean of the lowest quarter of these scores, of all seeds and tasks",
     "auc": "mean score of all online episodes",
     "logged context": f"mean return after {OFFLINE_ROLLOUTS} episodes' worth of logged transitions",
     "logged episodes": f"mean return after {OFFLINE_ROLLOUTS} whole logged rollouts in random order",
@@ -142,7 +150,7 @@ MEANING = {
     "KL shift": "how far own contexts lie from logged ones in z: 0 not at all, 1 as far as those of another task",
 }
 """Columns with figures, and what they mean; a table leaves out those that are empty in all its rows."""
-INTERVALS = "In brackets: 95 % bootstrap intervals that resample whole seeds, and tasks."
+INTERVALS = "In brackets: 95 % confidence intervals over whole seeds, and tasks (Student's t, since seeds are few)."
 
 
 def settle(value: float) -> float:
@@ -161,7 +169,7 @@ def figure(value: float | metrics.Interval | None, digits: int = 3) -> str:
 
 def cells(row: Row) -> dict[str, str]:
     """Return the figures of a row as text, by the names in :data:`MEANING`."""
-    values = (row.last, row.score, row.auc, row.offline, row.episodes, row.shift)
+    values = (row.last, row.score, row.iqm, row.worst, row.auc, row.offline, row.episodes, row.shift)
     return dict(zip(MEANING, [*map(figure, values), figure(row.kl_shift, 2)], strict=True))
 
 

@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
+from offlinemeta.benchmark import metrics
 from offlinemeta.benchmark import result as result_module
 from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.benchmark.result import Provenance, Result, check_method, join_results, make_result
@@ -156,8 +157,52 @@ def test_claims_are_open_where_there_is_no_gap_and_nothing_to_gain() -> None:
         if "KL" not in claim.text
     }
     assert figures["1"][0] == FAILS
-    assert figures["2"] == (OPEN, "no gap to begin with")
-    assert figures["4"] == (OPEN, "the oracle does not end above that start")
+    assert figures["2"][0] == OPEN
+    assert figures["2"][1].startswith("no clear gap to begin with: -1.99 [")
+    assert figures["4"][0] == OPEN
+    assert figures["4"][1].startswith("no clear gain of the oracle over that start: -1.5")
+
+
+def test_no_gap_is_said_only_where_the_interval_says_so() -> None:
+    """Told and blind are eleven apart, so five points of score are about half of a return."""
+    for offline, noise, said in (
+        (-8.1, 0.02, "no gap to begin with"),
+        (-8.1, 3.0, "no clear gap"),
+        (-9.0, 0.02, "no clear gap"),
+    ):
+        levels = {"smac-offline": (-8.0, offline), "smac": (-7.0, -7.0)}
+        (second,) = [c for c in check_claims(summarise(results(levels, noise=noise))) if c.text.startswith("2 self")]
+        assert (second.verdict, second.p_value, second.corrected) == (OPEN, None, None)
+        assert second.figures.startswith(said)
+
+
+def test_claims_are_about_the_third_episode_and_one_protocol() -> None:
+    found = results()
+    shuffled = []
+    for result in found:
+        returns = np.array(result.returns)
+        if returns.shape[2] > 3:
+            returns[..., [0, 1, 3]] = 1e6
+        shuffled.append(result.model_copy(update={"returns": returns.tolist()}))
+    assert check_claims(summarise(shuffled)) == check_claims(summarise(found))
+    other = [
+        r.model_copy(update={"benchmark": "PointRobot/smac/online-3", "returns": np.array(r.returns)[..., :3].tolist()})
+        if (r.method, r.benchmark[-8:]) == ("smac", "online-4")
+        else r
+        for r in found
+    ]
+    texts = [claim.text[:1] for claim in check_claims(summarise(other))]
+    assert texts == ["1", "2"], "SMAC's own contexts are compared with nobody's; the KL shift has no protocol"
+
+
+def test_claims_are_corrected_for_their_number() -> None:
+    found = check_claims(summarise(results(noise=1.0)))
+    asked = [claim for claim in found if claim.p_value is not None]
+    assert [claim.corrected for claim in asked] == pytest.approx(metrics.holm([claim.p_value for claim in asked]))
+    assert all(claim.corrected >= claim.p_value for claim in asked)
+    assert any(claim.corrected > claim.p_value for claim in asked)
+    for claim in asked:
+        assert (claim.verdict == HOLDS) == (claim.p_value < 0.025)
 
 
 def test_who_is_told_the_task_is_marked_so() -> None:
@@ -172,7 +217,7 @@ def test_a_name_is_shown_as_it_is_even_if_it_got_past_the_door(name: str, tmp_pa
     console.print(table.table(rows))
     assert name in console.file.getvalue()  # type: ignore[attr-defined]
     lines = table.report(rows, [name]).splitlines()
-    assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines[:3]] == [10, 10, 10]
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines[:3]] == [12, 12, 12]
     assert not re.findall(r"(?<!\\)[<`_$]", lines[2] + lines[-1])
     plot(rows, [tmp_path / "a.png"])
     html = page(rows, tmp_path / "report.html", notes={rows[0].data: name}, remarks=[name]).read_text()

@@ -137,7 +137,7 @@ def test_gradient_step(benchmark: Any, name: str, dataset: Dataset) -> None:
 
 @pytest.mark.benchmark(group="statistics")
 @pytest.mark.parametrize("statistic", [metrics.iqm, metrics.mean])
-def test_bootstrap(benchmark: Any, statistic: Callable[[np.ndarray], float]) -> None:
+def test_an_interval(benchmark: Any, statistic: Callable[[np.ndarray], float]) -> None:
     """The interval of one point of a curve: 5 seeds, 30 tasks."""
     scores = np.random.default_rng(0).normal(50, 20, (5, 30))
-    benchmark(metrics.bootstrap, scores, statistic)
+    benchmark(metrics.interval, scores, statistic)
