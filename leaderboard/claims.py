@@ -1,7 +1,7 @@
 """Tells which claims of the SMAC study (Pong et al., ICML 2022) hold on a set of results.
 
 All of them are about the third episode, after two of exploration, and compare methods at the same protocol. A claim is
-that a figure is above zero: it holds where the figure's 95 % interval is, and it holds for certain where it still does
+that a figure is above zero: it holds where the figure's 95 % interval is; the report also says whether it still does
 after Holm's correction for all claims of the report. That there is no gap is said only where the whole interval lies
 within :data:`NO_GAP` points of score.
 """
@@ -156,7 +156,7 @@ def _difference_of_metric(one: Result | None, other: Result | None, name: str) -
 
 NOTE = (
     "A claim holds where the 95 % interval of its figure, over seeds and tasks, is above 0. Corrected: the one-sided "
-    "p-value after Holm's correction for all of these claims; below 0.025 a claim holds for certain."
+    "p-value after Holm's correction for all of these claims; below 0.025 a claim holds after it too."
 )
 HEAD = ("data", "claim of the SMAC study", "verdict", "by how much", "corrected p")
 

@@ -160,7 +160,7 @@ def test_claims_are_open_where_there_is_no_gap_and_nothing_to_gain() -> None:
     assert figures["2"][0] == OPEN
     assert figures["2"][1].startswith("no clear gap to begin with: -1.99 [")
     assert figures["4"][0] == OPEN
-    assert figures["4"][1].startswith("no clear gain of the oracle over that start: -1.5")
+    assert figures["4"][1].startswith("no clear gain of the oracle over that start: -1.48 [")
 
 
 def test_no_gap_is_said_only_where_the_interval_says_so() -> None:
