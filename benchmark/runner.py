@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,7 @@ def own_episode(
     contexts: Sequence[Context],
     rng: np.random.Generator,
     progress: Callable[[int], None] = lambda steps: None,
+    watch: Callable[[Mapping[str, Any]], None] = lambda infos: None,
 ) -> tuple[list[Context], list[Context]]:
     """Let an agent adapt to what it has seen of N tasks, and run one more episode in each.
 
@@ -87,6 +88,7 @@ def own_episode(
         contexts: what the agent has seen of each task.
         rng: seeds the resets.
         progress: is called with the number of env steps that were made.
+        watch: is called with the infos of every step, which the agent does not see.
 
     Returns:
         The episodes, and the contexts with the episodes added.
@@ -95,7 +97,7 @@ def own_episode(
         AgentError: the agent breaks its contract.
     """
     policy = adapt(agent, contexts, tasks)
-    seen = run_episode(envs, tasks, policy, rng.integers(2**31, size=envs.num_envs), progress)
+    seen = run_episode(envs, tasks, policy, rng.integers(2**31, size=envs.num_envs), progress, watch)
     return seen, [join_contexts(pair) for pair in zip(contexts, seen, strict=True)]
 
 
@@ -135,6 +137,7 @@ def run_episode(
     policy: Policy,
     seeds: Array,
     progress: Callable[[int], None] = lambda steps: None,
+    watch: Callable[[Mapping[str, Any]], None] = lambda infos: None,
 ) -> list[Context]:
     """Run one episode in N tasks at once, each to its end.
 
@@ -144,6 +147,7 @@ def run_episode(
         policy: acts in the N tasks.
         seeds: ``[N]`` seeds of the resets.
         progress: is called with the number of env steps that were made.
+        watch: is called with the infos of every step.
 
     Raises:
         AgentError: the policy raised, or its actions have a wrong shape, or are not finite.
@@ -161,7 +165,8 @@ def run_episode(
         observations = before[t]
         actions = _act(policy, observations, acted.shape[1:])
         acted[t] = np.clip(actions, -1, 1)
-        observations, rewarded[t], ended[t], truncated, _ = envs.step(acted[t])
+        observations, rewarded[t], ended[t], truncated, infos = envs.step(acted[t])
+        watch(infos)
         over = ended[t] | truncated
         after[t] = np.where(running[:, None], observations, before[t])
         rewarded[t] *= running

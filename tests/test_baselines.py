@@ -20,13 +20,13 @@ from offlinemeta.baselines.parts.encoder import Encoder
 from offlinemeta.baselines.parts.exploration import LatentPolicy
 from offlinemeta.baselines.parts.networks import Normaliser
 from offlinemeta.baselines.registry import METHODS, learner_class, make_config
-from offlinemeta.baselines.training import diagnostics
+from offlinemeta.baselines.training import diagnostics, gap
 from offlinemeta.benchmark.agent import RandomAgent
 from offlinemeta.benchmark.context import Context, as_context, empty_context, join_contexts
 from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.benchmark.runner import evaluate
 from offlinemeta.datasets.dataset import Dataset
-from offlinemeta.envs import get_family
+from offlinemeta.envs import Task, get_family
 from offlinemeta.envs.errors import ArgumentError, UnknownNameError
 
 CPU = torch.device("cpu")
@@ -901,3 +901,39 @@ def test_the_first_steps_of_a_context_keep_its_episodes_apart() -> None:
         cut = diagnostics.first(count, context)
         assert cut.lengths.tolist() == lengths
         assert cut.rewards.tolist() == steps[:count].tolist()
+
+
+def test_a_gap_is_taken_apart() -> None:
+    """A random walk's rewards tell the goal, which is lost on who reads nothing of them, or walks on at random."""
+    logged, heldout = (datasets.load(f"PointRobot/{name}") for name in ("spread", "spread-heldout"))
+    sees: Any = Reads(slope_of_rewards)
+    blind: Any = Reads(lambda context: context.observations[0].astype(np.float64))
+    for agent, read in ((sees, True), (blind, False)):
+        agent.seed(0)
+        found = gap.gap(agent, logged, heldout, 0)
+        assert list(found) == [f"gap_{part}" for part in gap.PARTS]
+        told, exact, reader, own, given = found.values()
+        assert told - 0.2 < exact < told + 0.2
+        assert (exact - reader < 0.5) == read
+        assert reader - own > 4, "it walks at random, whatever it has read"
+        assert own == pytest.approx(given, abs=4)
+
+
+def test_rewards_that_are_no_formula_are_not_read_exactly() -> None:
+    found = gap.gap(make("bc", dataset=hopper()), hopper(), datasets.load("HopperParam/smac-heldout"), 0)
+    assert list(found) == ["gap_told", "gap_reader", "gap_own", "gap_logged"]
+    assert np.isfinite(list(found.values())).all()
+
+
+def test_a_charge_for_divergence_is_not_taken_for_a_reward() -> None:
+    """Two steps whose rewards name the second candidate, and a last one that was charged a hundred."""
+    family = get_family("CheetahVel")
+    slow, fast = (Task("CheetahVel", "train", i, (speed,)) for i, speed in enumerate((0.5, 2.0)))
+    features = np.zeros((3, len(family.feature_names)), dtype=np.float32)
+    rewards = family.reward(features, family.params([fast])).astype(np.float32)
+    rewards[2] = 100 * family.reward(features, family.params([slow]))[2]
+    steps = np.zeros((3, 1), dtype=np.float32)
+    context = Context(steps, steps, rewards, steps.copy(), np.zeros(3, dtype=bool), np.array([3]))
+    sound = np.array([True, True, False])
+    seen = gap.Explored([fast], [context], [features], [sound])
+    assert gap.read_rewards(family, seen, [slow, fast], np.random.default_rng(0)) == [fast]

@@ -13,6 +13,7 @@ from offlinemeta.baselines.parts.buffer import TaskBuffer
 from offlinemeta.baselines.parts.learner import Decodes, Infers, Learner
 from offlinemeta.baselines.parts.networks import Normaliser
 from offlinemeta.baselines.parts.posterior import Gaussian, kl_between, kl_to_prior
+from offlinemeta.baselines.training.gap import gap
 from offlinemeta.benchmark.agent import Agent
 from offlinemeta.benchmark.context import Context, empty_context, logged_contexts
 from offlinemeta.benchmark.metrics import normalised_kl_shift
@@ -43,12 +44,14 @@ def measure(learner: Learner, dataset: Dataset, heldout: Dataset, seed: int) -> 
         seed: seed of the contexts and of the learner's exploration.
 
     Returns:
-        The figures of :func:`kl_shift`, :func:`probe` and :func:`decoder_error` that can be measured and are finite.
+        The figures of :func:`kl_shift`, :func:`probe`, :func:`~offlinemeta.baselines.training.gap.gap` and
+        :func:`decoder_error` that can be measured and are finite.
     """
     figures: dict[str, float] = {}
     if isinstance(learner, Infers):
         learner.seed(seed)
         figures |= kl_shift(learner, dataset, seed) | probe(learner, dataset, heldout, seed)
+        figures |= gap(learner, dataset, heldout, seed)
     if isinstance(learner, Decodes) and learner.data is not None:
         figures |= decoder_error(learner, heldout, learner.data.normaliser, seed)
     return {name: value for name, value in figures.items() if math.isfinite(value)}
