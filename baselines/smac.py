@@ -82,6 +82,7 @@ class Config:
         "actor-critic", "What the self-supervised phase trains: actor and critics, the encoder too, or all.", "online"
     )
     online_rewards: Literal["decoder", "true"] = option("decoder", "Labels of own rollouts: decoded or true.", "online")
+    critic_steps: NonNegativeInt = option(0, "Self-supervised steps, at first, that train critics alone.", "online")
     explore_episodes: NonNegativeInt = option(2, "First episodes in a new task, explored with z ~ N(0, I).", "online")
     next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
@@ -205,7 +206,8 @@ class SMAC:
             z = z.detach()
         q = self.q(self.critics, batch, z)  # [2, T, B]
         losses["critic"] = (q - self.target(batch, z.detach(), z_next.detach())).square().mean((1, 2)).sum()
-        losses["actor"] = self.actor_loss(batch, z.detach(), q.detach())
+        if self.step >= c.offline_steps + c.critic_steps or self.offline:
+            losses["actor"] = self.actor_loss(batch, z.detach(), q.detach())
         self.optimisers["adam"].param_groups[0]["lr"] = c.lr if self.offline else c.online_lr
         descend(self.optimisers["adam"], losses)
         polyak(self.targets.parameters(), self.critics.parameters(), c.tau)

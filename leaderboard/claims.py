@@ -161,7 +161,8 @@ NOTE = (
 HEAD = ("data", "claim of the SMAC study", "verdict", "by how much", "corrected p")
 
 
-def _line(claim: Claim) -> tuple[str, ...]:
+def line(claim: Claim) -> tuple[str, ...]:
+    """Return a claim as a line of a table, under :data:`HEAD`."""
     corrected = "" if claim.corrected is None else "< 0.001" if claim.corrected < 1e-3 else f"{claim.corrected:.3f}"
     return claim.data, claim.text, claim.verdict, claim.figures, corrected
 
@@ -170,7 +171,7 @@ def table(claims: Sequence[Claim]) -> Table:
     """Return the claims for a terminal."""
     shown = Table(*HEAD, caption=Text(NOTE), caption_justify="left")
     for claim in claims:
-        shown.add_row(*map(Text, _line(claim)))
+        shown.add_row(*map(Text, line(claim)))
     return shown
 
 
@@ -178,4 +179,4 @@ def report(claims: Sequence[Claim]) -> str:
     """Return the claims as Markdown; nothing if there are none."""
     if not claims:
         return ""
-    return "\n" + markdown(HEAD, [list(map(escape, _line(claim))) for claim in claims]) + f"\n{NOTE}\n"
+    return "\n" + markdown(HEAD, [list(map(escape, line(claim))) for claim in claims]) + f"\n{NOTE}\n"

@@ -137,7 +137,8 @@ def page(
         sections=sections,
         note=note(rows),
         remarks=remarks,
-        claims=claims.check_claims(rows),
+        claims=[claims.line(claim) for claim in claims.check_claims(rows)],
+        claims_head=claims.HEAD,
         claims_note=claims.NOTE,
         films={name: base64.b64encode(film.read_bytes()).decode() for name, film in (films or {}).items()},
         provenance=[
@@ -210,6 +211,25 @@ def charts(rows: Sequence[Row]) -> dict[str, Any]:
         bars = base.mark_rule().encode(x="low:Q", x2="high:Q", y=y, color=colour)
         found["Context shift: the same size of context, logged or its own"] = bars + points
     values = [
+        {"method": row.method, "part": part, "loss": round(loss, 3), "order": place}
+        for row in rows
+        for place, (part, loss) in enumerate(gap_parts(row.online).items())
+    ]
+    if values:
+        parts = [part for part in PARTS if any(value["part"] == part for value in values)]
+        bars = chart(values).properties(height=30 * len({value["method"] for value in values}) + 20)
+        found["Where the return is lost between the expert told its task and the agent, after two own episodes"] = (
+            bars.mark_bar().encode(
+                x=alt.X("sum(loss):Q", title="lost mean return"),
+                y=alt.Y("method:N", title=None, sort=list(palette)),
+                color=alt.Color(
+                    "part:N", scale=alt.Scale(domain=parts, range=list(COLOURS[: len(parts)])), legend=bottom
+                ),
+                order="order:Q",
+                tooltip=["method:N", "part:N", "loss:Q"],
+            )
+        )
+    values = [
         {"method": row.method, "task": t, "parameter": p, "return": round(float(value), 2)}
         for row in rows
         if row.online is not None
@@ -230,6 +250,27 @@ def charts(rows: Sequence[Row]) -> dict[str, Any]:
             .add_params(legend)
         )
     return found
+
+
+PARTS = {
+    "context: it does not tell the task": ("told", "exact"),
+    "encoder: z does not hold what the context tells": ("exact", "reader"),
+    "context and encoder: z does not hold the task": ("told", "reader"),
+    "policy: it does not do what z asks for": ("reader", "own"),
+}
+"""Parts of the gap, each from one figure to the next; the third stands for the first two where those are not known."""
+
+
+def gap_parts(result: Result | None) -> dict[str, float]:
+    """Return the mean return that is lost in each part of the gap, in all told minus own; nothing if it is not known."""
+    measured = {} if result is None else result.metrics
+    levels = {name.removeprefix("gap_"): float(np.mean(v)) for name, v in measured.items() if name.startswith("gap_")}
+    if not {"told", "reader", "own"} <= levels.keys():
+        return {}
+    known = {part: ends for part, ends in PARTS.items() if set(ends) <= levels.keys()}
+    if "exact" in levels:
+        known = {part: ends for part, ends in known.items() if ends != ("told", "reader")}
+    return {part: levels[high] - levels[low] for part, (high, low) in known.items()}
 
 
 def _rounded(interval: Interval) -> dict[str, float]:

@@ -477,6 +477,18 @@ def test_the_self_supervised_phase_trains_what_it_is_told_to(trained: str, moves
     assert all(torch.equal(a, b) for a, b in labels), "labels are of the encoder of the offline phase"
 
 
+def test_critics_may_go_ahead_in_the_self_supervised_phase() -> None:
+    learner, moved = make("smac", offline_steps=2, rounds=1, round_steps=4, critic_steps=2), []
+    while learner.step < 6:
+        before = [weights(net) for net in (learner.actor, learner.critics)]
+        learner.update()
+        after = [weights(net) for net in (learner.actor, learner.critics)]
+        moved.append(
+            [any(not torch.equal(*pair) for pair in zip(a, b, strict=True)) for a, b in zip(before, after, strict=True)]
+        )
+    assert moved == [[True, True]] * 2 + [[False, True]] * 2 + [[True, True]] * 2
+
+
 def test_own_labels_are_the_decoders_and_the_oracles_are_true() -> None:
     """No true reward reaches the self-supervised learner: what it adds is what its decoder says."""
     for method in ("smac", "oracle", "true-labels"):

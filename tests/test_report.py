@@ -21,7 +21,7 @@ from offlinemeta.datasets.spec import VERSION
 from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.leaderboard import table
 from offlinemeta.leaderboard.claims import FAILS, HOLDS, OPEN, check_claims
-from offlinemeta.leaderboard.report import COLOURS, MARKERS, colours, page, plot
+from offlinemeta.leaderboard.report import COLOURS, MARKERS, charts, colours, gap_parts, page, plot
 from offlinemeta.leaderboard.table import summarise
 
 LEVELS = {"smac-offline": (-12.0, -8.0), "smac": (-7.0, -6.0), "oracle": (-6.5, -6.0), "pearl": (-15.0, -15.0)}
@@ -241,6 +241,20 @@ def test_a_result_of_another_name_is_refused(name: str) -> None:
 
 def test_claims_need_their_results() -> None:
     assert check_claims(summarise([result for result in results() if result.method == "pearl"])) == []
+
+
+def test_the_parts_of_the_gap_sum_to_it() -> None:
+    levels = {"gap_told": [-4.0, -6.0], "gap_exact": [-6.0, -6.0], "gap_reader": [-9.0, -9.0], "gap_own": [-7.0, -9.0]}
+    base = results()[0]
+    for known, parts in (
+        (levels, [1.0, 3.0, -1.0]),
+        ({k: v for k, v in levels.items() if k != "gap_exact"}, [4.0, -1.0]),
+    ):
+        assert list(gap_parts(base.model_copy(update={"metrics": known})).values()) == pytest.approx(parts)
+    assert gap_parts(base) == gap_parts(None) == {}
+    rows = summarise([base.model_copy(update={"metrics": levels})])
+    assert any(title.startswith("Where the return is lost") for title in charts(rows))
+    assert not any(title.startswith("Where the return is lost") for title in charts(summarise([base])))
 
 
 def test_usual_methods_keep_their_colours() -> None:
