@@ -262,7 +262,7 @@ PARTS = {
 
 
 def gap_parts(result: Result | None) -> dict[str, float]:
-    """Return the mean return that is lost in each part of the gap, in all told minus own; nothing if it is not known."""
+    """Return the mean return that is lost in each part of the gap, in all told minus own; nothing if not known."""
     measured = {} if result is None else result.metrics
     levels = {name.removeprefix("gap_"): float(np.mean(v)) for name, v in measured.items() if name.startswith("gap_")}
     if not {"told", "reader", "own"} <= levels.keys():
