@@ -40,7 +40,7 @@ class Config:
     decoder_hidden: tuple[PositiveInt, ...] = option((64, 64), "Widths of the reward decoder's hidden layers.")
     lr: PositiveFloat = option(3e-4, "Step size of Adam.")
     kl_weight: NonNegativeFloat = option(0.1, "Weight of KL(q(z|c) || N(0, I)), averaged over the tasks of a batch.")
-    explore_episodes: NonNegativeInt = option(2, "First episodes in a new task, explored with z ~ N(0, I).")
+    explore_rollouts: NonNegativeInt = option(2, "First rollouts in a new task, explored with z ~ N(0, I).")
     next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
     contexts: Source = option(
@@ -143,7 +143,7 @@ class MetaBC:
     def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:
         """Act with z ~ N(0, I) in the first episodes, then with z ~ q(z|c)."""
         c = self.config
-        q, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer)
+        q, exploring = explore_then_infer(contexts, c.explore_rollouts * self.family.horizon, c.latent, self.infer)
         return LatentPolicy(self.actor, self.normaliser, q, c.z_period, exploring & (not c.explore_mean), self._rng)
 
     def seed(self, seed: int) -> None:

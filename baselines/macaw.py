@@ -85,7 +85,7 @@ class Config:
     outer_mean: bool = option(False, "Whether outer losses are divided by the number of training tasks (code).")
     normalise: bool = option(False, "Whether observations and returns are normalised by the logged ones' moments.")
     contexts: Source = option("all", "Source of an inner batch: all of a task's data, its exploring rollouts, or one.")
-    explore_episodes: NonNegativeInt = option(2, "First episodes in a new task, explored by the initial policy.")
+    explore_rollouts: NonNegativeInt = option(2, "First rollouts in a new task, explored by the initial policy.")
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -364,7 +364,8 @@ class MACAW:
     @torch.no_grad()
     def adapt(self, contexts: Sequence[Context]) -> AdaptedPolicy:
         """Explore by the initial policy; later make both inner steps on the context, and act by the mean."""
-        exploring = np.array([len(context.lengths) < self.config.explore_episodes for context in contexts], dtype=bool)
+        explored = self.config.explore_rollouts * self.family.horizon
+        exploring = np.array([len(context) < explored for context in contexts], dtype=bool)
         exploring |= np.array([len(context) == 0 for context in contexts], dtype=bool)
         theta = tuple(layer.clone() for layer in self.actor(len(contexts)))
         known = np.flatnonzero(~exploring)

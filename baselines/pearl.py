@@ -57,7 +57,7 @@ class Config:
     reward_scale: PositiveFloat = option(5.0, "Factor of the rewards, which sets the weight of the entropy.")
     kl_weight: NonNegativeFloat = option(0.1, "Weight of KL(q(z|c) || N(0, I)), summed over the tasks of a batch.")
     regularisation: NonNegativeFloat = option(1e-3, "Weight of the actor's squared means and log standard deviations.")
-    explore_episodes: NonNegativeInt = option(2, "First episodes in a new task, explored with z ~ N(0, I).")
+    explore_rollouts: NonNegativeInt = option(2, "First rollouts in a new task, explored with z ~ N(0, I).")
     next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
     layer_norm: bool = option(False, "Whether the hidden layers of value and critics are normalised (Ba et al., 2016).")
@@ -224,7 +224,7 @@ class PEARL:
     def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:
         """Act with z ~ N(0, I) in the first episodes, then with z ~ q(z|c) (Algorithm 2)."""
         c = self.config
-        q, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer)
+        q, exploring = explore_then_infer(contexts, c.explore_rollouts * self.family.horizon, c.latent, self.infer)
         return LatentPolicy(self.actor, self.normaliser, q, c.z_period, exploring & (not c.explore_mean), self._rng)
 
     def seed(self, seed: int) -> None:

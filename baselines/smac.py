@@ -83,7 +83,7 @@ class Config:
     )
     online_rewards: Literal["decoder", "true"] = option("decoder", "Labels of own rollouts: decoded or true.", "online")
     critic_steps: NonNegativeInt = option(0, "Self-supervised steps, at first, that train critics alone.", "online")
-    explore_episodes: NonNegativeInt = option(2, "First episodes in a new task, explored with z ~ N(0, I).", "online")
+    explore_rollouts: NonNegativeInt = option(2, "First rollouts in a new task, explored with z ~ N(0, I).", "online")
     next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
     layer_norm: bool = option(False, "Whether the critics have layer normalisation (Ball et al., 2023).")
@@ -307,7 +307,7 @@ class SMAC:
     def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:
         """Act by the mean, with z ~ N(0, I) in the first episodes, then with z ~ q(z|c)."""
         c = self.config
-        q, exploring = explore_then_infer(contexts, c.explore_episodes, c.latent, self.infer)
+        q, exploring = explore_then_infer(contexts, c.explore_rollouts * self.family.horizon, c.latent, self.infer)
         return LatentPolicy(self.actor, self.normaliser, q, c.z_period, exploring & (not c.explore_mean), self._rng)
 
     def seed(self, seed: int) -> None:

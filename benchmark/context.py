@@ -19,7 +19,8 @@ class Context:
 
     The episodes are whole: from their first step to their termination or to the time limit. There are two exceptions.
     The context of the protocol ``offline-context`` is a segment cut out of each logged rollout. And where a family
-    terminates, the last episode of a logged rollout ends with its rollout, which has as many steps as the horizon.
+    terminates, the last episode of a rollout, logged or own, ends with its rollout, which has as many steps as the
+    horizon.
 
     Attributes:
         observations, actions, rewards, next_observations: ``[S, O]``, ``[S, A]``, ``[S]``, ``[S, O]``.
@@ -69,7 +70,7 @@ def logged_contexts(
     """Draw ``sizes[i]`` logged transitions for each of N tasks: a segment of equal length from each of its rollouts.
 
     So the context covers all behaviour policies of the data, in the order of collection, keeps the order of steps, and
-    has the size of a self-collected one (of whole episodes; where an agent falls, its own are shorter).
+    has the size of a self-collected one.
     """
     by_task, horizon = dataset.by_task(), dataset.family.horizon
     contexts = []

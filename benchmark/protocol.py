@@ -21,7 +21,8 @@ OFFLINE_ROLLOUTS = 2
 exploratory trajectories."""
 
 PROTOCOLS = {
-    "online-K": "K episodes on each test task, each adapted on those before it, collected by the agent itself",
+    "online-K": "K episodes on each test task, each adapted on what the agent has collected itself before it; where an "
+    "episode terminates, more follow, until horizon steps are collected",
     "offline-context": "one episode on each test task, adapted on logged transitions of it, as many as two episodes",
     "offline-episodes": "one episode on each test task, adapted on two whole logged rollouts of it, in random order",
     "zero-shot": "one episode on each test task, without context",
@@ -42,7 +43,8 @@ class Protocol:
     Attributes:
         name: the protocol's name, such as ``online-10``.
         split: which tasks are played, one of :data:`offlinemeta.envs.SPLITS`.
-        episodes: how many episodes are played on each task.
+        episodes: how many episodes count on each task: each is the first one of a rollout of ``horizon`` steps, which
+            has more of them where episodes terminate (:func:`offlinemeta.benchmark.runner.own_rollout`).
         logged: what of the logged data is the context: ``segments`` of all rollouts, or whole ``rollouts``. Empty where
             the agent collects its context by itself.
     """

@@ -16,7 +16,7 @@ from offlinemeta.datasets.collect import in_batches
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import Task, TaskVectorEnv, get_family
 from offlinemeta.envs.errors import ArgumentError
-from offlinemeta.envs.shapes import Array, Float
+from offlinemeta.envs.shapes import Array, Float, Int
 
 
 def evaluate(
@@ -39,7 +39,7 @@ def evaluate(
         progress: is called with the number of env steps that were made.
 
     Returns:
-        Mean return of each episode on each task.
+        Mean return on each task of the first episode of each rollout.
 
     Raises:
         AgentError: the agent raised, answered with a wrong shape or NaN, or wrote into its input.
@@ -59,7 +59,7 @@ def evaluate(
         if protocol.logged and dataset is not None:
             contexts = _logged(protocol, dataset, plan[part], rng)
         for k in range(protocol.episodes):
-            seen, contexts = own_episode(agent, envs, plan[part], contexts, rng, progress)
+            seen, contexts = own_rollout(agent, envs, plan[part], contexts, rng, progress)
             returns[part, k] = [context.rewards.sum(dtype=np.float64) for context in seen]
     return returns.reshape(len(tasks), repeats, -1).mean(1)
 
@@ -70,16 +70,23 @@ def _logged(protocol: Protocol, dataset: Dataset, tasks: Sequence[Task], rng: np
     return logged_contexts(dataset, tasks, [OFFLINE_ROLLOUTS * dataset.family.horizon] * len(tasks), rng)
 
 
-def own_episode(
+Watch = Callable[[Mapping[str, Any], Array], None]
+"""Is called with the infos of a step, which the agent does not see, and with whether each task was played ``[N]``."""
+
+
+def own_rollout(
     agent: Agent,
     envs: TaskVectorEnv,
     tasks: Sequence[Task],
     contexts: Sequence[Context],
     rng: np.random.Generator,
     progress: Callable[[int], None] = lambda steps: None,
-    watch: Callable[[Mapping[str, Any]], None] = lambda infos: None,
+    watch: Watch = lambda infos, played: None,
 ) -> tuple[list[Context], list[Context]]:
-    """Let an agent adapt to what it has seen of N tasks, and run one more episode in each.
+    """Let an agent play a rollout in each of N tasks: episodes, until it has ``horizon`` steps.
+
+    The agent adapts before each episode to what it has seen of the task. Where an episode terminates, another begins,
+    and the last one is cut. So contexts have the same size whether an agent falls or not, as in the SMAC study.
 
     Args:
         agent: the agent.
@@ -88,17 +95,23 @@ def own_episode(
         contexts: what the agent has seen of each task.
         rng: seeds the resets.
         progress: is called with the number of env steps that were made.
-        watch: is called with the infos of every step, which the agent does not see.
+        watch: is called after every step.
 
     Returns:
-        The episodes, and the contexts with the episodes added.
+        The first episode of each rollout, which is whole, and the contexts with the rollouts added.
 
     Raises:
         AgentError: the agent breaks its contract.
     """
-    policy = adapt(agent, contexts, tasks)
-    seen = run_episode(envs, tasks, policy, rng.integers(2**31, size=envs.num_envs), progress, watch)
-    return seen, [join_contexts(pair) for pair in zip(contexts, seen, strict=True)]
+    first: list[Context] = []
+    joined, left = list(contexts), np.full(envs.num_envs, envs.family.horizon)
+    while (left > 0).any():
+        policy = adapt(agent, joined, tasks)
+        seen = run_episode(envs, tasks, policy, rng.integers(2**31, size=envs.num_envs), progress, left, watch)
+        joined = [join_contexts(pair) for pair in zip(joined, seen, strict=True)]
+        left = left - [len(episode) for episode in seen]
+        first = first or seen
+    return first, joined
 
 
 def seed_agent(agent: Agent, seed: int) -> None:
@@ -137,9 +150,10 @@ def run_episode(
     policy: Policy,
     seeds: Array,
     progress: Callable[[int], None] = lambda steps: None,
-    watch: Callable[[Mapping[str, Any]], None] = lambda infos: None,
+    limits: Int[Array, " N"] | None = None,
+    watch: Watch = lambda infos, played: None,
 ) -> list[Context]:
-    """Run one episode in N tasks at once, each to its end.
+    """Run one episode in N tasks at once, each to its end or its limit.
 
     Args:
         envs: a batch of N environments without autoreset.
@@ -147,7 +161,8 @@ def run_episode(
         policy: acts in the N tasks.
         seeds: ``[N]`` seeds of the resets.
         progress: is called with the number of env steps that were made.
-        watch: is called with the infos of every step.
+        limits: the most steps of each episode, ``[N]``; with 0, a task is not played. By default, all have the horizon.
+        watch: is called after every step.
 
     Raises:
         AgentError: the policy raised, or its actions have a wrong shape, or are not finite.
@@ -157,17 +172,19 @@ def run_episode(
     before, after = np.empty((2, horizon, count, family.observation_space.shape[0]), dtype=np.float32)
     acted = np.empty((horizon, count, family.action_space.shape[0]), dtype=np.float32)
     rewarded, ended = np.empty((horizon, count), dtype=np.float32), np.zeros((horizon, count), dtype=bool)
-    lengths = np.full(count, horizon)
+    most = np.full(count, horizon) if limits is None else limits
+    lengths, running = most.copy(), most > 0
     observations, _ = envs.reset(seed=seeds, options={"task": list(tasks)})
-    running = np.ones(count, dtype=bool)
     for t in range(horizon):
-        before[t] = np.where(running[:, None], observations, after[t - 1])  # what is over stands still
+        before[t] = (
+            np.where(running[:, None], observations, after[t - 1]) if t else observations
+        )  # what is over stands still
         observations = before[t]
         actions = _act(policy, observations, acted.shape[1:])
         acted[t] = np.clip(actions, -1, 1)
         observations, rewarded[t], ended[t], truncated, infos = envs.step(acted[t])
-        watch(infos)
-        over = ended[t] | truncated
+        watch(infos, running)
+        over = ended[t] | truncated | (t + 1 >= most)
         after[t] = np.where(running[:, None], observations, before[t])
         rewarded[t] *= running
         progress(int(running.sum()))
@@ -180,8 +197,8 @@ def run_episode(
                 raise AgentError(_blame(policy, "observe", error)) from error
         if not running.any():
             break
-        if over.any():  # the batch goes on; what is over runs idly, and nobody sees it
-            observations, _ = envs.reset(options={"reset_mask": over})
+        if (idle := ended[t] | truncated).any():  # the batch goes on; what is over runs idly, and nobody sees it
+            observations, _ = envs.reset(options={"reset_mask": idle})
     return [
         Context(
             observations=before[: lengths[i], i].copy(),
@@ -189,7 +206,7 @@ def run_episode(
             rewards=rewarded[: lengths[i], i].copy(),
             next_observations=after[: lengths[i], i].copy(),
             terminations=ended[: lengths[i], i].copy(),
-            lengths=lengths[i : i + 1].copy(),
+            lengths=lengths[i : i + 1][lengths[i : i + 1] > 0],
         )
         for i in range(count)
     ]

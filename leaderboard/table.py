@@ -146,7 +146,7 @@ MEANING = {
     "auc": "mean score of all online episodes",
     "logged context": f"mean return after {OFFLINE_ROLLOUTS} episodes' worth of logged transitions",
     "logged episodes": f"mean return after {OFFLINE_ROLLOUTS} whole logged rollouts in random order",
-    "shift": "return with logged context minus that after as many of the agent's own steps (fewer where it falls)",
+    "shift": "return with logged context minus that after as many of the agent's own steps",
     "KL shift": "how far own contexts lie from logged ones in z: 0 not at all, 1 as far as those of another task",
 }
 """Columns with figures, and what they mean; a table leaves out those that are empty in all its rows."""

@@ -106,21 +106,36 @@ def test_an_evaluation_repeats_and_seeds_differ() -> None:
     assert (first != evaluate(ExpertAgent(family), benchmark, seed=4, repeats=1)).any()
 
 
-def test_a_walker_that_falls_has_a_short_episode() -> None:
+def test_a_walker_that_falls_has_short_episodes_and_as_many_steps_as_others() -> None:
+    """Each rollout counts by its first episode, and goes on until it has the horizon's steps."""
+
     class Still:
         def __init__(self) -> None:
-            self.shown: list[Context] = []
+            self.shown: list[list[Context]] = []
 
         def adapt(self, contexts: Sequence[Context]) -> FunctionPolicy:
-            self.shown = list(contexts)
+            self.shown.append(list(contexts))
             return FunctionPolicy(lambda observations: np.ones((len(observations), 3)))
 
-    agent = Still()
-    returns = evaluate(agent, get_benchmark("HopperParam/smac/online-2"), repeats=1)
-    for context, value in zip(agent.shown, returns[:, 0], strict=True):
-        assert len(context) == context.lengths[0] < 200
-        assert context.terminations.tolist() == [False] * (len(context) - 1) + [True]
-        assert context.rewards.sum(dtype=np.float64) == pytest.approx(value)
+    agent, steps = Still(), list[int]()
+    returns = evaluate(agent, get_benchmark("HopperParam/smac/online-3"), repeats=1, progress=steps.append)
+    assert sum(steps) == 3 * 200 * len(returns)
+    second = next(i for i, shown in enumerate(agent.shown) if min(map(len, shown)) == 200)
+    third = next(i for i, shown in enumerate(agent.shown) if min(map(len, shown)) == 400)
+    for task, context in enumerate(agent.shown[third]):
+        assert len(context) == 400
+        ends = np.cumsum(context.lengths)
+        assert 200 in ends, "no episode goes on from one rollout to the next"
+        assert len(ends) > 4
+        whole = ends[~np.isin(ends, (200, 400))] - 1
+        assert context.terminations[whole].all()
+        assert context.terminations.sum() <= len(ends)
+        for k, begin in enumerate((0, 200)):
+            first = slice(begin, ends[np.searchsorted(ends, begin, side="right")])
+            assert context.rewards[first].sum(dtype=np.float64) == pytest.approx(returns[task, k])
+    for shown, later in zip(agent.shown[: second + 1], agent.shown[1:], strict=False):
+        for context, more in zip(shown, later, strict=True):
+            assert len(more) > len(context) or len(context) == 200, "each episode is adapted on all that was before it"
 
 
 def test_a_policy_that_learns_inside_an_episode_observes_every_step() -> None:
@@ -152,20 +167,22 @@ def test_what_is_over_stands_still_until_all_are() -> None:
         def __init__(self) -> None:
             self.steps: list[tuple[Any, ...]] = []
             self.contexts: list[Context] = []
+            self.adapted = 0
 
         def adapt(self, contexts: Sequence[Context]) -> Watcher:
-            self.contexts = list(contexts)
-            if len(contexts[0].lengths) == 0:
-                self.steps = []
+            self.adapted += 1
+            if self.adapted == 2:
+                self.contexts = list(contexts)
             return self
 
         def act(self, observations: np.ndarray) -> np.ndarray:
-            if not len(self.contexts[0].lengths):
+            if self.adapted == 1:
                 self.steps.append((observations,))
             return np.ones((len(observations), 3))
 
         def observe(self, *step: Any) -> None:
-            if not len(self.contexts[0].lengths):
+            assert all(np.isfinite(part).all() for part in step)
+            if self.adapted == 1:
                 self.steps[-1] = (*self.steps[-1], *step)
 
     agent = Watcher()

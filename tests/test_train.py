@@ -115,7 +115,7 @@ def test_beliefs_of_trained_agents_are_drawn(tmp_path: Path) -> None:
         offlinemeta("train", method, f"{data}/smac", "--preset", "smoke", "--out", out, "--protocols", "", "--watch", 0)
         files[method] = out / "agent.safetensors"
     picture = tmp_path / "belief.png"
-    said = offlinemeta("belief", files["borel"], files["pearl"], "--episodes", 2, "--points", 2, "--out", picture)
+    said = offlinemeta("belief", files["borel"], files["pearl"], "--rollouts", 2, "--points", 2, "--out", picture)
     assert "borel, seed 0" in said
     assert "pearl, seed 0" in said
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -56,20 +56,20 @@ class LatentPolicy:
 
 
 def explore_then_infer(
-    contexts: Sequence[Context], episodes: int, latent: int, infer: Callable[[Sequence[Context]], Gaussian]
+    contexts: Sequence[Context], steps: int, latent: int, infer: Callable[[Sequence[Context]], Gaussian]
 ) -> tuple[Gaussian, Bool[Array, " N"]]:
     """Return what z is drawn from in each of N tasks, as PEARL has it (Rakelly et al., 2019, Algorithm 2).
 
     Args:
         contexts: the contexts of N tasks.
-        episodes: number of first episodes in a task that are explored with z ~ N(0, I); later ones have z ~ q(z|c).
+        steps: number of first steps in a task that are explored with z ~ N(0, I); later episodes have z ~ q(z|c).
         latent: size of z.
         infer: returns q(z|c) of tasks, given their contexts.
 
     Returns:
         N(0, I) or q(z|c), and for each task whether it is still explored ``[N]``.
     """
-    exploring = np.array([len(context.lengths) < episodes for context in contexts], dtype=bool)
+    exploring = np.array([len(context) < steps for context in contexts], dtype=bool)
     q = prior(len(contexts), latent, torch.device("cpu"))
     known = np.flatnonzero(~exploring).tolist()
     if known:

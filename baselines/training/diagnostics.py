@@ -18,7 +18,7 @@ from offlinemeta.benchmark.agent import Agent
 from offlinemeta.benchmark.context import Context, empty_context, logged_contexts
 from offlinemeta.benchmark.metrics import normalised_kl_shift
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
-from offlinemeta.benchmark.runner import own_episode, seed_agent
+from offlinemeta.benchmark.runner import own_rollout, seed_agent
 from offlinemeta.datasets.collect import in_batches
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import Task, TaskFamily
@@ -91,14 +91,14 @@ def infer(agent: Infers, contexts: Sequence[Context]) -> Gaussian:
 
 
 def own_contexts(
-    agent: Agent, family: TaskFamily, tasks: Sequence[Task], rng: np.random.Generator, episodes: int = OFFLINE_ROLLOUTS
+    agent: Agent, family: TaskFamily, tasks: Sequence[Task], rng: np.random.Generator, rollouts: int = OFFLINE_ROLLOUTS
 ) -> list[Context]:
-    """Let the agent play some episodes in each task; by default, as many as a logged context has rollouts."""
+    """Let the agent play some rollouts in each task; by default, as many as a logged context has."""
     online: list[Context] = []
     for part, envs in in_batches(family, len(tasks)):
         contexts = [empty_context(family)] * envs.num_envs
-        for _ in range(episodes):
-            _, contexts = own_episode(agent, envs, tasks[part], contexts, rng)
+        for _ in range(rollouts):
+            _, contexts = own_rollout(agent, envs, tasks[part], contexts, rng)
         online += contexts
     return online
 
@@ -148,7 +148,7 @@ class Tightening:
         deviations: geometric mean over z's dimensions of the belief's standard deviation, ``[N, P]``; each task is
             played twice.
         r2: R² of the tasks' parameters by a quadratic fit on the belief's mean, made on training tasks; ``[P]``.
-        returns: the episodes' returns, ``[N, K]``.
+        returns: the rollouts' returns, ``[N, K]``.
     """
 
     steps: Array
@@ -158,36 +158,35 @@ class Tightening:
 
 
 @torch.no_grad()
-def tightening(agent: Infers, family: TaskFamily, split: str, episodes: int, points: int, seed: int) -> Tightening:
-    """Let an agent play episodes in the tasks of a split, and measure its belief as they go on.
+def tightening(agent: Infers, family: TaskFamily, split: str, rollouts: int, points: int, seed: int) -> Tightening:
+    """Let an agent play rollouts in the tasks of a split, and measure its belief as they go on.
 
     Args:
         agent: the agent. Its contexts are those that it collects itself.
         family: the task family.
         split: the tasks on which the belief is measured.
-        episodes: number of episodes in each task.
-        points: number of times in an episode at which the belief is read, evenly spaced.
+        rollouts: number of rollouts in each task, one episode each where episodes do not terminate.
+        points: number of times in a rollout at which the belief is read, evenly spaced.
         seed: seed of the resets and of the agent's randomness.
     """
     rng = np.random.default_rng([seed, 4])
     seed_agent(agent, seed)
     tasks = {name: list(family.tasks[name]) * DRAWS for name in ("train", split)}
-    played = {name: own_contexts(agent, family, tasks[name], rng, episodes) for name in tasks}
+    played = {name: own_contexts(agent, family, tasks[name], rng, rollouts) for name in tasks}
     target = {name: family.encode(family.params(tasks[name])) for name in tasks}
-    steps = np.unique(np.linspace(0, episodes * family.horizon, episodes * points + 1).round().astype(int)[1:])
+    steps = np.unique(np.linspace(0, rollouts * family.horizon, rollouts * points + 1).round().astype(int)[1:])
     deviations, r2 = [], []
     for count in steps.tolist():
         belief = {name: infer(agent, [first(count, c) for c in contexts]) for name, contexts in played.items()}
         deviations.append(belief[split].variance.log().mean(-1).mul(0.5).exp().numpy())
         known, heldout = ((belief[name].mean.numpy(), target[name]) for name in ("train", split))
         r2.append(quadratic_r2(known, heldout))
-    ends = [np.cumsum(c.lengths)[:-1] for c in played[split]]
-    returns = [[part.sum() for part in np.split(c.rewards, end)] for c, end in zip(played[split], ends, strict=True)]
-    return Tightening(steps, np.stack(deviations, 1), np.array(r2), np.array(returns))
+    returns = np.array([context.rewards for context in played[split]]).reshape(len(tasks[split]), rollouts, -1).sum(-1)
+    return Tightening(steps, np.stack(deviations, 1), np.array(r2), returns)
 
 
 def first(steps: int, context: Context) -> Context:
-    """Return the first steps of a context; all of it, where episodes were so short that there are no more."""
+    """Return the first steps of a context."""
     ends = np.minimum(np.cumsum(context.lengths), steps)
     arrays = {name: array[:steps].copy() for name, array in vars(context).items() if name != "lengths"}
     lengths = np.diff(ends, prepend=0)

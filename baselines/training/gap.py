@@ -1,6 +1,6 @@
 """Where the gap between an agent and the expert that is told its task comes from: context, encoder or policy.
 
-After two episodes of the agent's own exploration, four policies act in the same held-out tasks:
+After two rollouts of the agent's own exploration, four policies act in the same held-out tasks:
 
 - ``told``, the expert that is told the task;
 - ``exact``, the expert told what an exact reading of the agent's raw context says: the reward formula, inverted;
@@ -13,8 +13,9 @@ So the context lacks told - exact, the encoder loses exact - reader, and the pol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ import torch
 from offlinemeta.baselines.parts.learner import Infers
 from offlinemeta.benchmark.context import Context, empty_context, logged_contexts
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
-from offlinemeta.benchmark.runner import own_episode
+from offlinemeta.benchmark.runner import own_rollout
 from offlinemeta.datasets.collect import in_batches, play
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.identifiability import kernel_ridge
@@ -64,23 +65,20 @@ class Explored:
 
 
 def explored(agent: Infers, family: TaskFamily, tasks: Sequence[Task], rng: np.random.Generator) -> Explored:
-    """Let an agent explore tasks for two episodes, each task :data:`REPEATS` times."""
+    """Let an agent explore tasks for two rollouts, each task :data:`REPEATS` times."""
     found = Explored([task for task in tasks for _ in range(REPEATS)], [], [], [])
     for part, envs in in_batches(family, len(found.tasks)):
-        contexts = [empty_context(family)] * envs.num_envs
-        for episode in range(OFFLINE_ROLLOUTS):
-            infos: list[tuple[Array, Array]] = []
-            watch = lambda info, infos=infos: infos.append((info["features"].copy(), info["diverged"].copy()))  # noqa: E731
-            seen, contexts = own_episode(agent, envs, found.tasks[part], contexts, rng, watch=watch)
-            features, diverged = (np.stack(column, axis=1) for column in zip(*infos, strict=True))  # [N, T, .]
-            for i, one in enumerate(seen):
-                new = features[i, : len(one)], ~diverged[i, : len(one)]
-                for kept, rows in zip((found.features, found.sound), new, strict=True):
-                    if episode == 0:
-                        kept.append(rows)
-                    else:
-                        kept[part.start + i] = np.concatenate([kept[part.start + i], rows])
+        contexts, steps = [empty_context(family)] * envs.num_envs, list[tuple[Array, Array, Array]]()
+
+        def watch(infos: Mapping[str, Any], played: Array, steps: list[Any] = steps) -> None:
+            steps.append((infos["features"].copy(), ~infos["diverged"], played.copy()))
+
+        for _ in range(OFFLINE_ROLLOUTS):
+            _, contexts = own_rollout(agent, envs, found.tasks[part], contexts, rng, watch=watch)
+        features, sound, played = (np.stack(column, axis=1) for column in zip(*steps, strict=True))  # [N, steps, .]
         found.contexts.extend(contexts)
+        found.features.extend(rows[mask] for rows, mask in zip(features, played, strict=True))
+        found.sound.extend(rows[mask] for rows, mask in zip(sound, played, strict=True))
     return found
 
 
@@ -124,7 +122,7 @@ def mean_return(
     """Return the mean return of an agent in one more episode of each task, given its context."""
     returns: list[float] = []
     for part, envs in in_batches(family, len(tasks)):
-        seen, _ = own_episode(agent, envs, tasks[part], contexts[part], rng)
+        seen, _ = own_rollout(agent, envs, tasks[part], contexts[part], rng)
         returns += [float(episode.rewards.sum(dtype=np.float64)) for episode in seen]
     return float(np.mean(returns))
 

@@ -21,19 +21,19 @@ console = Console()
 
 EPILOG = (
     "Examples:\n\n  offlinemeta belief out/runs/CheetahVel-smac/borel-s0/agent.safetensors\n\n"
-    "  offlinemeta belief borel/agent.safetensors pearl/agent.safetensors --episodes 5 --out beliefs.png"
+    "  offlinemeta belief borel/agent.safetensors pearl/agent.safetensors --rollouts 5 --out beliefs.png"
 )
 
 
 def belief(
     agents: Annotated[list[Path], typer.Argument(help="Agent files of one family, of methods with a latent variable.")],
     split: Annotated[str, typer.Option(help="Tasks to play, such as val or test.")] = "val",
-    episodes: Annotated[int, typer.Option(min=1, help="Number of episodes in each task.")] = 3,
-    points: Annotated[int, typer.Option(min=1, help="Number of times in an episode at which beliefs are read.")] = 10,
+    rollouts: Annotated[int, typer.Option(min=1, help="Number of rollouts in each task, of horizon steps each.")] = 3,
+    points: Annotated[int, typer.Option(min=1, help="Number of times in a rollout at which beliefs are read.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resets and of the agents' randomness.")] = 0,
     out: Annotated[Path, typer.Option(help="PNG file for the picture.")] = Path("out/belief.png"),
 ) -> None:
-    """Show how the beliefs of agents tighten, step by step, as they play episodes in tasks that are new to them."""
+    """Show how the beliefs of agents tighten, step by step, as they play rollouts in tasks that are new to them."""
     from offlinemeta.cli.training import require_torch
 
     require_torch("Reading beliefs")
@@ -59,27 +59,27 @@ def belief(
         if not isinstance(agent, Infers):
             raise ArgumentError(f"{file} is an agent of {about['method']}, which has no latent variable to read.")
         name = f"{about['method']}, seed {about['seed']}"
-        with console.status(f"{name} plays {episodes} episodes in tasks of {family.name}"):
-            found[name if name not in found else str(file)] = tightening(agent, family, split, episodes, points, seed)
-    console.print(table(found, episodes))
-    say(console, f"written: {draw(found, family, split, episodes, out)}")
+        with console.status(f"{name} plays {rollouts} rollouts in tasks of {family.name}"):
+            found[name if name not in found else str(file)] = tightening(agent, family, split, rollouts, points, seed)
+    console.print(table(found, rollouts))
+    say(console, f"written: {draw(found, family, split, rollouts, out)}")
 
 
-def table(found: Mapping[str, Tightening], episodes: int) -> Table:
-    """Return a table of beliefs and returns at the end of each episode."""
-    head = ("agent", "episode", "return", "belief's deviation", "R² of the task")
+def table(found: Mapping[str, Tightening], rollouts: int) -> Table:
+    """Return a table of beliefs and returns at the end of each rollout."""
+    head = ("agent", "rollout", "return", "belief's deviation", "R² of the task")
     shown = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False)
     for column in shown.columns[1:]:
         column.justify = "right"
     for name, beliefs in found.items():
-        ends = len(beliefs.steps) // episodes * np.arange(1, episodes + 1) - 1
+        ends = len(beliefs.steps) // rollouts * np.arange(1, rollouts + 1) - 1
         for k, (end, mean) in enumerate(zip(ends, beliefs.returns.mean(0), strict=True), 1):
             deviation, r2 = np.median(beliefs.deviations[:, end]), beliefs.r2[end]
             shown.add_row(name if k == 1 else "", str(k), f"{mean:.1f}", f"{deviation:.3f}", f"{r2:.3f}")
     return shown
 
 
-def draw(found: Mapping[str, Tightening], family: TaskFamily, split: str, episodes: int, file: Path) -> Path:
+def draw(found: Mapping[str, Tightening], family: TaskFamily, split: str, rollouts: int, file: Path) -> Path:
     """Draw deviations (median over tasks, and the middle half of them) and R² against the number of steps.
 
     Raises:
@@ -107,7 +107,7 @@ def draw(found: Mapping[str, Tightening], family: TaskFamily, split: str, episod
     for axes in (left, right):
         axes.set_xlabel(f"steps in {len(family.tasks[split])} {split} tasks of {family.name}")
         axes.margins(x=0.02)
-        for k in range(1, episodes):
+        for k in range(1, rollouts):
             axes.axvline(k * family.horizon, color="0.8", lw=0.8)
     right.legend()
     with replacing(file) as draft:

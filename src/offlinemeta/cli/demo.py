@@ -19,7 +19,7 @@ from offlinemeta.baselines.training.run import file_name
 from offlinemeta.benchmark.agent import Agent, Policy
 from offlinemeta.benchmark.context import empty_context
 from offlinemeta.benchmark.result import read_results
-from offlinemeta.benchmark.runner import own_episode
+from offlinemeta.benchmark.runner import own_rollout
 from offlinemeta.cli.show import film_episode
 from offlinemeta.console import say
 from offlinemeta.datasets.scripted import Scripted
@@ -37,7 +37,7 @@ FILMED = (0, 5)
 """Indices of the test tasks that are filmed."""
 
 EXPLORATION = 2
-"""Number of episodes in which an agent explores before the filmed one."""
+"""Number of rollouts in which an agent explores before the filmed one."""
 
 
 def run(data: str | None, out: Path, seed: int, preset: str, console: Console) -> None:
@@ -97,12 +97,12 @@ def by(policy: Policy) -> Scripted:
 
 
 def explored(agent: Agent, family: TaskFamily, index: int) -> Policy:
-    """Return an agent's policy for a test task after two episodes of its own exploration."""
+    """Return an agent's policy for a test task after two rollouts of its own exploration."""
     task, contexts = family.task(index, "test"), [empty_context(family)]
     envs = TaskVectorEnv(family, 1, split="test", task=index, autoreset_mode="Disabled")
     rng = np.random.default_rng(0)
     for _ in range(EXPLORATION):
-        _, contexts = own_episode(agent, envs, [task], contexts, rng)
+        _, contexts = own_rollout(agent, envs, [task], contexts, rng)
     envs.close()
     return agent.adapt(contexts)
 
