@@ -15,7 +15,7 @@ from rich.text import Text
 
 from offlinemeta.benchmark import metrics
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark
-from offlinemeta.benchmark.result import Result
+from offlinemeta.benchmark.result import Provenance, Result
 from offlinemeta.datasets.references import LEAST_WORTH, LOW_WORTH, read_references
 from offlinemeta.datasets.spec import VERSION
 
@@ -68,6 +68,11 @@ class Row:
     def seeds(self) -> int:
         """Number of seeds."""
         return len((self.online or self.results[0]).seeds)
+
+    @property
+    def training(self) -> Provenance:
+        """Where the first seed's result comes from: how long it was trained."""
+        return (self.online or self.results[0]).provenance[0]
 
     @property
     def label(self) -> str:
@@ -148,6 +153,8 @@ MEANING = {
     "logged episodes": f"mean return after {OFFLINE_ROLLOUTS} whole logged rollouts in random order",
     "shift": "return with logged context minus that after as many of the agent's own steps",
     "KL shift": "how far own contexts lie from logged ones in z: 0 not at all, 1 as far as those of another task",
+    "gradient steps": "of the training",
+    "env steps": "of interaction in training, beyond the logged data",
 }
 """Columns with figures, and what they mean; a table leaves out those that are empty in all its rows."""
 INTERVALS = "In brackets: 95 % confidence intervals over whole seeds, and tasks (Student's t, since seeds are few)."
@@ -170,7 +177,9 @@ def figure(value: float | metrics.Interval | None, digits: int = 3) -> str:
 def cells(row: Row) -> dict[str, str]:
     """Return the figures of a row as text, by the names in :data:`MEANING`."""
     values = (row.last, row.score, row.iqm, row.worst, row.auc, row.offline, row.episodes, row.shift)
-    return dict(zip(MEANING, [*map(figure, values), figure(row.kl_shift, 2)], strict=True))
+    steps = (row.training.gradient_steps, row.training.env_steps)
+    counts = [f"{count:,}" if any(steps) else "" for count in steps]
+    return dict(zip(MEANING, [*map(figure, values), figure(row.kl_shift, 2), *counts], strict=True))
 
 
 def grid(rows: Sequence[Row], columns: Sequence[str] = tuple(MEANING)) -> tuple[list[str], list[list[str]]]:
@@ -215,10 +224,14 @@ def _on_other_data(row: Row) -> bool:
     return any("other" in data for result in row.results for p in result.provenance for data in (p.dataset, p.context))
 
 
+TERMINAL = ("last return", "score", "logged context", "logged episodes", "shift", "gradient steps", "env steps")
+"""Columns of a table in a terminal."""
+
+
 def table(rows: Sequence[Row]) -> Table:
-    """Return the rows for a terminal."""
-    head, lines = grid(rows)
-    shown = Table(*head, caption=Text(note(rows)), caption_justify="left")
+    """Return the rows for a terminal, with the columns that fit into one; a report has all."""
+    head, lines = grid(rows, TERMINAL)
+    shown = Table(*head, caption=Text(note(rows, TERMINAL)), caption_justify="left")
     for column in shown.columns:
         column.no_wrap = True
     for line in lines:
@@ -231,7 +244,7 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in (head, ["---"] * len(head), *rows))
 
 
-SHORT = ("last return", "score", "logged context", "shift")
+SHORT = ("last return", "score", "logged context", "shift", "gradient steps", "env steps")
 """Columns of a short table, such as README's."""
 
 
