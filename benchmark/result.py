@@ -27,7 +27,7 @@ from pydantic import (
 
 from offlinemeta.benchmark import metrics as measures
 from offlinemeta.benchmark.errors import ResultError
-from offlinemeta.benchmark.protocol import Benchmark, get_benchmark
+from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, Benchmark, get_benchmark
 from offlinemeta.datasets.references import normalise, read_references
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import ArgumentError
@@ -156,9 +156,14 @@ class Result(BaseModel):
         benchmark = get_benchmark(self.benchmark)
         return normalise(self.array(), *read_references(benchmark.family).scale(benchmark.protocol.split))
 
-    def final(self, statistic: measures.Statistic = measures.mean) -> measures.Interval:
-        """Return the mean, or another statistic, of the normalised scores of the last episode."""
-        return measures.interval(self.scores()[..., -1], statistic)
+    @property
+    def counted(self) -> int:
+        """Which episode counts: the third, after two of exploration, or the last where there are fewer; from 0."""
+        return min(OFFLINE_ROLLOUTS, len(self.returns[0][0]) - 1)
+
+    def score(self, statistic: measures.Statistic = measures.mean) -> measures.Interval:
+        """Return the mean, or another statistic, of the normalised scores of the episode that counts."""
+        return measures.interval(self.scores()[..., self.counted], statistic)
 
     def auc(self) -> measures.Interval:
         """Return the mean of the normalised scores, averaged over episodes."""

@@ -33,7 +33,7 @@ class Row:
         results: all that there are, whatever their protocol.
         online: the result with the most episodes among the online ones on test tasks.
         logged: the result with logged context.
-        score: mean of the normalised score of the last online episode.
+        score: mean of the normalised score of the online episode that counts, the third.
         iqm: interquartile mean of that score.
         worst: mean of its worst quarter.
         curve: mean return of each online episode; empty without an online result.
@@ -60,9 +60,14 @@ class Row:
     kl_shift: float | None
 
     @property
+    def third(self) -> metrics.Interval | None:
+        """Mean return of the online episode that counts, the third."""
+        return None if self.online is None else self.curve[self.online.counted]
+
+    @property
     def last(self) -> metrics.Interval | None:
-        """Mean return of the last online episode."""
-        return self.curve[-1] if self.curve else None
+        """Mean return of the last online episode, where there are more than three."""
+        return None if self.online is None or len(self.curve) == self.online.counted + 1 else self.curve[-1]
 
     @property
     def seeds(self) -> int:
@@ -131,9 +136,9 @@ def _row(data: str, method: str, results: tuple[Result, ...]) -> Row:
         results=results,
         online=own,
         logged=given,
-        score=own.final() if own is not None else None,
-        iqm=own.final(metrics.iqm) if own is not None else None,
-        worst=own.final(metrics.worst_quarter).value if own is not None else None,
+        score=own.score() if own is not None else None,
+        iqm=own.score(metrics.iqm) if own is not None else None,
+        worst=own.score(metrics.worst_quarter).value if own is not None else None,
         curve=tuple(own.curve()) if own is not None else (),
         auc=own.auc() if own is not None else None,
         offline=given.curve()[0] if given is not None else None,
@@ -144,10 +149,11 @@ def _row(data: str, method: str, results: tuple[Result, ...]) -> Row:
 
 
 MEANING = {
-    "last return": "mean return of the last online episode",
+    "third return": "mean return of the third online episode, after two of exploration (or the last, of fewer)",
     "score": "mean of its normalised scores, 0 the best blind policy, 100 the expert told its task",
     "IQM": "mean of the middle half of these scores",
     "worst quarter": "mean of the lowest quarter of these scores, of all seeds and tasks",
+    "last return": "mean return of the last online episode",
     "auc": "mean score of all online episodes",
     "logged context": f"mean return after {OFFLINE_ROLLOUTS} episodes' worth of logged transitions",
     "logged episodes": f"mean return after {OFFLINE_ROLLOUTS} whole logged rollouts in random order",
@@ -176,7 +182,7 @@ def figure(value: float | metrics.Interval | None, digits: int = 3) -> str:
 
 def cells(row: Row) -> dict[str, str]:
     """Return the figures of a row as text, by the names in :data:`MEANING`."""
-    values = (row.last, row.score, row.iqm, row.worst, row.auc, row.offline, row.episodes, row.shift)
+    values = (row.third, row.score, row.iqm, row.worst, row.last, row.auc, row.offline, row.episodes, row.shift)
     steps = (row.training.gradient_steps, row.training.env_steps)
     counts = [f"{count:,}" if any(steps) else "" for count in steps]
     return dict(zip(MEANING, [*map(figure, values), figure(row.kl_shift, 2), *counts], strict=True))
@@ -224,7 +230,7 @@ def _on_other_data(row: Row) -> bool:
     return any("other" in data for result in row.results for p in result.provenance for data in (p.dataset, p.context))
 
 
-TERMINAL = ("last return", "score", "logged context", "logged episodes", "shift", "gradient steps", "env steps")
+TERMINAL = ("third return", "score", "logged context", "logged episodes", "shift", "gradient steps", "env steps")
 """Columns of a table in a terminal."""
 
 
@@ -244,7 +250,7 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in (head, ["---"] * len(head), *rows))
 
 
-SHORT = ("last return", "score", "logged context", "shift", "gradient steps", "env steps")
+SHORT = ("third return", "score", "logged context", "shift", "gradient steps", "env steps")
 """Columns of a short table, such as README's."""
 
 

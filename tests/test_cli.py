@@ -93,7 +93,7 @@ def test_the_demo_runs(tmp_path: Path) -> None:
     rows = {tuple(cell.strip() for cell in line.split("│")[1:3]) for line in said.splitlines() if "/smac " in line}
     methods = ("pearl", "smac", "smac-offline")
     assert rows >= {("PointRobot/smac", method) for method in methods}
-    assert "PointRobot/smac, last episode on held-out tasks: smac" in said
+    assert "PointRobot/smac, third episode on held-out tasks: smac" in said
     for name in ("adaptation.png", "report.html", "smac-task0.mp4", "pearl-task5.mp4"):
         assert (tmp_path / name).stat().st_size > 1000
 
@@ -188,7 +188,7 @@ def test_an_out_that_cannot_be_written_is_refused_before_the_evaluation(tmp_path
     offlinemeta(*EVALUATE, "--out", tmp_path / "[/x]" / "r.json")
     said = offlinemeta("report", tmp_path / "[/x]", "--out", tmp_path / "file", code=2)
     assert "Nothing can be written in" in said
-    assert "last return" not in said
+    assert "third return" not in said
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

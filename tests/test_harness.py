@@ -94,7 +94,7 @@ def test_an_agent_that_asks_is_told_and_its_result_says_so() -> None:
     assert expert.mean() == pytest.approx(np.mean(references.told["test"]), abs=0.5)
     assert random.mean() == pytest.approx(np.mean(references.random["test"]), abs=1.0)
     result = results.make_result(benchmark, "expert", "x:y", expert, 3, sees_task=True)
-    assert 90 < result.final().value < 110
+    assert 90 < result.score().value < 110
     assert result.sees_task
 
 

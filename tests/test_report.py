@@ -51,10 +51,10 @@ def test_rows_say_what_the_results_do() -> None:
     assert before.seeds == 3
     assert before.online is not None
     assert before.online.benchmark == "PointRobot/smac/online-4"
-    assert before.last is not None
+    assert before.third is not None
     assert before.offline is not None
     assert before.shift is not None
-    assert before.last.value == pytest.approx(-12, abs=0.1)
+    assert before.third.value == pytest.approx(-12, abs=0.1)
     assert before.offline.value == pytest.approx(-8, abs=0.1)
     assert before.shift.value == pytest.approx(4, abs=0.1)
     assert before.shift.low < before.shift.value < before.shift.high
@@ -101,9 +101,9 @@ def test_the_blind_policy_scores_0_and_the_told_expert_100() -> None:
         for split in WITHIN:  # whose tasks make the scale together
             benchmark = get_benchmark(f"SparsePointRobot/smac/{'' if split == 'test' else split + '-'}online-1")
             result = make_result(benchmark, "it", "m:C", np.array(returns[split])[:, None], 3)
-            assert result.final() == result.auc()
-            assert result.final().low <= result.final().value <= result.final().high
-            scores.append(result.final().value)
+            assert result.score() == result.auc()
+            assert result.score().low <= result.score().value <= result.score().high
+            scores.append(result.score().value)
             tasks.append(len(returns[split]))
         assert np.average(scores, weights=tasks) == pytest.approx(expected, abs=0.01)
 
@@ -217,7 +217,7 @@ def test_a_name_is_shown_as_it_is_even_if_it_got_past_the_door(name: str, tmp_pa
     console.print(table.table(rows))
     assert name in console.file.getvalue()  # type: ignore[attr-defined]
     lines = table.report(rows, [name]).splitlines()
-    assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines[:3]] == [12, 12, 12]
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines[:3]] == [13, 13, 13]
     assert not re.findall(r"(?<!\\)[<`_$]", lines[2] + lines[-1])
     plot(rows, [tmp_path / "a.png"])
     html = page(rows, tmp_path / "report.html", notes={rows[0].data: name}, remarks=[name]).read_text()

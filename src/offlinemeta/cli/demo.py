@@ -109,10 +109,10 @@ def explored(agent: Agent, family: TaskFamily, index: int) -> Policy:
 
 def verdict(rows: list[table.Row]) -> str:
     """Say whether the study's claim holds in these results, with the figures."""
-    last = {row.method: row.last.value for row in rows if row.last is not None}
+    third = {row.method: row.third.value for row in rows if row.third is not None}
     end, start = STUDY["claims"]["end"], STUDY["claims"]["start"]
     others = [start, *(method for method in METHODS if method != end)]
-    better = all(last[end] > last[other] for other in others)
+    better = all(third[end] > third[other] for other in others)
     claim = "above all" if better else "NOT above all: this run does not show the effect"
-    shown = ", ".join(f"{other} {last[other]:.1f}" for other in others)
-    return f"{rows[0].data}, last episode on held-out tasks: {end} {last[end]:.1f}, {shown}: {end} is {claim}."
+    shown = ", ".join(f"{other} {third[other]:.1f}" for other in others)
+    return f"{rows[0].data}, third episode on held-out tasks: {end} {third[end]:.1f}, {shown}: {end} is {claim}."
