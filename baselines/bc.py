@@ -21,7 +21,7 @@ from offlinemeta.baselines.parts.exploration import LatentPolicy, explore_then_i
 from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join, widths
 from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of
 from offlinemeta.baselines.parts.posterior import Gaussian, kl_to_prior, sample
-from offlinemeta.benchmark.context import Context
+from offlinemeta.benchmark.context import Context, subset
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import TaskFamily
 
@@ -41,6 +41,7 @@ class Config:
     lr: PositiveFloat = option(3e-4, "Step size of Adam.")
     kl_weight: NonNegativeFloat = option(0.1, "Weight of KL(q(z|c) || N(0, I)), averaged over the tasks of a batch.")
     explore_rollouts: NonNegativeInt = option(2, "First rollouts in a new task, explored with z ~ N(0, I).")
+    test_context: NonNegativeInt = option(0, "Transitions, drawn by chance, of a longer context at test; 0 for all.")
     next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
     contexts: Source = option(
@@ -138,6 +139,8 @@ class MetaBC:
     @torch.no_grad()
     def infer(self, contexts: Sequence[Context]) -> Gaussian:
         """Return q(z|c) of N tasks: mean and variance, ``[N, Z]`` each."""
+        if self.config.test_context:
+            contexts = [subset(context, self.config.test_context, self._rng) for context in contexts]
         return self.encoder(*pad(contexts, self.normaliser))
 
     def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:

@@ -33,7 +33,7 @@ from offlinemeta.baselines.parts.exploration import LatentPolicy, explore, explo
 from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join, widths
 from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of, polyak, target_of
 from offlinemeta.baselines.parts.posterior import Gaussian, kl_to_prior, prior, sample
-from offlinemeta.benchmark.context import Context
+from offlinemeta.benchmark.context import Context, subset
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import TaskFamily
 
@@ -58,6 +58,7 @@ class Config:
     kl_weight: NonNegativeFloat = option(0.1, "Weight of KL(q(z|c) || N(0, I)), summed over the tasks of a batch.")
     regularisation: NonNegativeFloat = option(1e-3, "Weight of the actor's squared means and log standard deviations.")
     explore_rollouts: NonNegativeInt = option(2, "First rollouts in a new task, explored with z ~ N(0, I).")
+    test_context: NonNegativeInt = option(0, "Transitions, drawn by chance, of a longer context at test; 0 for all.")
     next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
     layer_norm: bool = option(False, "Whether the hidden layers of value and critics are normalised (Ba et al., 2016).")
@@ -219,6 +220,8 @@ class PEARL:
     @torch.no_grad()
     def infer(self, contexts: Sequence[Context]) -> Gaussian:
         """Return q(z|c) of N tasks: mean and variance, ``[N, Z]`` each."""
+        if self.config.test_context:
+            contexts = [subset(context, self.config.test_context, self._rng) for context in contexts]
         return self.encoder(*pad(contexts, self.normaliser))
 
     def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:

@@ -40,7 +40,7 @@ from offlinemeta.baselines.parts.exploration import LatentPolicy, explore, explo
 from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join, widths
 from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of, polyak, target_of
 from offlinemeta.baselines.parts.posterior import Gaussian, kl_to_prior, prior, sample
-from offlinemeta.benchmark.context import Context
+from offlinemeta.benchmark.context import Context, subset
 from offlinemeta.datasets.dataset import Dataset, Episode
 from offlinemeta.envs import TaskFamily
 from offlinemeta.envs.shapes import Array
@@ -84,6 +84,9 @@ class Config:
     online_rewards: Literal["decoder", "true"] = option("decoder", "Labels of own rollouts: decoded or true.", "online")
     critic_steps: NonNegativeInt = option(0, "Self-supervised steps, at first, that train critics alone.", "online")
     explore_rollouts: NonNegativeInt = option(2, "First rollouts in a new task, explored with z ~ N(0, I).", "online")
+    test_context: NonNegativeInt = option(
+        0, "Transitions, drawn by chance, of a longer context at test; 0 for all.", "online"
+    )
     next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
     layer_norm: bool = option(False, "Whether the critics have layer normalisation (Ball et al., 2023).")
@@ -302,6 +305,8 @@ class SMAC:
     @torch.no_grad()
     def infer(self, contexts: Sequence[Context]) -> Gaussian:
         """Return q(z|c) of N tasks: mean and variance, ``[N, Z]`` each."""
+        if self.config.test_context:
+            contexts = [subset(context, self.config.test_context, self._rng) for context in contexts]
         return self.encoder(*pad(contexts, self.normaliser))
 
     def adapt(self, contexts: Sequence[Context]) -> LatentPolicy:

@@ -119,3 +119,15 @@ def as_context(episode: Episode) -> Context:
         terminations=np.array(episode.terminations),
         lengths=np.array([len(episode)]),
     )
+
+
+def subset(context: Context, count: int, rng: np.random.Generator) -> Context:
+    """Return ``count`` transitions of a context, drawn without replacement, in their order; all, if there are no more.
+
+    They are no episodes any more: each is a piece of its own.
+    """
+    if len(context) <= count:
+        return context
+    rows = np.sort(rng.choice(len(context), count, replace=False))
+    arrays = {name: array[rows] for name, array in vars(context).items() if name != "lengths"}
+    return Context(**arrays, lengths=np.ones(count, dtype=np.int64))

@@ -609,6 +609,26 @@ def test_z_is_drawn_anew_as_often_as_asked(period: int, draws: int, monkeypatch:
     assert z[-1].std().item() == pytest.approx(2, abs=0.2)
 
 
+@pytest.mark.parametrize("method", ["smac", "pearl", "bc"])
+def test_a_long_context_is_read_in_part_where_that_is_asked(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty of forty steps, each once; all of twenty."""
+    learner, read = make(method, test_context=30), list[Any]()
+    forward = type(learner.encoder).forward
+    monkeypatch.setattr(
+        learner.encoder, "forward", lambda c, mask: read.append((c, mask)) or forward(learner.encoder, c, mask)
+    )
+    first, second = as_context(point()[0]), as_context(point()[1])
+    learner.infer([join_contexts([first, second]), first])
+    (batch, mask), known = read[0], np.concatenate([first.observations, second.observations])
+    assert mask.sum(1).tolist() == [30, 20]
+    drawn = batch.observations[0].numpy()
+    places = [int(np.flatnonzero((known == row).all(1))[0]) for row in drawn]
+    assert len(set(places)) == 30
+    assert places == sorted(places)
+    learner.infer([join_contexts([first, second])])
+    assert not torch.equal(read[1][0].observations[0], batch.observations[0]), "drawn anew"
+
+
 @pytest.mark.parametrize("mean", [True, False])
 def test_exploring_episodes_are_acted_by_the_mean_where_that_is_asked(mean: bool) -> None:
     learner, context = make("smac", explore_mean=mean, latent=1), as_context(point()[0])
