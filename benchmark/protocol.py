@@ -25,6 +25,8 @@ PROTOCOLS = {
     "episode terminates, more follow, until horizon steps are collected",
     "offline-context": "one episode on each test task, adapted on logged transitions of it, as many as two episodes",
     "offline-episodes": "one episode on each test task, adapted on two whole logged rollouts of it, in random order",
+    "offline-context-QUALITY": "the same, and offline-episodes-QUALITY, on data of another quality, such as expert: "
+    "contexts of other behaviour policies than those of the training data",
     "zero-shot": "one episode on each test task, without context",
     "ood": "online-10 on the tasks outside of the training distribution",
     "train-*": "any of these but ood, on training tasks: to choose by, since test tasks are for results alone",
@@ -47,12 +49,14 @@ class Protocol:
             has more of them where episodes terminate (:func:`offlinemeta.benchmark.runner.own_rollout`).
         logged: what of the logged data is the context: ``segments`` of all rollouts, or whole ``rollouts``. Empty where
             the agent collects its context by itself.
+        source: quality of the data that are logged; by default, that of the benchmark.
     """
 
     name: str
     split: str
     episodes: int
     logged: Literal["", "segments", "rollouts"] = ""
+    source: str = ""
 
     @property
     def offline(self) -> bool:
@@ -77,6 +81,10 @@ def _on_its_own_tasks(name: str) -> Protocol | None:
     """Return a protocol on test or ood tasks, if there is one of that name."""
     if online := re.fullmatch(r"online-([1-9]\d{0,3})", name):
         return Protocol(name, "test", int(online[1]))
+    if logged := re.fullmatch(r"offline-(context|episodes)-(.+)", name):
+        if logged[2] not in QUALITIES:
+            raise UnknownNameError("Quality", logged[2], QUALITIES)
+        return Protocol(name, "test", 1, logged="segments" if logged[1] == "context" else "rollouts", source=logged[2])
     known = {
         "zero-shot": Protocol("zero-shot", "test", 1),
         "offline-context": Protocol("offline-context", "test", 1, logged="segments"),
@@ -102,7 +110,7 @@ class Benchmark:
     @property
     def dataset(self) -> str:
         """The dataset over the tasks of the protocol, such as ``AntDir/smac-heldout``."""
-        spec = get_spec(f"{self.family}/{self.quality}")
+        spec = get_spec(f"{self.family}/{self.protocol.source or self.quality}")
         return (spec if self.protocol.split == "train" else spec.heldout_sibling).short
 
 
@@ -119,7 +127,8 @@ def get_benchmark(name: str) -> Benchmark:
     family, protocol = get_family(parts[0]), get_protocol(parts[2])
     if parts[1] not in QUALITIES:
         raise UnknownNameError("Quality", parts[1], QUALITIES)
-    get_spec(f"{family.name}/{parts[1]}")
+    for quality in (parts[1], protocol.source or parts[1]):
+        get_spec(f"{family.name}/{quality}")
     if not family.tasks[protocol.split]:
         raise ArgumentError(f"{family.name} has no {protocol.split} tasks, so there is no {name}.")
     return Benchmark(family.name, parts[1], protocol)

@@ -375,6 +375,7 @@ def test_an_agent_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("PointRobot/smac/val-ood", "does not exist"),
         ("PointRobot/smac/val-train-zero-shot", "does not exist"),
         ("PointRobot/smac/val", "does not exist"),
+        ("PointRobot/smac/offline-context-exprt", "Did you mean 'expert'"),
     ],
 )
 def test_a_wrong_benchmark_is_refused(name: str, message: str) -> None:
@@ -396,6 +397,10 @@ def test_protocols() -> None:
     assert get_benchmark("PointRobot/smac/val-offline-context").dataset == "PointRobot/smac-heldout"
     assert get_benchmark("PointRobot/smac/train-offline-context").dataset == "PointRobot/smac"
     assert get_benchmark("PointRobot/smac/ood").dataset == "PointRobot/smac-heldout"
+    other = get_benchmark("PointRobot/smac/val-offline-episodes-expert")
+    assert (other.dataset, other.quality) == ("PointRobot/expert-heldout", "smac")
+    assert (other.protocol.logged, other.protocol.split) == ("rollouts", "val")
+    assert get_benchmark("PointRobot/smac/train-offline-context-random").dataset == "PointRobot/random"
     for name in ("foo", "train-foo", "train-ood", "val-train-online-3", "train"):
         with pytest.raises(UnknownNameError, match=f"Protocol '{name}' does not exist"):
             get_protocol(name)

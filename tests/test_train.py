@@ -98,6 +98,15 @@ def test_every_method_trains_through_the_command_line(method: str, tmp_path: Pat
         assert all(getattr(evaluated.provenance[0], n) == getattr(trained.provenance[0], n) for n in names)
 
 
+def test_a_context_of_another_quality_says_so(tmp_path: Path) -> None:
+    run = replace(run_of(tmp_path, "bc"), protocols=("offline-context-expert",))
+    train(run)
+    (result,) = read_results([tmp_path])
+    assert result.benchmark == "PointRobot/smac/offline-context-expert"
+    ids = [result.provenance[0].dataset["id"], result.provenance[0].context["id"]]
+    assert ids == ["OfflineMeta/PointRobot/smac-v1", "OfflineMeta/PointRobot/expert-heldout-v1"]
+
+
 def test_beliefs_of_trained_agents_are_drawn(tmp_path: Path) -> None:
     def offlinemeta(*arguments: Any, code: int = 0) -> str:
         done = CliRunner().invoke(app, [*map(str, arguments)])

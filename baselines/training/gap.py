@@ -37,7 +37,7 @@ REPEATS = 2
 CANDIDATES = 20_000
 """Number of fresh tasks of the training distribution among which a reading chooses."""
 
-STEPS = 100
+STEPS = 40
 """The largest number of a context's steps that are compared with the candidates' reward formulas."""
 
 TIE = 1e-9

@@ -24,6 +24,7 @@ from offlinemeta.benchmark.protocol import Benchmark, get_benchmark, get_protoco
 from offlinemeta.benchmark.result import Provenance, about_here, make_result, write_result
 from offlinemeta.benchmark.runner import evaluate
 from offlinemeta.console import say
+from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.loading import load, origin
 from offlinemeta.envs import get_family
 from offlinemeta.files import check_writable, write_text
@@ -194,7 +195,7 @@ class Trainer:
             if file.exists():
                 continue
             benchmark = self.benchmark(protocol)
-            dataset = self.dataset if benchmark.protocol.split == "train" else self.heldout
+            dataset = self.logged(benchmark)
             context = origin(dataset.spec.id, dataset.hash) if benchmark.protocol.offline else {}
             with self.console.status(f"evaluating {name} on {benchmark.name}"):
                 returns = evaluate(learner, benchmark, run.seed, run.repeats, dataset)
@@ -218,6 +219,12 @@ class Trainer:
     def benchmark(self, protocol: str) -> Benchmark:
         """Return the benchmark of a protocol on the run's family and quality."""
         return Benchmark(self.run.spec.family, self.run.spec.quality, get_protocol(protocol))
+
+    def logged(self, benchmark: Benchmark) -> Dataset:
+        """Return the dataset over a benchmark's tasks: the run's own, or that of another quality."""
+        if benchmark.protocol.source:
+            return load(benchmark.dataset, console=self.console)
+        return self.dataset if benchmark.protocol.split == "train" else self.heldout
 
     def save(self, file: Path) -> None:
         """Write a checkpoint."""
