@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,9 +36,9 @@ from offlinemeta.benchmark.errors import RunError
 from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.benchmark.result import read_results
 from offlinemeta.benchmark.runner import evaluate
-from offlinemeta.cli import app
+from offlinemeta.cli import app, trials
 from offlinemeta.envs import get_family
-from offlinemeta.envs.errors import UnknownNameError
+from offlinemeta.envs.errors import ArgumentError, UnknownNameError
 from offlinemeta.files import FileError, read_tensors, write_tensors, write_text
 
 QUIET = Console(quiet=True)
@@ -96,6 +97,59 @@ def test_every_method_trains_through_the_command_line(method: str, tmp_path: Pat
         assert (evaluated.method, evaluated.seeds) == (phase, [3])
         names = ("dataset", "context", "config", "gradient_steps", "env_steps", "evaluation_seed")
         assert all(getattr(evaluated.provenance[0], n) == getattr(trained.provenance[0], n) for n in names)
+
+
+def test_trials_are_run_and_written_down(tmp_path: Path) -> None:
+    """One that differs from the first in its second phase alone branches from it; nothing is trained twice."""
+    file, runs = tmp_path / "mine.json", tmp_path / "runs"
+    listed = {
+        "base": {"method": "smac", "preset": "smoke", "why": "what the others are held against"},
+        "No interaction": {
+            "method": "smac",
+            "preset": "smoke",
+            "fields": {"round_prior": 0, "round_posterior": 0},
+            "why": "a | b",
+        },
+        "wide": {"method": "smac", "preset": "smoke", "fields": {"hidden": "20,20"}, "why": "size"},
+        "not run": {"method": "bc", "why": "nothing"},
+    }
+    content = {"title": "What to choose", "protocols": ["val-online-4", "val-offline-context"], "trials": listed}
+    file.write_text(json.dumps(content))
+    arguments = ["trials", file, "PointRobot/smac", "--seeds", 1, "--only", "base,No interaction,wide", "--runs", runs]
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    table = (tmp_path / "mine.md").read_text().splitlines()
+    assert table[0] == "# What to choose"
+    rows = [line.split(" | ") for line in table if line.startswith("| PointRobot/smac")]
+    assert [row[1] for row in rows] == ["base", "No interaction", "wide"]
+    assert rows[1][2] == "smac `--round-prior=0` `--round-posterior=0`"
+    assert [len(row) for row in rows] == [8, 8, 8]
+    assert all(re.fullmatch(r"-?[\d.]+ ± [\d.]+", figure) for row in rows for figure in row[4:7])
+    assert "a \\| b" in table[5]
+    names = ("base", "no-interaction", "wide")
+    folders = {name: runs / "mine" / name / "PointRobot-smac" / "smac-s0" for name in names}
+    cells = trials.cells_of(trials.read(file), list(listed), datasets.get_spec("PointRobot/smac"), 0, runs / "mine")
+    assert [cell.branch for cell in cells] == [None, folders["base"], None, None]
+    assert [cell.folder for cell in cells[:3]] == list(folders.values())
+    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "mine").rglob("*.json")}
+    assert CliRunner().invoke(app, [*map(str, arguments)]).exit_code == 0
+    assert (folders["base"] / "state.safetensors").stat().st_mtime_ns < min(times.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"protocols": ["online-3"]}, "online-3 is about test tasks"),
+        ({"trials": {"a": {"method": "bc"}}}, r"no list of trials: trials\.a\.why"),
+        ({"trials": {n: {"method": "bc", "why": "x"} for n in ("a b", "a-b")}}, "differ in punctuation alone"),
+        ({"more": 1}, "no list of trials: more"),
+    ],
+)
+def test_a_bad_list_of_trials_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    content = {"title": "t", "protocols": ["val-online-3"], "trials": {"a": {"method": "bc", "why": "x"}}} | change
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    with pytest.raises(ArgumentError, match=message):
+        trials.read(tmp_path / "t.json")
 
 
 def test_a_context_of_another_quality_says_so(tmp_path: Path) -> None:
