@@ -291,12 +291,12 @@ def test_a_method_branches_from_itself_with_other_fields_of_later_phases(tmp_pat
 
 
 def test_a_study_gathers_its_cells_and_keeps_finished_ones(tmp_path: Path) -> None:
-    arguments = ["study", "PointRobot/smac", "--seeds", "1", "--methods", "smac,oracle", "--preset", "smoke"]
+    arguments = ["study", "PointRobot/smac", "--seeds", "1", "--methods", "smac,true-labels", "--preset", "smoke"]
     arguments += ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
-    folders = [tmp_path / "runs" / "PointRobot-smac" / f"{method}-s0" for method in ("smac", "oracle")]
+    folders = [tmp_path / "runs" / "PointRobot-smac" / f"{method}-s0" for method in ("smac", "true-labels")]
     wanted = {
         Path(method, "PointRobot-smac", f"{protocol}-s0.json")
-        for method in ("smac", "smac-offline", "oracle")
+        for method in ("smac", "smac-offline", "true-labels")
         for protocol in ("online-10", "offline-context")
     }
     for _ in range(2):
