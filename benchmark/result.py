@@ -68,6 +68,7 @@ class Provenance(BaseModel):
         wall_time: seconds of the run until this result, evaluations included.
         gradient_steps: of training.
         env_steps: interaction in training, beyond the logged data.
+        checkpoint: SHA-256 of the file that holds the agent; empty where it has none, and in results made before.
         evaluation_seed: seed of the evaluation; that of the training run in results made before it was written down.
         started: time of the evaluation, in UTC.
     """
@@ -83,6 +84,7 @@ class Provenance(BaseModel):
     wall_time: float = 0.0
     gradient_steps: int = 0
     env_steps: int = 0
+    checkpoint: str = ""
     evaluation_seed: int | None = None
     started: str = ""
 

@@ -21,10 +21,13 @@ from offlinemeta.files import replacing, write_text
 from offlinemeta.leaderboard import claims
 from offlinemeta.leaderboard.table import STUDY, Row, by_data, grid, note
 
-# Okabe and Ito's palette: told apart by colour-blind readers
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+# The palette of Okabe and Ito, then four of Paul Tol's: told apart by colour-blind readers
+COLOURS = (
+    "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442",
+    "#882255", "#44AA99", "#332288", "#999933",
+)  # fmt: skip
 MARKERS = "osD^vPX"
-"""One fewer than colours, so that only after all pairs of both two methods look alike."""
+"""As many as have no factor in common with colours, so that only after all pairs of both two methods look alike."""
 ACROSS = 4
 """Panels of a picture in a row."""
 

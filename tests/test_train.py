@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -95,7 +96,8 @@ def test_every_method_trains_through_the_command_line(method: str, tmp_path: Pat
         (trained,) = [r for r in read_results([out]) if (r.method, r.benchmark) == (phase, name)]
         assert evaluated.returns == trained.returns, "the file is the agent that was trained, and says so:"
         assert (evaluated.method, evaluated.seeds) == (phase, [3])
-        names = ("dataset", "context", "config", "gradient_steps", "env_steps", "evaluation_seed")
+        names = ("dataset", "context", "config", "gradient_steps", "env_steps", "checkpoint", "evaluation_seed")
+        assert trained.provenance[0].checkpoint == hashlib.sha256(file.read_bytes()).hexdigest()
         assert all(getattr(evaluated.provenance[0], n) == getattr(trained.provenance[0], n) for n in names)
 
 

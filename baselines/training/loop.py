@@ -27,7 +27,7 @@ from offlinemeta.console import say
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.loading import load, origin
 from offlinemeta.envs import get_family
-from offlinemeta.files import check_writable, write_text
+from offlinemeta.files import check_writable, sha256, write_text
 
 LOG_EVERY = 250
 """Number of gradient steps between two entries of the log."""
@@ -188,6 +188,7 @@ class Trainer:
             wall_time=seconds,
             gradient_steps=learner.step,
             env_steps=learner.env_steps,
+            checkpoint=sha256(file) if (file := run.file_of("agent", phase)).exists() else "",
             evaluation_seed=run.seed,
             **self.here,
         )

@@ -7,6 +7,7 @@ module imports nothing heavy; safetensors is imported where tensors are written 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -107,6 +108,19 @@ def write_text(file: Path, text: str) -> None:
     """
     with replacing(file) as draft:
         draft.write_text(text, encoding="utf-8")
+
+
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file's content.
+
+    Raises:
+        FileError: it cannot be read.
+    """
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise FileError(f"{file} cannot be read: {error.strerror}.") from error
 
 
 def fill(file: Path, name: str, content: str) -> None:

@@ -52,7 +52,7 @@ def evaluate(
     from offlinemeta.console import bar, say
     from offlinemeta.datasets.loading import load, origin
     from offlinemeta.envs import get_family
-    from offlinemeta.files import check_replaceable
+    from offlinemeta.files import check_replaceable, sha256
     from offlinemeta.leaderboard import table
 
     chosen = get_benchmark(benchmark)
@@ -74,7 +74,8 @@ def evaluate(
     with bar(Console(stderr=True)) as track:
         returns = run(loaded, chosen, seed, repeats, logged, track(chosen.name, steps))
     context = origin(logged.spec.id, logged.hash) if logged is not None else {}
-    provenance = Provenance(context=context, evaluation_seed=seed, **about_here())
+    hashed = sha256(checkpoint) if checkpoint is not None else ""
+    provenance = Provenance(context=context, checkpoint=hashed, evaluation_seed=seed, **about_here())
     if about:
         training = {"config": about["config"], "gradient_steps": about["step"], "env_steps": about["env_steps"]}
         training |= {"dataset": origin(about["dataset"], about["sha256"]), "wall_time": about["seconds"]}
