@@ -719,7 +719,7 @@ def test_a_broken_tensorboard_does_not_stop_a_training(tmp_path: Path, monkeypat
 
 
 def test_stages_ship_in_one_file_and_act_as_they_did(tmp_path: Path) -> None:
-    run = replace(run_of(tmp_path / "run", "pearl-online", stages=3, hidden=(64, 64)), watch=5)
+    run = replace(run_of(tmp_path / "run", "pearl-online", stages=3, hidden=(64, 64), lr=1e-2), watch=5)
     train(run)
     file, family = tmp_path / "PointRobot.safetensors", get_family("PointRobot")
     facts = pack(tmp_path / "run", file, "offlinemeta train ...")
