@@ -897,7 +897,7 @@ def test_what_z_knows_is_measured_wherever_the_agent_lives() -> None:
         def numpy(self, **_: Any) -> Any:
             raise TypeError("can't convert device tensor to numpy")
 
-    agent: Any = Reads(lambda context: context.next_observations[context.rewards.argmax()])
+    agent: Any = Reads(lambda context: 10 * context.next_observations[context.rewards.argmax()])
     infer = agent.infer
     agent.infer = lambda contexts: posterior.Gaussian(*(m.as_subclass(Elsewhere) for m in infer(contexts)))
     logged, heldout = (datasets.load(f"PointRobot/{name}") for name in ("spread", "spread-heldout"))
