@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from offlinemeta.baselines.parts.buffer import Batch, Source, TaskBuffer, pad
@@ -22,6 +23,7 @@ from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join,
 from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of
 from offlinemeta.baselines.parts.posterior import Gaussian, kl_to_prior, sample
 from offlinemeta.benchmark.context import Context, subset
+from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import TaskFamily
 
@@ -40,14 +42,18 @@ class Config:
     decoder_hidden: tuple[PositiveInt, ...] = option((64, 64), "Widths of the reward decoder's hidden layers.")
     lr: PositiveFloat = option(3e-4, "Step size of Adam.")
     kl_weight: NonNegativeFloat = option(0.1, "Weight of KL(q(z|c) || N(0, I)), averaged over the tasks of a batch.")
-    explore_rollouts: NonNegativeInt = option(2, "First rollouts in a new task, explored with z ~ N(0, I).")
+    explore_rollouts: Annotated[int, Field(ge=0, le=OFFLINE_ROLLOUTS)] = option(
+        2, "First rollouts in a new task, explored with z ~ N(0, I)."
+    )
     test_context: NonNegativeInt = option(0, "Transitions, drawn by chance, of a longer context at test; 0 for all.")
     next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
     contexts: Source = option(
         "all", "Source of a training context: all of a task's data, its exploring rollouts, or one."
     )
-    z_period: NonNegativeInt = option(1, "Steps after which the agent draws z anew; 0 to hold it for an episode.")
+    z_period: NonNegativeInt = option(
+        1, "Steps after which z is drawn anew; 0 to hold it for an episode, in collection for a rollout."
+    )
     explore_mean: bool = option(True, "Whether exploring episodes too are acted by the mean, not by sampled actions.")
 
     @property

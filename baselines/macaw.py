@@ -37,7 +37,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.func import grad
 from torch.nn import functional as F
@@ -47,6 +47,7 @@ from offlinemeta.baselines.parts.config import Phase, option
 from offlinemeta.baselines.parts.networks import Normaliser, widths
 from offlinemeta.baselines.parts.optimiser import descend, modules_of
 from offlinemeta.benchmark.context import Context
+from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import TaskFamily
 from offlinemeta.envs.shapes import Array, Bool
@@ -85,7 +86,9 @@ class Config:
     outer_mean: bool = option(False, "Whether outer losses are divided by the number of training tasks (code).")
     normalise: bool = option(False, "Whether observations and returns are normalised by the logged ones' moments.")
     contexts: Source = option("all", "Source of an inner batch: all of a task's data, its exploring rollouts, or one.")
-    explore_rollouts: NonNegativeInt = option(2, "First rollouts in a new task, explored by the initial policy.")
+    explore_rollouts: Annotated[int, Field(ge=0, le=OFFLINE_ROLLOUTS)] = option(
+        2, "First rollouts in a new task, explored by the initial policy."
+    )
 
     @property
     def phases(self) -> tuple[Phase, ...]:

@@ -34,6 +34,7 @@ from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join,
 from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of, polyak, target_of
 from offlinemeta.baselines.parts.posterior import Gaussian, kl_to_prior, prior, sample
 from offlinemeta.benchmark.context import Context, subset
+from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.envs import TaskFamily
 
@@ -57,7 +58,9 @@ class Config:
     reward_scale: PositiveFloat = option(5.0, "Factor of the rewards, which sets the weight of the entropy.")
     kl_weight: NonNegativeFloat = option(0.1, "Weight of KL(q(z|c) || N(0, I)), summed over the tasks of a batch.")
     regularisation: NonNegativeFloat = option(1e-3, "Weight of the actor's squared means and log standard deviations.")
-    explore_rollouts: NonNegativeInt = option(2, "First rollouts in a new task, explored with z ~ N(0, I).")
+    explore_rollouts: Annotated[int, Field(ge=0, le=OFFLINE_ROLLOUTS)] = option(
+        2, "First rollouts in a new task, explored with z ~ N(0, I)."
+    )
     test_context: NonNegativeInt = option(0, "Transitions, drawn by chance, of a longer context at test; 0 for all.")
     next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
@@ -65,7 +68,9 @@ class Config:
     contexts: Source = option(
         "all", "Source of a training context: all of a task's data, its exploring rollouts, or one."
     )
-    z_period: NonNegativeInt = option(0, "Steps after which the agent draws z anew; 0 to hold it for an episode.")
+    z_period: NonNegativeInt = option(
+        0, "Steps after which z is drawn anew; 0 to hold it for an episode, in collection for a rollout."
+    )
     explore_mean: bool = option(False, "Whether exploring episodes too are acted by the mean, not by sampled actions.")
     bfloat16: bool = option(False, "Whether matrix products are made in bfloat16.")
     online: bool = option(False, "Whether experience is collected; of the logged one, only a start is used then.")

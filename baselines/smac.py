@@ -14,7 +14,8 @@ begins, until the rollout has ``horizon`` steps; logged actions are clipped to Â
 
 The default preset also has the sizes and the schedule in ``PRESETS``, with more tasks and fewer transitions of each in
 a batch. It normalises observations by the moments of the logged ones, normalises the critics' layers, divides
-advantages by their standard deviation, and draws a context in the self-supervised phase from one own visit, as at test.
+advantages by their standard deviation, and draws a context in the self-supervised phase from one own visit, half of
+which explored.
 ``docs/training.md`` says what was tried and seen.
 
 The methods ``oracle`` and ``true-labels`` are given the true rewards of their interaction: the oracle trains encoder
@@ -41,8 +42,10 @@ from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join,
 from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of, polyak, target_of
 from offlinemeta.baselines.parts.posterior import Gaussian, kl_to_prior, prior, sample
 from offlinemeta.benchmark.context import Context, subset
+from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
 from offlinemeta.datasets.dataset import Dataset, Episode
 from offlinemeta.envs import TaskFamily
+from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.envs.shapes import Array
 
 
@@ -82,8 +85,10 @@ class Config:
         "actor-critic", "What the self-supervised phase trains: actor and critics, the encoder too, or all.", "online"
     )
     online_rewards: Literal["decoder", "true"] = option("decoder", "Labels of own rollouts: decoded or true.", "online")
-    critic_steps: NonNegativeInt = option(0, "Self-supervised steps, at first, that train critics alone.", "online")
-    explore_rollouts: NonNegativeInt = option(2, "First rollouts in a new task, explored with z ~ N(0, I).", "online")
+    critic_steps: NonNegativeInt = option(0, "Self-supervised steps, at first, that leave the actor alone.", "online")
+    explore_rollouts: Annotated[int, Field(ge=0, le=OFFLINE_ROLLOUTS)] = option(
+        2, "First rollouts in a new task, explored with z ~ N(0, I).", "online"
+    )
     test_context: NonNegativeInt = option(
         0, "Transitions, drawn by chance, of a longer context at test; 0 for all.", "online"
     )
@@ -94,7 +99,7 @@ class Config:
         "all", "Source of a training context: all of a task's data, its exploring rollouts, one rollout, or one visit."
     )
     z_period: NonNegativeInt = option(
-        1, "Steps after which the agent draws z anew; 0 to hold it for an episode.", "online"
+        1, "Steps after which z is drawn anew; 0 to hold it for an episode, in collection for a rollout.", "online"
     )
     explore_mean: bool = option(True, "Whether exploring episodes at test too are acted by the mean.", "online")
 
@@ -158,11 +163,16 @@ class SMAC:
         config: the configuration; :class:`Config` explains its fields.
         family: the task family, in whose training tasks the learner acts.
         generator: draws all random numbers of training; the networks live on its device.
+
+    Raises:
+        ArgumentError: the decoder would be trained on its own labels.
     """
 
     acting = ("normaliser", "encoder", "actor")
 
     def __init__(self, config: Config, family: TaskFamily, generator: torch.Generator) -> None:
+        if config.online_nets == "all" and config.online_rewards == "decoder":
+            raise ArgumentError("A decoder cannot be trained on its own labels: online_nets=all needs true rewards.")
         self.config, self.family, self.generator = config, family, generator
         (o, a), z = widths(family), config.latent
         self.normaliser = Normaliser(family, generator.device)
@@ -288,7 +298,8 @@ class SMAC:
             rollouts = explore(self.family, tasks, self.actor, self.normaliser, q, c.z_period, seed)
             self.env_steps += len(tasks) * self.family.horizon
             if c.online_rewards == "decoder":
-                logged = data.draw(places, c.label_context, g, data.logged_span(places))
+                source = "all" if c.contexts == "visit" else c.contexts  # what was logged stands for a visit
+                logged = data.draw_context(places, c.label_context, g, source, logged=True)
                 z = sample(self.labeller(data.take(places, logged)), g)  # [T, Z]
                 rollouts = [
                     [replace(episode, rewards=self.label(episode, z[i : i + 1])) for episode in rollout]

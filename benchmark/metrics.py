@@ -141,8 +141,9 @@ def estimate(scores: Float[Array, "seed task ..."], statistic: Statistic = mean)
     variance is the sum of two jackknife variances (Efron and Tibshirani, 1993, chapter 11), one that leaves out a seed
     at a time, and one that leaves out a task. Its degrees of freedom are Satterthwaite's, so that three seeds give the
     wide intervals that they deserve. What a seed does on a single task counts in both, which is on the safe side. With
-    a single seed the error is about other tasks alone. Intervals of means cover the truth as often as they say;
-    those of a :func:`worst_quarter` do not, since that is biased in small samples.
+    a single seed the error is about other tasks alone. From three seeds on, intervals of means cover the truth as often
+    as they say, or more often where seeds and tasks differ in their combinations alone; those of a
+    :func:`worst_quarter` do not, since that is biased in small samples.
 
     Args:
         scores: one entry for each seed and task; further axes, if any, are the statistic's own.

@@ -59,7 +59,8 @@ def evaluate(
         if protocol.logged and dataset is not None:
             contexts = _logged(protocol, dataset, plan[part], rng)
         for k in range(protocol.episodes):
-            seen, contexts = own_rollout(agent, envs, plan[part], contexts, rng, progress)
+            last = k == protocol.episodes - 1  # of whose rollout nobody sees the rest
+            seen, contexts = own_rollout(agent, envs, plan[part], contexts, rng, progress, whole=not last)
             returns[part, k] = [context.rewards.sum(dtype=np.float64) for context in seen]
     return returns.reshape(len(tasks), repeats, -1).mean(1)
 
@@ -82,11 +83,13 @@ def own_rollout(
     rng: np.random.Generator,
     progress: Callable[[int], None] = lambda steps: None,
     watch: Watch = lambda infos, played: None,
+    whole: bool = True,
 ) -> tuple[list[Context], list[Context]]:
     """Let an agent play a rollout in each of N tasks: episodes, until it has ``horizon`` steps.
 
     The agent adapts before each episode to what it has seen of the task. Where an episode terminates, another begins,
-    and the last one is cut. So contexts have the same size whether an agent falls or not, as in the SMAC study.
+    and the last one is cut. So contexts have the same size whether an agent falls or not. (The SMAC study collects so
+    in training; its meta-test explores for two episodes, however short.)
 
     Args:
         agent: the agent.
@@ -96,6 +99,7 @@ def own_rollout(
         rng: seeds the resets.
         progress: is called with the number of env steps that were made.
         watch: is called after every step.
+        whole: whether the rollout goes on after its first episode.
 
     Returns:
         The first episode of each rollout, which is whole, and the contexts with the rollouts added.
@@ -111,6 +115,8 @@ def own_rollout(
         joined = [join_contexts(pair) for pair in zip(joined, seen, strict=True)]
         left = left - [len(episode) for episode in seen]
         first = first or seen
+        if not whole:
+            break
     return first, joined
 
 

@@ -2,8 +2,8 @@
 
 All of them are about the third episode, after two of exploration, and compare methods at the same protocol. A claim is
 that a figure is above zero: it holds where the figure's 95 % interval is; the report also says whether it still does
-after Holm's correction for all claims of the report. That there is no gap is said only where the whole interval lies
-within :data:`NO_GAP` points of score.
+after Holm's correction for all of its claims that could be asked. That there is no gap is said only where the whole
+interval lies within :data:`NO_GAP` points of score.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 NO_GAP = 5.0
 """Points of score that count as no difference."""
 
+LEAST_SEEDS = 2
+"""Seeds without which nothing is claimed: a single training tells of tasks alone."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -38,7 +41,7 @@ class Claim:
         verdict: :data:`HOLDS`, :data:`FAILS` or :data:`OPEN`.
         figures: the interval that decides; it is claimed to be above zero.
         p_value: the one-sided p-value of the claim; None where it could not be asked.
-        corrected: the p-value after Holm's correction for all claims of the report.
+        corrected: the p-value after Holm's correction for all claims of the report that could be asked.
     """
 
     data: str
@@ -60,8 +63,8 @@ def check_claims(rows: Sequence[Row]) -> list[Claim]:
 
 def _claims(data: str, rows: Sequence[Row]) -> list[Claim]:
     """Return the claims on one family and dataset."""
-    online = {row.method: row.online for row in rows}
-    logged = {row.method: row.logged for row in rows}
+    online = {row.method: row.online for row in rows if row.seeds >= LEAST_SEEDS}
+    logged = {row.method: row.logged for row in rows if row.seeds >= LEAST_SEEDS}
     start, end, bound = (STUDY["claims"][part] for part in ("start", "end", "bound"))
     found = []
     shift = context_shift(logged.get(start), online.get(start))
@@ -136,9 +139,9 @@ def closeness(last: Float[Array, "entry 3"], counts: Float[Array, "resample entr
 def _alike(*results: Result | None) -> list[Result] | None:
     """Return online results, which must be of one protocol and have a third episode, for the seeds that all have."""
     found = paired(*results)
-    if found is None or len({one.benchmark for one in found}) > 1 or len(found[0].returns[0][0]) <= OFFLINE_ROLLOUTS:
+    if found is None or len(found[0].seeds) < LEAST_SEEDS or len({one.benchmark for one in found}) > 1:
         return None
-    return found
+    return found if len(found[0].returns[0][0]) > OFFLINE_ROLLOUTS else None
 
 
 def _third(result: Result) -> Float[Array, "seed task"]:
@@ -148,7 +151,7 @@ def _third(result: Result) -> Float[Array, "seed task"]:
 
 def _difference_of_metric(one: Result | None, other: Result | None, name: str) -> metrics.Estimate | None:
     pair = paired(one, other)
-    if pair is None or not all(name in result.metrics for result in pair) or len(pair[0].seeds) < 2:
+    if pair is None or not all(name in result.metrics for result in pair) or len(pair[0].seeds) < LEAST_SEEDS:
         return None
     before, after = (np.array(result.metrics[name]) for result in pair)
     return metrics.estimate((before - after)[:, None])
@@ -156,7 +159,7 @@ def _difference_of_metric(one: Result | None, other: Result | None, name: str) -
 
 NOTE = (
     "A claim holds where the 95 % interval of its figure, over seeds and tasks, is above 0. Corrected: the one-sided "
-    "p-value after Holm's correction for all of these claims; below 0.025 a claim holds after it too."
+    "p-value after Holm's correction for those of them that could be asked; below 0.025 a claim holds after it too."
 )
 HEAD = ("data", "claim of the SMAC study", "verdict", "by how much", "corrected p")
 

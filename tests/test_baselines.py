@@ -460,7 +460,7 @@ def weights(net: torch.nn.Module) -> list[torch.Tensor]:
     ("trained", "moves"), [("actor-critic", set()), ("encoder", {"encoder"}), ("all", {"encoder", "decoder"})]
 )
 def test_the_self_supervised_phase_trains_what_it_is_told_to(trained: str, moves: set[str]) -> None:
-    learner = make("smac", online_nets=trained)
+    learner = make("smac", online_nets=trained, online_rewards="true" if trained == "all" else "decoder")
     while learner.offline:
         learner.update()
     names = ("encoder", "decoder", "actor", "critics")
@@ -561,6 +561,38 @@ def test_contexts_come_from_the_source_that_is_asked_for(source: str, online: bo
         assert set.union(*drawn) == everything
     else:
         assert {tuple(sorted(kinds)) for kinds in drawn} == {(6, 7), (8, 9)}
+
+
+@pytest.mark.parametrize(("source", "rollouts"), [("all", 6), ("visit", 6), ("prior", 3), ("rollout", 1)])
+def test_labels_come_from_logged_contexts_of_the_kind_that_was_trained_on(
+    source: str, rollouts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rewards tell the rollout. Memory that was never written must not be read, whatever is in it."""
+    learner = make("smac", offline_steps=0, contexts=source, round_tasks=80, round_prior=1, round_posterior=1)
+    read: list[torch.Tensor] = []
+    forward = type(learner.labeller).forward
+    spy = lambda context: read.append(context.rewards) or forward(learner.labeller, context)  # noqa: E731
+    monkeypatch.setattr(learner.labeller, "forward", spy)
+    for _ in range(2):
+        block, end = learner.data._block, int(learner.data.sizes.max())
+        block[:, :end, 4] = (torch.arange(end) // 20).float()
+        block[:, end:] = math.nan
+        read.clear()
+        learner.collect(learner.data)
+        drawn = [set(row.int().tolist()) for context in read for row in context]
+        assert {len(kinds) for kinds in drawn} == {rollouts}
+        assert set.union(*drawn) == set(range(3 if source == "prior" else 6)), "of what was logged"
+
+
+def test_a_decoder_is_not_trained_on_its_own_labels() -> None:
+    with pytest.raises(ArgumentError, match="online_nets=all needs true rewards"):
+        make("smac", online_nets="all")
+
+
+@pytest.mark.parametrize("method", ["smac", "pearl", "bc", "macaw"])
+def test_a_logged_context_ends_the_exploration(method: str) -> None:
+    with pytest.raises(ArgumentError, match="explore_rollouts=3 does not fit"):
+        make_config(method, "default", {"explore_rollouts": 3})
 
 
 def test_contexts_of_exploring_rollouts_need_such() -> None:

@@ -119,7 +119,7 @@ def test_a_walker_that_falls_has_short_episodes_and_as_many_steps_as_others() ->
 
     agent, steps = Still(), list[int]()
     returns = evaluate(agent, get_benchmark("HopperParam/smac/online-3"), repeats=1, progress=steps.append)
-    assert sum(steps) == 3 * 200 * len(returns)
+    assert 2 * 200 * len(returns) < sum(steps) < 2.5 * 200 * len(returns), "nobody sees the rest of the last rollout"
     second = next(i for i, shown in enumerate(agent.shown) if min(map(len, shown)) == 200)
     third = next(i for i, shown in enumerate(agent.shown) if min(map(len, shown)) == 400)
     for task, context in enumerate(agent.shown[third]):

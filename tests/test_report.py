@@ -239,6 +239,11 @@ def test_a_result_of_another_name_is_refused(name: str) -> None:
         check_method(name)
 
 
+def test_one_seed_claims_nothing() -> None:
+    assert check_claims(summarise(results(seeds=1))) == []
+    assert len(check_claims(summarise(results(seeds=2)))) == 6
+
+
 def test_claims_need_their_results() -> None:
     assert check_claims(summarise([result for result in results() if result.method == "pearl"])) == []
 

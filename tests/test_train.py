@@ -145,6 +145,7 @@ def test_trials_are_run_and_written_down(tmp_path: Path) -> None:
         ({"trials": {"a": {"method": "bc"}}}, r"no list of trials: trials\.a\.why"),
         ({"trials": {n: {"method": "bc", "why": "x"} for n in ("a b", "a-b")}}, "differ in punctuation alone"),
         ({"more": 1}, "no list of trials: more"),
+        ({"trials": {"a, b": {"method": "bc", "why": "x"}}}, "a comma separates names"),
     ],
 )
 def test_a_bad_list_of_trials_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -338,7 +339,7 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"sha256": "other"}, "sha256 is 'other' there"),
-        ({"format": 99}, "is of another format than 2"),
+        ({"format": 99}, "is of another format than 3"),
         ({"device": "cuda"}, "was trained on cuda. Go on with it there: --device cuda"),
         ({"seed": 7}, "seed is 7 there and 0 here"),
         ({"config": {"lr": 1.0}}, "lr is 1.0 there and 0.0003 here"),
@@ -395,7 +396,7 @@ def test_an_agent_of_another_family_version_or_config_is_refused(tmp_path: Path)
         load_agent(family)
     tensors, about = read_tensors(file, "pt")
     for change, message in (
-        ({"format": 99}, "another format than 2"),
+        ({"format": 99}, "another format than 3"),
         ({"config": {**about["config"], "hidden": [16, 17]}}, "does not fit its own method and config"),
         ({"method": "smca"}, "does not fit its own method and config: .*Did you mean 'smac'"),
     ):

@@ -138,7 +138,9 @@ class TaskBuffer:
         end = self.sizes[tasks]
         return (end - rollouts * self.horizon).clamp_min(0), end
 
-    def draw_context(self, tasks: Tensor, count: int, generator: torch.Generator, source: Source) -> Tensor:
+    def draw_context(
+        self, tasks: Tensor, count: int, generator: torch.Generator, source: Source, logged: bool = False
+    ) -> Tensor:
         """Draw rows of each of T tasks as a context, with replacement: ``[T, count]``.
 
         Args:
@@ -146,18 +148,21 @@ class TaskBuffer:
             count: number of rows to draw of each task.
             generator: draws the rows; it must be on the buffer's device.
             source: what is drawn from, :data:`Source`.
+            logged: whether collected rows are left out.
 
         Raises:
             ArgumentError: no rollout of one of the tasks explored, and such are asked for.
         """
+        end = (self.logged if logged else self.sizes)[tasks]
         if source == "all":
-            return self.draw(tasks, count, generator)
+            return self.draw(tasks, count, generator, (torch.zeros_like(end), end))
         if source == "rollout":
-            first = self.trajectories(tasks, 1, generator)[:, 0, 0]
+            uniform = torch.rand(len(tasks), generator=generator, device=self.device)
+            first = (uniform * (end // self.horizon)).long() * self.horizon
             return self.draw(tasks, count, generator, (first, first + self.horizon))
         rollouts = torch.arange(self._block.shape[1] // self.horizon, device=self.device)  # [R]
-        there = rollouts < (self.sizes[tasks] // self.horizon)[:, None]
-        explored = there * self._block[tasks[:, None], rollouts * self.horizon, -1]  # [T, R], 1 or 0
+        there = rollouts < (end // self.horizon)[:, None]  # what lies behind is not initialised
+        explored = torch.where(there, self._block[tasks[:, None], rollouts * self.horizon, -1], 0)  # [T, R], 1 or 0
         if (none := explored.sum(1) == 0).any():
             raise ArgumentError(
                 f"No rollout of {self.tasks[int(tasks[none][0])]} explored, so no context can be drawn from such."

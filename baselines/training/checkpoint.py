@@ -18,7 +18,7 @@ from offlinemeta.envs import TaskFamily, env_id
 from offlinemeta.envs.errors import OfflineMetaError
 from offlinemeta.files import FileError, read_tensors, write_tensors
 
-FORMAT = 2
+FORMAT = 3
 """Number of the format of checkpoints and agent files; files of another format are refused."""
 
 AGENT = f"{__name__}:load_agent"

@@ -93,7 +93,7 @@ def trials(
     from offlinemeta.files import check_writable, write_text
 
     listed, folder = read(file), results or file.with_suffix("")
-    names = list(listed.trials) if only is None else only.split(",")
+    names = list(listed.trials) if only is None else [name.strip() for name in only.split(",")]
     for name in names:
         if name not in listed.trials:
             raise UnknownNameError("Trial", name, listed.trials)
@@ -131,6 +131,8 @@ def read(file: Path) -> Trials:
     for name in listed.protocols:
         if get_protocol(name).split not in ("val", "train"):
             raise ArgumentError(f"{name} is about test tasks, which are for results alone. Choose by val-{name}.")
+    if commas := [name for name in listed.trials if "," in name]:
+        raise ArgumentError(f"{file} has a trial named {commas[0]!r}; a comma separates names in --only. Rename it.")
     if len({slug(name) for name in listed.trials}) < len(listed.trials):
         raise ArgumentError(f"{file} has two trials whose names differ in punctuation alone. Rename one.")
     return listed
