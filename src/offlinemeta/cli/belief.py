@@ -29,7 +29,7 @@ def belief(
     agents: Annotated[list[Path], typer.Argument(help="Agent files of one family, of methods with a latent variable.")],
     split: Annotated[str, typer.Option(help="Tasks to play, such as val or test.")] = "val",
     rollouts: Annotated[int, typer.Option(min=1, help="Number of rollouts in each task, of horizon steps each.")] = 3,
-    points: Annotated[int, typer.Option(min=1, help="Number of times in a rollout at which beliefs are read.")] = 10,
+    points: Annotated[int, typer.Option(min=1, help="Number of times in a rollout at which beliefs are read.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resets and of the agents' randomness.")] = 0,
     out: Annotated[Path, typer.Option(help="PNG file for the picture.")] = Path("out/belief.png"),
 ) -> None:
@@ -109,7 +109,7 @@ def draw(found: Mapping[str, Tightening], family: TaskFamily, split: str, rollou
         axes.margins(x=0.02)
         for k in range(1, rollouts):
             axes.axvline(k * family.horizon, color="0.8", lw=0.8)
-    right.legend()
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=1 if len(found) < 3 else 2)
     with replacing(file) as draft:
         figure.savefig(draft, dpi=130, format="png")
     return file
