@@ -51,9 +51,7 @@ class Config:
     contexts: Source = option(
         "all", "Source of a training context: all of a task's data, its exploring rollouts, or one."
     )
-    z_period: NonNegativeInt = option(
-        1, "Steps after which z is drawn anew; 0 to hold it for an episode, in collection for a rollout."
-    )
+    z_period: NonNegativeInt = option(1, "Steps after which z is drawn anew; 0 to hold it for an episode.")
     explore_mean: bool = option(True, "Whether exploring episodes too are acted by the mean, not by sampled actions.")
 
     @property

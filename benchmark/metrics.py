@@ -100,9 +100,23 @@ def mean(scores: Float[Array, " entry"], counts: Float[Array, "resample entry"])
 
 
 def iqm(scores: Float[Array, " entry"], counts: Float[Array, "resample entry"]) -> Float[Array, " resample"]:
-    """Return the mean of the middle half of all entries, for each resample; what lies on a border counts by its share.
+    """Return the interquartile mean, that of the middle half of all entries, for each resample (:func:`between`)."""
+    return between(0.25, 0.75, scores, counts)
+
+
+def worst_quarter(scores: Float[Array, " entry"], counts: Float[Array, "resample entry"]) -> Float[Array, " resample"]:
+    """Return the mean of the lowest quarter of all entries, for each resample (:func:`between`)."""
+    return between(0, 0.25, scores, counts)
+
+
+def between(
+    low: float, high: float, scores: Float[Array, " entry"], counts: Float[Array, "resample entry"]
+) -> Float[Array, " resample"]:
+    """Return the mean of the entries between two quantiles; what lies on a border counts by its share.
 
     Args:
+        low: the lower quantile.
+        high: the higher quantile.
         scores: the entries.
         counts: how often each entry is in each resample.
     """
@@ -110,21 +124,7 @@ def iqm(scores: Float[Array, " entry"], counts: Float[Array, "resample entry"]) 
     counts = counts[:, order]
     last = counts.cumsum(1)  # an entry's copies take the places from last - counts to last
     total = last[:, -1:]
-    weights = np.clip(np.minimum(last, 0.75 * total) - np.maximum(last - counts, 0.25 * total), 0, None)
-    return weights @ scores[order] / weights.sum(1)
-
-
-def worst_quarter(scores: Float[Array, " entry"], counts: Float[Array, "resample entry"]) -> Float[Array, " resample"]:
-    """Return the mean of the lowest quarter of all entries, for each resample; what lies on the border counts partly.
-
-    Args:
-        scores: the entries.
-        counts: how often each entry is in each resample.
-    """
-    order = np.argsort(scores)
-    counts = counts[:, order]
-    last = counts.cumsum(1)
-    weights = np.clip(np.minimum(last, 0.25 * last[:, -1:]) - (last - counts), 0, None)
+    weights = np.clip(np.minimum(last, high * total) - np.maximum(last - counts, low * total), 0, None)
     return weights @ scores[order] / weights.sum(1)
 
 

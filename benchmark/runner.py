@@ -111,7 +111,7 @@ def own_rollout(
     joined, left = list(contexts), np.full(envs.num_envs, envs.family.horizon)
     while (left > 0).any():
         policy = adapt(agent, joined, tasks)
-        seen = run_episode(envs, tasks, policy, rng.integers(2**31, size=envs.num_envs), progress, left, watch)
+        seen = run_episode(envs, tasks, policy, rng.integers(2**31, size=envs.num_envs), left, progress, watch)
         joined = [join_contexts(pair) for pair in zip(joined, seen, strict=True)]
         left = left - [len(episode) for episode in seen]
         first = first or seen
@@ -155,9 +155,9 @@ def run_episode(
     tasks: Sequence[Task],
     policy: Policy,
     seeds: Array,
-    progress: Callable[[int], None] = lambda steps: None,
-    limits: Int[Array, " N"] | None = None,
-    watch: Watch = lambda infos, played: None,
+    limits: Int[Array, " N"],
+    progress: Callable[[int], None],
+    watch: Watch,
 ) -> list[Context]:
     """Run one episode in N tasks at once, each to its end or its limit.
 
@@ -166,8 +166,8 @@ def run_episode(
         tasks: the task of each environment.
         policy: acts in the N tasks.
         seeds: ``[N]`` seeds of the resets.
+        limits: the most steps of each episode, ``[N]``; with 0, a task is not played.
         progress: is called with the number of env steps that were made.
-        limits: the most steps of each episode, ``[N]``; with 0, a task is not played. By default, all have the horizon.
         watch: is called after every step.
 
     Raises:
@@ -178,19 +178,15 @@ def run_episode(
     before, after = np.empty((2, horizon, count, family.observation_space.shape[0]), dtype=np.float32)
     acted = np.empty((horizon, count, family.action_space.shape[0]), dtype=np.float32)
     rewarded, ended = np.empty((horizon, count), dtype=np.float32), np.zeros((horizon, count), dtype=bool)
-    most = np.full(count, horizon) if limits is None else limits
-    lengths, running = most.copy(), most > 0
-    observations, _ = envs.reset(seed=seeds, options={"task": list(tasks)})
+    lengths, running = limits.copy(), limits > 0
+    shown, _ = envs.reset(seed=seeds, options={"task": list(tasks)})
     for t in range(horizon):
-        before[t] = (
-            np.where(running[:, None], observations, after[t - 1]) if t else observations
-        )  # what is over stands still
-        observations = before[t]
-        actions = _act(policy, observations, acted.shape[1:])
+        before[t] = shown
+        actions = _act(policy, before[t], acted.shape[1:])
         acted[t] = np.clip(actions, -1, 1)
         observations, rewarded[t], ended[t], truncated, infos = envs.step(acted[t])
         watch(infos, running)
-        over = ended[t] | truncated | (t + 1 >= most)
+        over = ended[t] | truncated | (t + 1 >= limits)
         after[t] = np.where(running[:, None], observations, before[t])
         rewarded[t] *= running
         progress(int(running.sum()))
@@ -205,6 +201,7 @@ def run_episode(
             break
         if (idle := ended[t] | truncated).any():  # the batch goes on; what is over runs idly, and nobody sees it
             observations, _ = envs.reset(options={"reset_mask": idle})
+        shown = np.where(running[:, None], observations, after[t])  # what is over stands still
     return [
         Context(
             observations=before[: lengths[i], i].copy(),

@@ -219,7 +219,7 @@ def charts(rows: Sequence[Row]) -> dict[str, Any]:
         for place, (part, loss) in enumerate(gap_parts(row.online).items())
     ]
     if values:
-        parts = [part for part in PARTS if any(value["part"] == part for value in values)]
+        parts = [part for part in LOSSES if any(value["part"] == part for value in values)]
         bars = chart(values).properties(height=30 * len({value["method"] for value in values}) + 20)
         found["Where the return is lost between the expert told its task and the agent, after two own episodes"] = (
             bars.mark_bar().encode(
@@ -255,7 +255,7 @@ def charts(rows: Sequence[Row]) -> dict[str, Any]:
     return found
 
 
-PARTS = {
+LOSSES = {
     "context: it does not tell the task": ("told", "exact"),
     "encoder: z does not hold what the context tells": ("exact", "reader"),
     "context and encoder: z does not hold the task": ("told", "reader"),
@@ -270,7 +270,7 @@ def gap_parts(result: Result | None) -> dict[str, float]:
     levels = {name.removeprefix("gap_"): float(np.mean(v)) for name, v in measured.items() if name.startswith("gap_")}
     if not {"told", "reader", "own"} <= levels.keys():
         return {}
-    known = {part: ends for part, ends in PARTS.items() if set(ends) <= levels.keys()}
+    known = {part: ends for part, ends in LOSSES.items() if set(ends) <= levels.keys()}
     if "exact" in levels:
         known = {part: ends for part, ends in known.items() if ends != ("told", "reader")}
     return {part: levels[high] - levels[low] for part, (high, low) in known.items()}

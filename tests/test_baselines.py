@@ -21,6 +21,7 @@ from offlinemeta.baselines.parts.exploration import LatentPolicy
 from offlinemeta.baselines.parts.networks import Normaliser
 from offlinemeta.baselines.registry import METHODS, learner_class, make_config
 from offlinemeta.baselines.training import diagnostics, gap
+from offlinemeta.baselines.training.explored import Explored, explored
 from offlinemeta.benchmark.agent import RandomAgent
 from offlinemeta.benchmark.context import Context, as_context, empty_context, join_contexts
 from offlinemeta.benchmark.protocol import get_benchmark
@@ -256,16 +257,16 @@ def test_what_lies_beside_the_buffer_is_gathered_by_the_same_rows() -> None:
     buffer, g = TaskBuffer.of(point().tasks, point(), normaliser(point())), torch.Generator().manual_seed(0)
     tasks = torch.tensor([5, 2])
     rewards = torch.stack([buffer.take(torch.tensor([i]), torch.arange(120)[None]).rewards[0] for i in range(80)])
-    for rows in (buffer.draw(tasks, 7, g), buffer.trajectories(tasks, 3, g)):
+    for rows in (buffer.draw(tasks, 7, g), torch.arange(60).reshape(2, 3, 10)):
         torch.testing.assert_close(gather(rewards, tasks, rows), buffer.take(tasks, rows).rewards, rtol=0, atol=0)
 
 
 def test_numbers_of_steps_are_laid_out_as_the_buffer_lays_out_its_transitions() -> None:
     dataset = hopper()
-    buffer, g = TaskBuffer.of(dataset.tasks, dataset, normaliser(dataset)), generator()
+    buffer = TaskBuffer.of(dataset.tasks, dataset, normaliser(dataset))
     laid = buffer.lay_out(dataset, [np.stack([e.rewards, np.arange(len(e))], axis=1) for e in dataset])
     tasks = torch.tensor([7, 0, 3])
-    rows = buffer.trajectories(tasks, 2, g)
+    rows = torch.tensor([[0, 3], [1, 1], [5, 2]])[..., None] * 200 + torch.arange(200)  # two rollouts of each
     batch, beside = buffer.take(tasks, rows), gather(laid, tasks, rows)
     torch.testing.assert_close(beside[..., 0], batch.rewards, rtol=0, atol=0)
     begins = torch.cat([torch.ones(3, 2, 1), batch.terminations[..., :-1]], dim=-1) == 1
@@ -278,18 +279,6 @@ def test_nothing_is_drawn_from_nothing() -> None:
     assert buffer.draw(torch.tensor([1]), 3, generator()).shape == (1, 3)
     with pytest.raises(ArgumentError, match=r"nothing to draw from for Task\(PointRobot train\[2\]"):
         buffer.draw(torch.tensor([1, 2]), 3, generator())
-
-
-def test_trajectories_are_whole_rollouts_in_order() -> None:
-    dataset = hopper()
-    buffer, g = TaskBuffer.of(dataset.tasks, dataset, normaliser(dataset)), torch.Generator().manual_seed(0)
-    tasks = torch.tensor([4, 0, 4])
-    batch = buffer.take(tasks, buffer.trajectories(tasks, 5, g))
-    assert batch.observations.shape == (3, 5, 200, 11)
-    for place, rollouts in zip(tasks.tolist(), batch.rewards.numpy(), strict=True):
-        logged = np.concatenate([e.rewards for e in dataset.by_task()[dataset.tasks[place]]]).reshape(-1, 200)
-        assert {row.tobytes() for row in rollouts} <= {row.tobytes() for row in logged}
-    assert len({row.tobytes() for row in batch.rewards[0].numpy()}) > 1
 
 
 def test_what_is_collected_is_told_apart_from_what_is_logged() -> None:
@@ -306,7 +295,7 @@ def test_what_is_collected_is_told_apart_from_what_is_logged() -> None:
     g, tasks = [torch.Generator().manual_seed(0) for _ in range(2)], torch.arange(len(dataset.tasks))
     for one, other in zip(sample(grown, tasks, 99, g[0]), sample(again, tasks, 99, g[1]), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
-    assert int(grown.draw(tasks, 500, g[0], grown.logged_span(tasks)).max()) < 120
+    assert int(grown.draw_context(tasks, 500, g[0], "all", logged=True).max()) < 120
     assert int(grown.draw(tasks, 500, g[0]).max()) >= 120
 
 
@@ -886,6 +875,12 @@ class Reads(RandomAgent):
         return posterior.Gaussian(mean, torch.ones_like(mean))
 
 
+def played(agent: Any, name: str = "PointRobot") -> tuple[Explored, Explored]:
+    """What an agent sees of training tasks and of test tasks."""
+    known, new = (diagnostics.twice_explored(agent, get_family(name), split, 0) for split in ("train", "test"))
+    return known, new
+
+
 def slope_of_rewards(context: Context) -> np.ndarray:
     """Where squared distances to the goal point: -r² is linear in the place but for its square."""
     places = context.next_observations.astype(np.float64)
@@ -900,7 +895,7 @@ def test_the_probe_finds_what_z_knows() -> None:
 
     def score(function: Any) -> dict[str, float]:
         agent: Any = Reads(function)
-        return diagnostics.probe(agent, logged, heldout, 0)
+        return diagnostics.probe(agent, logged, heldout, *played(agent), 0)
 
     best_paid = score(lambda context: context.next_observations[context.rewards.argmax()])
     assert best_paid["probe_r2"] > 0.9
@@ -933,8 +928,9 @@ def test_what_z_knows_is_measured_wherever_the_agent_lives() -> None:
     infer = agent.infer
     agent.infer = lambda contexts: posterior.Gaussian(*(m.as_subclass(Elsewhere) for m in infer(contexts)))
     logged, heldout = (datasets.load(f"PointRobot/{name}") for name in ("spread", "spread-heldout"))
-    assert diagnostics.probe(agent, logged, heldout, 0)["probe_r2"] > 0.9
-    assert diagnostics.kl_shift(agent, logged, 0)["kl_shift"] > 0
+    known, new = played(agent)
+    assert diagnostics.probe(agent, logged, heldout, known, new, 0)["probe_r2"] > 0.9
+    assert diagnostics.kl_shift(agent, logged, known, 0)["kl_shift"] > 0
 
 
 def test_a_belief_that_tightens_is_seen_to_tighten() -> None:
@@ -969,12 +965,12 @@ def test_the_first_steps_of_a_context_keep_its_episodes_apart() -> None:
 
 def test_a_gap_is_taken_apart() -> None:
     """A random walk's rewards tell the goal, which is lost on who reads nothing of them, or walks on at random."""
-    logged, heldout = (datasets.load(f"PointRobot/{name}") for name in ("spread", "spread-heldout"))
+    heldout = datasets.load("PointRobot/spread-heldout")
     sees: Any = Reads(slope_of_rewards)
     blind: Any = Reads(lambda context: context.observations[0].astype(np.float64))
     for agent, read in ((sees, True), (blind, False)):
         agent.seed(0)
-        found = gap.gap(agent, logged, heldout, 0)
+        found = gap.gap(agent, heldout, *played(agent), 0)
         assert list(found) == [f"gap_{part}" for part in gap.PARTS]
         told, exact, reader, own, given = found.values()
         assert told - 0.2 < exact < told + 0.2
@@ -984,7 +980,8 @@ def test_a_gap_is_taken_apart() -> None:
 
 
 def test_rewards_that_are_no_formula_are_not_read_exactly() -> None:
-    found = gap.gap(make("bc", dataset=hopper()), hopper(), datasets.load("HopperParam/smac-heldout"), 0)
+    agent = make("bc", dataset=hopper())
+    found = gap.gap(agent, datasets.load("HopperParam/smac-heldout"), *played(agent, "HopperParam"), 0)
     assert list(found) == ["gap_told", "gap_reader", "gap_own", "gap_logged"]
     assert np.isfinite(list(found.values())).all()
 
@@ -999,7 +996,7 @@ def test_a_charge_for_divergence_is_not_taken_for_a_reward() -> None:
     steps = np.zeros((3, 1), dtype=np.float32)
     context = Context(steps, steps, rewards, steps.copy(), np.zeros(3, dtype=bool), np.array([3]))
     sound = np.array([True, True, False])
-    seen = gap.Explored([fast], [context], [features], [sound])
+    seen = Explored([fast], [context], [features], [sound])
     assert gap.read_rewards(family, seen, [slow, fast], np.random.default_rng(0)) == [fast]
 
 
@@ -1007,7 +1004,7 @@ def test_features_of_own_steps_are_kept_in_their_order() -> None:
     """Where humanoids fall, a rollout has several episodes; the formula gives each of its steps what the agent saw."""
     family = get_family("HumanoidDir")
     agent: Any = Reads(lambda context: context.observations[0], family)
-    found = gap.explored(agent, family, family.tasks["test"][:2], np.random.default_rng(0))
+    found = explored(agent, family, family.tasks["test"][:2], np.random.default_rng(0))
     assert min(len(context.lengths) for context in found.contexts) > 4
     for task, context, features in zip(found.tasks, found.contexts, found.features, strict=True):
         assert len(context) == len(features) == 400

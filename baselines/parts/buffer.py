@@ -38,7 +38,7 @@ Span = tuple[Tensor, Tensor]
 class TaskBuffer:
     """Transitions by task: first the logged ones, then those that the learner has collected.
 
-    A row is a transition, and a batch is chosen by rows (:meth:`draw`, :meth:`trajectories`) and then gathered
+    A row is a transition, and a batch is chosen by rows (:meth:`draw`, :meth:`draw_context`) and then gathered
     (:meth:`take`). Anything else that belongs to a transition, such as a return or a belief, is a tensor
     ``[tasks, rows, ...]`` beside the buffer, gathered by the same rows (:func:`gather`).
 
@@ -118,20 +118,6 @@ class TaskBuffer:
         parts = gather(self._block, tasks, rows).split(self._widths, dim=-1)
         observations, actions, rewards, next_observations, terminations, _ = parts
         return Batch(observations, actions, rewards[..., 0], next_observations, terminations[..., 0])
-
-    def trajectories(self, tasks: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """Draw whole rollouts of each of T tasks, uniformly with replacement; return their rows ``[T, count, H]``.
-
-        Every rollout is one horizon long. Where episodes terminate, a rollout holds several episodes, which
-        ``terminations`` tells apart.
-        """
-        uniform = torch.rand((len(tasks), count), generator=generator, device=self.device)
-        first = (uniform * (self.sizes[tasks] // self.horizon)[:, None]).long() * self.horizon
-        return first[..., None] + torch.arange(self.horizon, device=self.device)
-
-    def logged_span(self, tasks: Tensor) -> Span:
-        """Return all logged rows of T tasks."""
-        return torch.zeros_like(tasks), self.logged[tasks]
 
     def last(self, tasks: Tensor, rollouts: int) -> Span:
         """Return the rows of the last rollouts of T tasks."""

@@ -13,15 +13,15 @@ from offlinemeta.baselines.parts.buffer import TaskBuffer
 from offlinemeta.baselines.parts.learner import Decodes, Infers, Learner
 from offlinemeta.baselines.parts.networks import Normaliser
 from offlinemeta.baselines.parts.posterior import Gaussian, kl_between, kl_to_prior
+from offlinemeta.baselines.training.explored import Explored, explored
 from offlinemeta.baselines.training.gap import gap
 from offlinemeta.benchmark.agent import Agent
-from offlinemeta.benchmark.context import Context, empty_context, logged_contexts
+from offlinemeta.benchmark.context import Context, logged_contexts
 from offlinemeta.benchmark.metrics import normalised_kl_shift
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
-from offlinemeta.benchmark.runner import own_rollout, seed_agent
-from offlinemeta.datasets.collect import in_batches
+from offlinemeta.benchmark.runner import seed_agent
 from offlinemeta.datasets.dataset import Dataset
-from offlinemeta.envs import Task, TaskFamily
+from offlinemeta.envs import SPLITS, Task, TaskFamily
 from offlinemeta.envs.shapes import Array
 
 TASKS = 50
@@ -50,16 +50,31 @@ def measure(learner: Learner, dataset: Dataset, heldout: Dataset, seed: int) -> 
     figures: dict[str, float] = {}
     if isinstance(learner, Infers):
         learner.seed(seed)
-        figures |= kl_shift(learner, dataset, seed) | probe(learner, dataset, heldout, seed)
-        figures |= gap(learner, dataset, heldout, seed)
+        known, new = (twice_explored(learner, dataset.family, split, seed) for split in ("train", "test"))
+        figures |= kl_shift(learner, dataset, known, seed) | probe(learner, dataset, heldout, known, new, seed)
+        figures |= gap(learner, heldout, known, new, seed)
     if isinstance(learner, Decodes) and learner.data is not None:
         figures |= decoder_error(learner, heldout, learner.data.normaliser, seed)
     return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
+def twice_explored(
+    agent: Agent, family: TaskFamily, split: str, seed: int, rollouts: int = OFFLINE_ROLLOUTS
+) -> Explored:
+    """Let an agent play all tasks of a split, and then all of them once more."""
+    rng = np.random.default_rng([seed, 1, SPLITS.index(split)])
+    return explored(agent, family, list(family.tasks[split]) * DRAWS, rng, rollouts)
+
+
 @torch.no_grad()
-def kl_shift(agent: Infers, dataset: Dataset, seed: int) -> dict[str, float]:
+def kl_shift(agent: Infers, dataset: Dataset, known: Explored, seed: int) -> dict[str, float]:
     """Measure the shift on training tasks, at equal context sizes: two exploratory episodes against logged transitions.
+
+    Args:
+        agent: the agent.
+        dataset: what was logged in the training tasks.
+        known: what the agent has seen of them.
+        seed: seed of the logged contexts.
 
     Returns:
         ``offline_kl_prior`` and ``online_kl_prior``: the median over tasks of KL(q(z|c) || N(0, I)), with logged and
@@ -67,8 +82,8 @@ def kl_shift(agent: Infers, dataset: Dataset, seed: int) -> dict[str, float]:
         :func:`~offlinemeta.benchmark.metrics.normalised_kl_shift` computes from medians over tasks and over pairs of
         tasks. Medians are used because one posterior that lies far away would dominate a mean.
     """
-    tasks, rng = list(dataset.tasks[:TASKS]), np.random.default_rng([seed, 1])
-    online = own_contexts(agent, dataset.family, tasks, rng)
+    count, rng = min(TASKS, len(dataset.tasks)), np.random.default_rng([seed, 2])
+    tasks, online = known.tasks[:count], known.contexts[:count]
     own = infer(agent, online)  # mean and variance, [N, Z] each
     logged, again = (infer(agent, logged_contexts(dataset, tasks, [len(c) for c in online], rng)) for _ in range(2))
     to_own, to_again = (
@@ -90,39 +105,37 @@ def infer(agent: Infers, contexts: Sequence[Context]) -> Gaussian:
     return Gaussian(*(moment.cpu() for moment in agent.infer(contexts)))
 
 
-def own_contexts(
-    agent: Agent, family: TaskFamily, tasks: Sequence[Task], rng: np.random.Generator, rollouts: int = OFFLINE_ROLLOUTS
-) -> list[Context]:
-    """Let the agent play some rollouts in each task; by default, as many as a logged context has."""
-    online: list[Context] = []
-    for part, envs in in_batches(family, len(tasks)):
-        contexts = [empty_context(family)] * envs.num_envs
-        for _ in range(rollouts):
-            _, contexts = own_rollout(agent, envs, tasks[part], contexts, rng)
-        online += contexts
-    return online
-
-
 @torch.no_grad()
-def probe(agent: Infers, dataset: Dataset, heldout: Dataset, seed: int) -> dict[str, float]:
+def probe(
+    agent: Infers, dataset: Dataset, heldout: Dataset, known: Explored, new: Explored, seed: int
+) -> dict[str, float]:
     """Tell how well a quadratic fit on z predicts a task's parameters.
+
+    Args:
+        agent: the agent.
+        dataset: what was logged in the training tasks.
+        heldout: what was logged in the held-out tasks.
+        known: what the agent has seen of the training tasks.
+        new: what it has seen of the test tasks.
+        seed: seed of the logged contexts.
 
     Returns:
         ``probe_r2`` and ``own_probe_r2``: R² of the test tasks' parameters, as :meth:`TaskFamily.encode` gives them, by
         a fit on training tasks. The first is of logged contexts; the second is of the agent's own contexts, in the fit
         too, and shows how much a policy could at best learn from them.
     """
-    family, rng = dataset.family, np.random.default_rng([seed, 2])
+    family, rng = dataset.family, np.random.default_rng([seed, 3])
 
-    def draw(data: Dataset, split: str, own: bool) -> tuple[Array, Array]:
-        tasks = [task for task in data.tasks if task.split == split] * DRAWS
-        sizes = [OFFLINE_ROLLOUTS * family.horizon] * len(tasks)
-        contexts = own_contexts(agent, family, tasks, rng) if own else logged_contexts(data, tasks, sizes, rng)
+    def read(tasks: Sequence[Task], contexts: Sequence[Context]) -> tuple[Array, Array]:
         return infer(agent, contexts).mean.numpy(), family.encode(family.params(tasks))
 
+    logged = [
+        logged_contexts(data, seen.tasks, [len(context) for context in seen.contexts], rng)
+        for data, seen in ((dataset, known), (heldout, new))
+    ]
     return {
-        name: quadratic_r2(draw(dataset, "train", own), draw(heldout, "test", own))
-        for name, own in (("probe_r2", False), ("own_probe_r2", True))
+        "probe_r2": quadratic_r2(read(known.tasks, logged[0]), read(new.tasks, logged[1])),
+        "own_probe_r2": quadratic_r2(read(known.tasks, known.contexts), read(new.tasks, new.contexts)),
     }
 
 
@@ -169,19 +182,18 @@ def tightening(agent: Infers, family: TaskFamily, split: str, rollouts: int, poi
         points: number of times in a rollout at which the belief is read, evenly spaced.
         seed: seed of the resets and of the agent's randomness.
     """
-    rng = np.random.default_rng([seed, 4])
     seed_agent(agent, seed)
-    tasks = {name: list(family.tasks[name]) * DRAWS for name in ("train", split)}
-    played = {name: own_contexts(agent, family, tasks[name], rng, rollouts) for name in tasks}
-    target = {name: family.encode(family.params(tasks[name])) for name in tasks}
+    known, new = (twice_explored(agent, family, name, seed, rollouts) for name in ("train", split))
     steps = np.unique(np.linspace(0, rollouts * family.horizon, rollouts * points + 1).round().astype(int)[1:])
     deviations, r2 = [], []
     for count in steps.tolist():
-        belief = {name: infer(agent, [first(count, c) for c in contexts]) for name, contexts in played.items()}
-        deviations.append(belief[split].variance.log().mean(-1).mul(0.5).exp().numpy())
-        known, heldout = ((belief[name].mean.numpy(), target[name]) for name in ("train", split))
-        r2.append(quadratic_r2(known, heldout))
-    returns = np.array([context.rewards for context in played[split]]).reshape(len(tasks[split]), rollouts, -1).sum(-1)
+        before, belief = (infer(agent, [first(count, c) for c in seen.contexts]) for seen in (known, new))
+        deviations.append(belief.variance.log().mean(-1).mul(0.5).exp().numpy())
+        fitted, judged = (
+            (q.mean.numpy(), family.encode(family.params(seen.tasks))) for q, seen in ((before, known), (belief, new))
+        )
+        r2.append(quadratic_r2(fitted, judged))
+    returns = np.array([context.rewards for context in new.contexts]).reshape(len(new.tasks), rollouts, -1).sum(-1)
     return Tightening(steps, np.stack(deviations, 1), np.array(r2), returns)
 
 
@@ -208,7 +220,7 @@ def decoder_error(learner: Decodes, dataset: Dataset, normaliser: Normaliser, se
     """
     buffer, tasks = TaskBuffer.of(dataset.tasks, dataset, normaliser), list(dataset.tasks)
     size = min(TRANSITIONS, dataset.spec.rollouts * dataset.family.horizon)
-    contexts = logged_contexts(dataset, tasks, [size] * len(tasks), np.random.default_rng([seed, 3]))
+    contexts = logged_contexts(dataset, tasks, [size] * len(tasks), np.random.default_rng([seed, 4]))
     places = torch.arange(len(tasks), device=buffer.device)
     generator = torch.Generator(device=buffer.device).manual_seed(seed)
     batch = buffer.take(places, buffer.draw(places, TRANSITIONS, generator))

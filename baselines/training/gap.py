@@ -13,26 +13,20 @@ So the context lacks told - exact, the encoder loses exact - reader, and the pol
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from offlinemeta.baselines.parts.learner import Infers
-from offlinemeta.benchmark.context import Context, empty_context, logged_contexts
-from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
+from offlinemeta.baselines.training.explored import Explored
+from offlinemeta.benchmark.context import Context, logged_contexts
 from offlinemeta.benchmark.runner import own_rollout
 from offlinemeta.datasets.collect import in_batches, play
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.identifiability import kernel_ridge
 from offlinemeta.datasets.policies import behaviours
 from offlinemeta.envs import Task, TaskFamily
-from offlinemeta.envs.shapes import Array
-
-REPEATS = 2
-"""How often each task is explored."""
 
 CANDIDATES, FEW = 20_000, 1_000
 """Number of fresh tasks of the training distribution among which a reading chooses; and where rewards do not tell tasks
@@ -48,58 +42,21 @@ PARTS = ("told", "exact", "reader", "own", "logged")
 """The policies, in order."""
 
 
-@dataclass(frozen=True)
-class Explored:
-    """What an agent has seen of N tasks, and what it has not.
-
-    Attributes:
-        tasks: the tasks.
-        contexts: their contexts.
-        features: the reward features of each context's steps, ``[S, F]``, which the agent has not seen.
-        sound: ``[S]``, whether a step's reward is the formula's, and not the charge for a simulation that diverged.
-    """
-
-    tasks: list[Task]
-    contexts: list[Context]
-    features: list[Array]
-    sound: list[Array]
-
-
-def explored(agent: Infers, family: TaskFamily, tasks: Sequence[Task], rng: np.random.Generator) -> Explored:
-    """Let an agent explore tasks for two rollouts, each task :data:`REPEATS` times."""
-    found = Explored([task for task in tasks for _ in range(REPEATS)], [], [], [])
-    for part, envs in in_batches(family, len(found.tasks)):
-        contexts, steps = [empty_context(family)] * envs.num_envs, list[tuple[Array, Array, Array]]()
-
-        def watch(infos: Mapping[str, Any], played: Array, steps: list[Any] = steps) -> None:
-            steps.append((infos["features"].copy(), ~infos["diverged"], played.copy()))
-
-        for _ in range(OFFLINE_ROLLOUTS):
-            _, contexts = own_rollout(agent, envs, found.tasks[part], contexts, rng, watch=watch)
-        features, sound, played = (np.stack(column, axis=1) for column in zip(*steps, strict=True))  # [N, steps, .]
-        found.contexts.extend(contexts)
-        found.features.extend(rows[mask] for rows, mask in zip(features, played, strict=True))
-        found.sound.extend(rows[mask] for rows, mask in zip(sound, played, strict=True))
-    return found
-
-
 @torch.no_grad()
-def gap(agent: Infers, dataset: Dataset, heldout: Dataset, seed: int, split: str = "test") -> dict[str, float]:
-    """Measure the mean return over the tasks of a split of each of :data:`PARTS`, as ``gap_<part>``.
+def gap(agent: Infers, heldout: Dataset, known: Explored, new: Explored, seed: int) -> dict[str, float]:
+    """Measure the mean return over held-out tasks of each of :data:`PARTS`, as ``gap_<part>``.
 
     Args:
         agent: the agent.
-        dataset: names the training tasks.
-        heldout: the held-out tasks, and what was logged in them.
+        heldout: what was logged in the held-out tasks.
+        known: what the agent has seen of training tasks.
+        new: what it has seen of the held-out tasks.
         seed: seed of everything random.
-        split: the held-out tasks that are played.
 
     Returns:
         The returns. ``gap_exact`` is left out where rewards do not tell tasks apart.
     """
-    family, rng = dataset.family, np.random.default_rng([seed, 5])
-    tasks = list(family.tasks[split])
-    known, new = (explored(agent, family, some, rng) for some in (list(family.tasks["train"]), tasks))
+    family, rng = heldout.family, np.random.default_rng([seed, 5])
     fresh = family.draw_params(CANDIDATES if family.rewards_tell else FEW, np.random.RandomState(seed))
     candidates = [Task(family.name, "train", i, tuple(row)) for i, row in enumerate(fresh.tolist())]
     told = {"told": new.tasks, "reader": read_z(agent, family, known, new, candidates)}

@@ -47,20 +47,25 @@ def belief(
     from offlinemeta.files import check_replaceable
 
     check_replaceable(out)
-    families = {describe(file)["env"] for file in agents}
-    if len(families) > 1:
-        raise ArgumentError(f"These agents are of {len(families)} families, {', '.join(sorted(families))}; give one's.")
-    family = next(family for family in FAMILIES.values() if env_id(family) in families)
+    known, facts = {env_id(family): family for family in FAMILIES.values()}, [describe(file) for file in agents]
+    envs = sorted({about["env"] for about in facts})
+    if len(envs) > 1:
+        raise ArgumentError(f"These agents are of {len(envs)} families, {', '.join(envs)}; give one's.")
+    if envs[0] not in known:
+        raise UnknownNameError("Environment", envs[0], known)
+    family = known[envs[0]]
     if not family.tasks.get(split):
         raise UnknownNameError("Split", split, [name for name, tasks in family.tasks.items() if tasks])
+    names = [f"{about['method']}, seed {about['seed']}" for about in facts]
+    if len(set(names)) < len(names):
+        names = list(map(str, agents))
     found: dict[str, Tightening] = {}
-    for file in agents:
-        about, agent = describe(file), load_agent(family, file)
+    for name, file, about in zip(names, agents, facts, strict=True):
+        agent = load_agent(family, file)
         if not isinstance(agent, Infers):
             raise ArgumentError(f"{file} is an agent of {about['method']}, which has no latent variable to read.")
-        name = f"{about['method']}, seed {about['seed']}"
         with console.status(f"{name} plays {rollouts} rollouts in tasks of {family.name}"):
-            found[name if name not in found else str(file)] = tightening(agent, family, split, rollouts, points, seed)
+            found[name] = tightening(agent, family, split, rollouts, points, seed)
     console.print(table(found, rollouts))
     say(console, f"written: {draw(found, family, split, rollouts, out)}")
 

@@ -171,7 +171,7 @@ def slug(name: str) -> str:
 def report(listed: Trials, folder: Path) -> str:
     """Return the table of all trials that there are results of, as Markdown."""
     from offlinemeta.benchmark.metrics import interval
-    from offlinemeta.benchmark.protocol import get_protocol
+    from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_protocol
     from offlinemeta.benchmark.result import Result, read_results
     from offlinemeta.leaderboard.table import data_of, escape, markdown, settle
 
@@ -180,24 +180,24 @@ def report(listed: Trials, folder: Path) -> str:
         for result in read_results([folder / slug(name)]) if (folder / slug(name)).exists() else ():
             if result.method == trial.method:
                 found[name, data_of(result), result.benchmark.rpartition("/")[2]] = result
-    columns = [
-        (title, protocol, episode)
+    columns = [  # title, protocol, whether the last episode is meant, in place of the one that counts
+        (title, protocol, last)
         for protocol in listed.protocols
-        for title, episode in (
-            [(f"{protocol}, third", 2), (f"{protocol}, last", -1)]
-            if get_protocol(protocol).episodes > 3
-            else [(protocol, -1)]
+        for title, last in (
+            [(f"{protocol}, third", False), (f"{protocol}, last", True)]
+            if get_protocol(protocol).episodes > OFFLINE_ROLLOUTS + 1
+            else [(protocol, False)]
         )
     ]
     lines = []
     for data in dict.fromkeys(data for _, data, _ in found):
         for name, trial in listed.trials.items():
             shown, seeds = [], 0
-            for _, protocol, episode in columns:
+            for _, protocol, last in columns:
                 shown.append("")
                 if (name, data, protocol) in found:
                     result = found[name, data, protocol]
-                    value, low, _ = interval(result.array()[..., episode])
+                    value, low, _ = interval(result.array()[..., -1 if last else result.counted])
                     shown[-1] = f"{settle(value):.4g} ± {settle(value - low):.2g}"
                     seeds = len(result.seeds)
             if seeds:
