@@ -225,8 +225,10 @@ def charts(rows: Sequence[Row]) -> dict[str, Any]:
             bars.mark_bar().encode(
                 x=alt.X("sum(loss):Q", title="lost mean return"),
                 y=alt.Y("method:N", title=None, sort=list(palette)),
-                color=alt.Color(
-                    "part:N", scale=alt.Scale(domain=parts, range=list(COLOURS[: len(parts)])), legend=bottom
+                color=alt.Color(  # other colours than the methods', as far as there are
+                    "part:N",
+                    scale=alt.Scale(domain=parts, range=list(COLOURS[-len(parts) :])),
+                    legend=alt.Legend(orient="bottom", columns=1, title=None, labelLimit=0),
                 ),
                 order="order:Q",
                 tooltip=["method:N", "part:N", "loss:Q"],
