@@ -987,17 +987,18 @@ def test_rewards_that_are_no_formula_are_not_read_exactly() -> None:
 
 
 def test_a_charge_for_divergence_is_not_taken_for_a_reward() -> None:
-    """Two steps whose rewards name the second candidate, and a last one that was charged a hundred."""
+    """Two steps, standing still, whose rewards name the faster task; a charge of 50 at a high speed fits the slower."""
     family = get_family("CheetahVel")
     slow, fast = (Task("CheetahVel", "train", i, (speed,)) for i, speed in enumerate((0.5, 2.0)))
     features = np.zeros((3, len(family.feature_names)), dtype=np.float32)
+    features[2, 0] = 2.5
     rewards = family.reward(features, family.params([fast])).astype(np.float32)
-    rewards[2] = 100 * family.reward(features, family.params([slow]))[2]
+    rewards[2] = -50.0
     steps = np.zeros((3, 1), dtype=np.float32)
     context = Context(steps, steps, rewards, steps.copy(), np.zeros(3, dtype=bool), np.array([3]))
-    sound = np.array([True, True, False])
-    seen = Explored([fast], [context], [features], [sound])
-    assert gap.read_rewards(family, seen, [slow, fast], np.random.default_rng(0)) == [fast]
+    for last_is_sound, said in ((False, fast), (True, slow)):
+        seen = Explored([fast], [context], [features], [np.array([True, True, last_is_sound])])
+        assert gap.read_rewards(family, seen, [slow, fast], np.random.default_rng(0)) == [said]
 
 
 def test_features_of_own_steps_are_kept_in_their_order() -> None:

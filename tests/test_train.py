@@ -128,6 +128,11 @@ def test_trials_are_run_and_written_down(tmp_path: Path) -> None:
     assert [len(row) for row in rows] == [8, 8, 8]
     assert all(re.fullmatch(r"-?[\d.]+ ± [\d.]+", figure) for row in rows for figure in row[4:7])
     assert "a \\| b" in table[5]
+    (played,) = [
+        r for r in read_results([tmp_path / "mine" / "base"]) if (r.method, r.benchmark[-8:]) == ("smac", "online-4")
+    ]
+    third, last = (np.mean([task[k] for task in played.returns[0]]) for k in (2, 3))
+    assert [float(figure.split()[0]) for figure in rows[0][4:6]] == pytest.approx([third, last], rel=1e-3)
     names = ("base", "no-interaction", "wide")
     folders = {name: runs / "mine" / name / "PointRobot-smac" / "smac-s0" for name in names}
     cells = trials.cells_of(trials.read(file), list(listed), datasets.get_spec("PointRobot/smac"), 0, runs / "mine")
