@@ -20,7 +20,7 @@ from offlinemeta.baselines.parts.config import Phase, option
 from offlinemeta.baselines.parts.encoder import Encoder
 from offlinemeta.baselines.parts.exploration import LatentPolicy, explore_then_infer
 from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join, widths
-from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of
+from offlinemeta.baselines.parts.optimiser import adam, decay, descend, modules_of
 from offlinemeta.baselines.parts.posterior import Gaussian, kl_to_prior, sample
 from offlinemeta.benchmark.context import Context, subset
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
@@ -41,6 +41,7 @@ class Config:
     encoder_hidden: tuple[PositiveInt, ...] = option((200, 200, 200), "Widths of the encoder's hidden layers.")
     decoder_hidden: tuple[PositiveInt, ...] = option((64, 64), "Widths of the reward decoder's hidden layers.")
     lr: PositiveFloat = option(3e-4, "Step size of Adam.")
+    late_factor: PositiveFloat = option(1.0, "Factor of all step sizes in the second half of the training.")
     kl_weight: NonNegativeFloat = option(0.1, "Weight of KL(q(z|c) || N(0, I)), averaged over the tasks of a batch.")
     explore_rollouts: Annotated[int, Field(ge=0, le=OFFLINE_ROLLOUTS)] = option(
         2, "First rollouts in a new task, explored with z ~ N(0, I)."
@@ -63,7 +64,7 @@ class Config:
 PRESETS = {
     "paper": Config(),
     "default": Config(
-        steps=10_000,
+        steps=20_000,
         meta_batch=16,
         batch=32,
         hidden=(128, 128, 128),
@@ -119,6 +120,7 @@ class MetaBC:
             "decoder": self.decoder_loss(batch, z),
             "actor": self.actor_loss(batch, z.detach()),
         }
+        decay(self.optimisers["adam"], [c.lr], c.late_factor, self.step / c.steps)
         descend(self.optimisers["adam"], losses)
         self.step += 1
         return losses

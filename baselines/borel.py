@@ -43,7 +43,7 @@ from offlinemeta.baselines.parts.belief import BeliefPolicy, Decoder, RecurrentE
 from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer, gather, rollouts_of
 from offlinemeta.baselines.parts.config import Phase, option
 from offlinemeta.baselines.parts.networks import LEAST_SCALE, Actor, Dense, Normaliser, widths
-from offlinemeta.baselines.parts.optimiser import adam, descend, in_turn, modules_of, polyak, target_of
+from offlinemeta.baselines.parts.optimiser import adam, decay, descend, in_turn, modules_of, polyak, target_of
 from offlinemeta.baselines.parts.posterior import Gaussian, kl_between, kl_to_prior, sample
 from offlinemeta.benchmark.context import Context
 from offlinemeta.datasets.dataset import Dataset, Episode, join_episodes, label
@@ -79,6 +79,7 @@ class Config:
     batch: PositiveInt = option(256, "Transitions of a task in a batch of SAC.", "offline")
     hidden: tuple[PositiveInt, ...] = option((256, 256), "Widths of the hidden layers of actor and critics.")
     lr: PositiveFloat = option(3e-4, "Step size of Adam.")
+    late_factor: PositiveFloat = option(1.0, "Factor of SAC's step size in the second half of its steps.", "offline")
     discount: Annotated[float, Field(ge=0, le=1)] = option(0.99, "Discount factor γ.", "offline")
     tau: Annotated[float, Field(ge=0, le=1)] = option(0.005, "Polyak step τ of the critics' targets.", "offline")
     alpha: NonNegativeFloat = option(0.2, "Weight α of the policy's entropy.", "offline")
@@ -100,7 +101,7 @@ PRESETS = {
     "paper": Config(),
     "default": Config(
         vae_steps=4_000,
-        sac_steps=10_000,
+        sac_steps=16_000,
         pairings=2,
         vae_tasks=16,
         vae_batch=2,
@@ -229,6 +230,7 @@ class BOReL:
             b, b_next = gather(self.beliefs, tasks, now), gather(self.beliefs, tasks, now + 1)  # [T, B, 2Z]
             s, s_next = torch.cat([batch.observations, b], -1), torch.cat([batch.next_observations, b_next], -1)
             losses = {"critic": self.critic_loss(batch, s, s_next), "actor": self.actor_loss(s)}
+            decay(self.optimisers["sac"], [c.lr], c.late_factor, (self.step - c.vae_steps) / c.sac_steps)
             descend(self.optimisers["sac"], losses)
             polyak(self.targets.parameters(), self.critics.parameters(), c.tau)
         self.step += 1

@@ -45,7 +45,7 @@ from torch.nn import functional as F
 from offlinemeta.baselines.parts.buffer import Source, TaskBuffer, gather, pad, pad_rows
 from offlinemeta.baselines.parts.config import Phase, option
 from offlinemeta.baselines.parts.networks import Normaliser, widths
-from offlinemeta.baselines.parts.optimiser import descend, modules_of
+from offlinemeta.baselines.parts.optimiser import decay, descend, modules_of
 from offlinemeta.benchmark.context import Context
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
 from offlinemeta.datasets.dataset import Dataset
@@ -74,6 +74,7 @@ class Config:
     value_lr: PositiveFloat = option(1e-5, "Step size of Adam for the value function.")
     inner_lr: PositiveFloat = option(1e-3, "Inner step sizes at the start of training; they are learned.")
     rate_lr: PositiveFloat = option(1e-3, "Step size of Adam for inner step sizes and the advantage loss's weight.")
+    late_factor: PositiveFloat = option(1.0, "Factor of all step sizes in the second half of the training.")
     advantage_weight: PositiveFloat = option(1e-2, "Weight of the advantage loss at the start; it is learned.")
     temperature: PositiveFloat = option(1.0, "Temperature T of the weights exp(A / T).")
     most_weight: PositiveFloat = option(20.0, "Bound of the weights exp(A / T).")
@@ -99,7 +100,7 @@ class Config:
 PRESETS = {
     "paper": Config(),
     "default": Config(
-        steps=10_000,
+        steps=20_000,
         meta_batch=8,
         inner_batch=64,
         outer_batch=64,
@@ -283,6 +284,7 @@ class MACAW:
             "value": self.value_loss(phi, outer).sum() / divisor,
             "actor": self.policy_loss(theta, phi, outer).sum() / divisor,
         }
+        decay(self.optimisers["adam"], [c.value_lr, c.lr, c.rate_lr], c.late_factor, self.step / c.steps)
         descend(self.optimisers["adam"], losses)
         self.step += 1
         return losses

@@ -31,7 +31,7 @@ from offlinemeta.baselines.parts.config import Phase, option
 from offlinemeta.baselines.parts.encoder import Encoder
 from offlinemeta.baselines.parts.exploration import LatentPolicy, explore, explore_then_infer
 from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join, widths
-from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of, polyak, target_of
+from offlinemeta.baselines.parts.optimiser import adam, decay, descend, modules_of, polyak, target_of
 from offlinemeta.baselines.parts.posterior import Gaussian, kl_to_prior, prior, sample
 from offlinemeta.benchmark.context import Context, subset
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS
@@ -53,6 +53,7 @@ class Config:
     )
     encoder_hidden: tuple[PositiveInt, ...] = option((200, 200, 200), "Widths of the encoder's hidden layers.")
     lr: PositiveFloat = option(3e-4, "Step size of Adam.")
+    late_factor: PositiveFloat = option(1.0, "Factor of all step sizes in the second half of the training.")
     discount: Annotated[float, Field(ge=0, le=1)] = option(0.99, "Discount factor γ.")
     tau: Annotated[float, Field(ge=0, le=1)] = option(0.005, "Polyak step τ of the value network's target.")
     reward_scale: PositiveFloat = option(5.0, "Factor of the rewards, which sets the weight of the entropy.")
@@ -92,7 +93,7 @@ class Config:
 PRESETS = {
     "paper": Config(),
     "default": Config(
-        steps=10_000,
+        steps=20_000,
         batch=32,
         context=64,
         hidden=(128, 128, 128),
@@ -111,7 +112,7 @@ PRESETS = {
         stages=2,
     ),
 }
-PRESETS["demo"] = PRESETS["default"]
+PRESETS["demo"] = replace(PRESETS["default"], steps=10_500)
 PRESETS["online"] = replace(PRESETS["default"], steps=40_000, online=True)
 
 
@@ -170,6 +171,7 @@ class PEARL:
                 "critic": self.critic_loss(batch, z),
                 **self.actor_and_value_loss(batch, z.detach()),
             }
+        decay(self.optimisers["adam"], [c.lr], c.late_factor, self.step / c.steps)
         descend(self.optimisers["adam"], losses)
         polyak(self.value_target.parameters(), self.value.parameters(), c.tau)
         self.step += 1

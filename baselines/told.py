@@ -22,7 +22,7 @@ from offlinemeta.baselines.parts.buffer import Batch, TaskBuffer
 from offlinemeta.baselines.parts.config import Phase, option
 from offlinemeta.baselines.parts.exploration import LatentPolicy
 from offlinemeta.baselines.parts.networks import Actor, Dense, Normaliser, join, widths
-from offlinemeta.baselines.parts.optimiser import adam, descend, modules_of, polyak, target_of
+from offlinemeta.baselines.parts.optimiser import adam, decay, descend, modules_of, polyak, target_of
 from offlinemeta.baselines.parts.posterior import Gaussian
 from offlinemeta.benchmark.context import Context
 from offlinemeta.datasets.dataset import Dataset
@@ -38,6 +38,7 @@ class Config:
     batch: PositiveInt = option(128, "Transitions of a task in a batch, for actor and critics.")
     hidden: tuple[PositiveInt, ...] = option((300, 300, 300), "Widths of the hidden layers of actor and critics.")
     lr: PositiveFloat = option(3e-4, "Step size of Adam.")
+    late_factor: PositiveFloat = option(1.0, "Factor of all step sizes in the second half of the training.")
     discount: Annotated[float, Field(ge=0, le=1)] = option(0.99, "Discount factor γ.")
     tau: Annotated[float, Field(ge=0, le=1)] = option(0.005, "Polyak step τ of the critics' targets.")
     reward_scale: PositiveFloat = option(5.0, "Factor of the rewards in the Bellman target.")
@@ -55,7 +56,7 @@ class Config:
 PRESETS = {
     "paper": Config(),
     "default": Config(
-        steps=10_000,
+        steps=20_000,
         meta_batch=16,
         batch=32,
         hidden=(128, 128, 128),
@@ -113,6 +114,7 @@ class Told:
         q = self.critics(join(batch.observations, batch.actions, z))[..., 0]  # [2, T, B]
         y = bellman_target(self.actor, self.targets, batch, z, z, c.reward_scale, c.discount, g)
         losses = {"critic": (q - y).square().mean((1, 2)).sum(), "actor": self.actor_loss(batch, z, q.detach())}
+        decay(self.optimisers["adam"], [c.lr], c.late_factor, self.step / c.steps)
         descend(self.optimisers["adam"], losses)
         polyak(self.targets.parameters(), self.critics.parameters(), c.tau)
         self.step += 1

@@ -145,6 +145,16 @@ def test_an_action_on_the_edge_has_a_finite_likelihood() -> None:
     assert networks.Normal(torch.zeros(1, 2), torch.zeros(1, 2)).log_prob(edge).isfinite().all()
 
 
+def test_step_sizes_drop_in_the_second_half() -> None:
+    values = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    adam = torch.optim.Adam([{"params": [values[0]]}, {"params": [values[1]]}])
+    seen = []
+    for done in (0.0, 0.49, 0.5, 1.0):
+        optimiser.decay(adam, [0.4, 0.2], 0.25, done)
+        seen.append([group["lr"] for group in adam.param_groups])
+    assert seen == [[0.4, 0.2], [0.4, 0.2], [0.1, 0.05], [0.1, 0.05]]
+
+
 def test_polyak() -> None:
     target, source = [torch.tensor([1.0])], [torch.tensor([3.0])]
     optimiser.polyak(target, source, 0.25)

@@ -27,6 +27,19 @@ def adam(nets: Iterable[nn.Module], lr: float) -> torch.optim.Adam:
     return torch.optim.Adam([p for net in nets for p in net.parameters() if p.requires_grad], lr=lr, fused=True)
 
 
+def decay(optimiser: torch.optim.Optimizer, rates: Sequence[float], factor: float, done: float) -> None:
+    """Set the step sizes of an optimiser's groups of parameters.
+
+    Args:
+        optimiser: the optimiser.
+        rates: step sizes in the first half of the training, one for each group.
+        factor: what they are multiplied by in the second half.
+        done: share of the training's steps that have been made.
+    """
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        group["lr"] = rate * factor if done >= 0.5 else rate
+
+
 def descend(optimiser: torch.optim.Optimizer, losses: Mapping[str, Tensor]) -> None:
     """Make one gradient step on a sum of losses."""
     optimiser.zero_grad()
