@@ -47,7 +47,7 @@ class Config:
         2, "First rollouts in a new task, explored with z ~ N(0, I)."
     )
     test_context: NonNegativeInt = option(0, "Transitions, drawn by chance, of a longer context at test; 0 for all.")
-    next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
+    next_observations: bool = option(False, "Whether the encoder reads s' too; where dynamics vary, it does anyway.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
     contexts: Source = option(
         "all", "Source of a training context: all of a task's data, its exploring rollouts, or one."

@@ -275,8 +275,9 @@ class MACAW:
         c, g, data = self.config, self.generator, self.data
         assert data is not None, "load(dataset) comes first"
         tasks = data.draw_tasks(c.meta_batch, g)
-        inner = self.steps_at(data, tasks, data.draw_context(tasks, c.inner_batch, g, c.contexts))
-        outer = self.steps_at(data, tasks, data.draw(tasks, c.outer_batch, g))
+        context = data.draw_context(tasks, c.inner_batch, g, c.contexts)
+        inner = self.steps_at(data, tasks, context)
+        outer = self.steps_at(data, tasks, data.draw_others(tasks, context, c.outer_batch, g))
         phi = self.adapt_value(inner)
         theta = self.adapt_policy(phi, inner)
         divisor = len(data.tasks) if c.outer_mean else 1

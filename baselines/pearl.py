@@ -7,8 +7,8 @@ the training tasks, with rewards. It takes no more of the dataset than the first
 the random exploration that PEARL begins with: give it a ``random`` dataset, and it learns from scratch.
 
 Constants of the ``paper`` preset are those of the authors' public code. All presets depart from it as follows: z is
-drawn once a step (the code draws it twice and drops the first); hidden biases start at 0, not 0.1; families whose
-dynamics vary need ``next_observations=true``, which no preset sets; one optimiser steps all losses of an update at
+drawn once a step (the code draws it twice and drops the first); hidden biases start at 0, not 0.1; where dynamics
+vary, the encoder reads s' too (the code: where its config says so); one optimiser steps all losses of an update at
 once, so that the actor and the value network see the critics as they were before the step. The default preset also has
 the sizes and the schedule in ``PRESETS``, and normalises observations by the moments of the logged ones. Online, all
 presets visit all training tasks in a round (published: five of them), and draw a context from all rollouts of the last
@@ -63,7 +63,7 @@ class Config:
         2, "First rollouts in a new task, explored with z ~ N(0, I)."
     )
     test_context: NonNegativeInt = option(0, "Transitions, drawn by chance, of a longer context at test; 0 for all.")
-    next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
+    next_observations: bool = option(False, "Whether the encoder reads s' too; where dynamics vary, it does anyway.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
     layer_norm: bool = option(False, "Whether the hidden layers of value and critics are normalised (Ba et al., 2016).")
     contexts: Source = option(

@@ -66,6 +66,27 @@ METHODS = {
         {"online_rewards": "true", "online_nets": "actor-critic"},
         "smac:offline",
     ),
+    "no-interaction": Method(
+        "offlinemeta.baselines.smac:SMAC",
+        "A control: SMAC that goes on training as in its second phase, but collects nothing.",
+        {"round_prior": 0, "round_posterior": 0},
+        "smac:offline",
+    ),
+    "smac-rollout": Method(
+        "offlinemeta.baselines.smac:SMAC",
+        "A control: SMAC with contexts of one logged rollout each, and no interaction.",
+        {"contexts": "rollout", "online_contexts": "rollout", "round_prior": 0, "round_posterior": 0},
+    ),
+    "smac-q": Method(
+        "offlinemeta.baselines.smac:SMAC",
+        "A control: SMAC whose encoder is trained by the critics' error, as PEARL's is, and not by the decoder's.",
+        {"encoder_loss": "q"},
+    ),
+    "pearl-rollout": Method(
+        "offlinemeta.baselines.pearl:PEARL",
+        "A control: offline PEARL with contexts of one logged rollout each.",
+        {"contexts": "rollout"},
+    ),
     "borel": Method(
         "offlinemeta.baselines.borel:BOReL", "BOReL: a recurrent belief about the task, and SAC on states and beliefs."
     ),

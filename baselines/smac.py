@@ -6,11 +6,12 @@ acts in the training tasks *without rewards*: it labels what it sees with the de
 actor-critic on all of it. Now it has met contexts that it collected itself, which closes the context shift.
 
 Sections and equations are the paper's; constants of the ``paper`` preset are those of the authors' public code, and its
-contexts those of their Ant experiment (their Cheetah's are ``contexts=prior``). All presets depart from it as follows:
-one optimiser steps all losses of an update at once, so that the actor's advantages are those of the critics before the
-step; a round draws its tasks without replacement and visits them all at once; a visit's rollouts with z from the prior
-all come first (the code begins its posterior rollouts with another of them); after a termination another episode
-begins, until the rollout has ``horizon`` steps; logged actions are clipped to ±0.9999 for the inverse of tanh.
+contexts those of their Ant experiment (their Cheetah's are ``contexts=prior`` and ``online_contexts=prior``). All
+presets depart from it as follows: one optimiser steps all losses of an update at once, so that the actor's advantages
+are those of the critics before the step; a round draws its tasks without replacement and visits them all at once; a
+visit's rollouts with z from the prior all come first (the code begins its posterior rollouts with another of them);
+after a termination another episode begins, until the rollout has ``horizon`` steps, all of it labelled with one z;
+logged actions are clipped to ±0.9999 for the inverse of tanh; where dynamics vary, the encoder reads s' too.
 
 The default preset also has the sizes and the schedule in ``PRESETS``, with more tasks and fewer transitions of each in
 a batch. It normalises observations by the moments of the logged ones, normalises the critics' layers, divides
@@ -34,7 +35,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Tensor
 
 from offlinemeta.baselines.parts.awac import awac_weights, bellman_target, own_values, spread
-from offlinemeta.baselines.parts.buffer import Batch, Span, TaskBuffer, pad, transitions
+from offlinemeta.baselines.parts.buffer import Batch, Source, Span, TaskBuffer, pad, transitions
 from offlinemeta.baselines.parts.config import Phase, option
 from offlinemeta.baselines.parts.encoder import Encoder
 from offlinemeta.baselines.parts.exploration import LatentPolicy, explore, explore_then_infer
@@ -92,11 +93,14 @@ class Config:
     test_context: NonNegativeInt = option(
         0, "Transitions, drawn by chance, of a longer context at test; 0 for all.", "online"
     )
-    next_observations: bool = option(False, "Whether the encoder also reads s', as varying dynamics need.")
+    next_observations: bool = option(False, "Whether the encoder reads s' too; where dynamics vary, it does anyway.")
     normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
     layer_norm: bool = option(False, "Whether the critics have layer normalisation (Ball et al., 2023).")
-    contexts: Literal["all", "prior", "rollout", "visit"] = option(
-        "all", "Source of a training context: all of a task's data, its exploring rollouts, one rollout, or one visit."
+    contexts: Source = option(
+        "all", "Source of an offline context, also for labels: all of a task's data, its exploring rollouts, or one."
+    )
+    online_contexts: Literal["all", "prior", "rollout", "visit"] = option(
+        "all", "Source of a self-supervised context: the same of logged and own data, or one own visit.", "online"
     )
     z_period: NonNegativeInt = option(
         1, "Steps after which z is drawn anew; 0 to hold it for an episode, in collection for a rollout.", "online"
@@ -137,7 +141,7 @@ PRESETS = {
         pearl_weight=1.0,
         normalise=True,
         layer_norm=True,
-        contexts="visit",
+        online_contexts="visit",
     ),
     "smoke": Config(
         offline_steps=20,
@@ -237,8 +241,9 @@ class SMAC:
             visited: number of rollouts that a visit to these tasks, which goes on, has brought so far.
         """
         c, g = self.config, self.generator
-        if c.contexts != "visit":
-            return data.take(tasks, data.draw_context(tasks, size, g, c.contexts))
+        source = c.contexts if self.offline else c.online_contexts
+        if source != "visit":
+            return data.take(tasks, data.draw_context(tasks, size, g, source))
         among = data.last(tasks, visited) if visited else self.visit(data, tasks)
         return data.take(tasks, data.draw(tasks, size, g, among))
 
@@ -298,8 +303,7 @@ class SMAC:
             rollouts = explore(self.family, tasks, self.actor, self.normaliser, q, c.z_period, seed)
             self.env_steps += len(tasks) * self.family.horizon
             if c.online_rewards == "decoder":
-                source = "all" if c.contexts == "visit" else c.contexts  # what was logged stands for a visit
-                logged = data.draw_context(places, c.label_context, g, source, logged=True)
+                logged = data.draw_context(places, c.label_context, g, c.contexts, logged=True)
                 z = sample(self.labeller(data.take(places, logged)), g)  # [T, Z]
                 rollouts = [
                     [replace(episode, rewards=self.label(episode, z[i : i + 1])) for episode in rollout]

@@ -59,6 +59,11 @@ class Protocol:
     source: str = ""
 
     @property
+    def kind(self) -> str:
+        """What is done, whatever the tasks: the name without its split, and ``online-10`` in place of ``ood``."""
+        return "online-10" if self.split == "ood" else self.name.removeprefix(f"{self.split}-")
+
+    @property
     def offline(self) -> bool:
         """Whether the context is logged, in place of self-collected."""
         return bool(self.logged)

@@ -222,7 +222,7 @@ def stages(family: TaskFamily) -> tuple[Stage, ...]:
         FileError: there is no such file, or it is damaged.
     """
     tensors, about = read_tensors(ONLINE / f"{family.name}.safetensors", "numpy")
-    reads_next = about["config"]["next_observations"]
+    reads_next = about["config"]["next_observations"] or family.varies == "dynamics"
     return tuple(_stage(tensors, i, row["step"], reads_next) for i, row in enumerate(about["stages"]))
 
 

@@ -62,23 +62,29 @@ def measure(name: str, progress: Callable[[int], None], episodes: int = EPISODES
     policies = behaviours(family)
     told = policies[-1].act
     constant = best_constant(family, told, seed + 2, progress)
-    blind = {"random": uniform(family).act, f"told train {constant.index}": always_told(told, constant)}
+    blind = {
+        "random": uniform(family).act,
+        "no action": still(family),
+        f"told train {constant.index}": always_told(told, constant),
+    }
     if (trained := blind_expert(family)) is not None:
         blind["trained blind"] = trained.act
 
     @cache
-    def returns_of(which: str, split: str) -> tuple[list[float], float]:
-        """Return the mean return on each task, and the share of episodes with a success."""
+    def played(which: str, split: str) -> tuple[list[float], float, float]:
+        """Return the mean return on each task, the share of episodes with a success, and the mean progress."""
         tasks, act, sample = family.tasks[split], {**blind, "told": told}[which], which == "random"
         count = episodes if sample else needed(family, episodes)
         returns, ran = play(family, tasks, act, count, seed if sample else seed + 1, sample, progress)
         success = [episode.infos["success"].max() for episode in ran if "success" in episode.infos]
-        return returns.mean(1).round(2).tolist(), float(np.mean(success)) if success else 0.0
+        moved = [step for episode in ran if "progress" in episode.infos for step in episode.infos["progress"]]
+        means = (float(np.mean(found, dtype=np.float64)) if found else 0.0 for found in (success, moved))
+        return returns.mean(1).round(2).tolist(), *means
 
-    best = max(blind, key=lambda which: float(np.mean(returns_of(which, "train")[0])))
+    best = max(blind, key=lambda which: float(np.mean(played(which, "train")[0])))
+    kinds = {"random": "random", "blind": best, "told": "told"}
     result: dict[str, Any] = {
-        kind: {split: returns_of(which, split)[0] for split in splits_of(family)}
-        for kind, which in (("random", "random"), ("blind", best), ("told", "told"))
+        kind: {split: played(which, split)[0] for split in splits_of(family)} for kind, which in kinds.items()
     }
     result["worth"] = {
         split: [round(part, 4) for part in worth(*(np.array(returns[split]) for returns in result.values()))]
@@ -86,7 +92,12 @@ def measure(name: str, progress: Callable[[int], None], episodes: int = EPISODES
     }
     result["blind_policy"] = best
     successes = splits_of(family) if "success" in family.info_names else []
-    result["success"] = {split: returns_of("told", split)[1] for split in successes}
+    result["success"] = {split: played("told", split)[1] for split in successes}
+    result["progress"] = {
+        kind: {split: round(played(which, split)[2], 3) for split in splits_of(family)}
+        for kind, which in kinds.items()
+        if "progress" in family.info_names
+    }
     rows = [sampled(family, policy, seed + 3, progress) for policy in policies]
     result["behaviours"] = [mean for mean, _ in rows]
     result["explorers"] = [explorer_return(family, stage, seed + 4, progress) for stage in stages_of(family)]
@@ -116,6 +127,15 @@ def best_constant(family: TaskFamily, told: Act, seed: int, progress: Callable[[
         shown, own = zip(*[(constant, task) for constant in tasks for task in tasks], strict=True)
         returns, _ = play(family, own, told, 1, seed, False, progress, told=shown)
     return tasks[int(returns.reshape(len(tasks), -1).mean(1).argmax())]
+
+
+def still(family: TaskFamily) -> Act:
+    """Return the policy whose every action is zero: on some families, standing still beats any wrong move."""
+
+    def act(observations: Array, own: Array, rng: np.random.Generator | None) -> Array:
+        return np.zeros((len(observations), family.action_space.shape[0]))
+
+    return act
 
 
 def always_told(told: Act, task: Task) -> Act:
@@ -167,7 +187,6 @@ def work(name: str, episodes: int = EPISODES) -> int:
     count = len(behaviours(family)) * len(tasks) * each
     count += len(family.tasks["train"]) * needed(family, TRIALS) if family.rewards_tell else len(paired(family)) ** 2
     count += sum(len(family.tasks[split]) for split in splits_of(family)) * (episodes + 2 * needed(family, episodes))
-    if blind_expert(family) is not None:
-        count += len(family.tasks["train"]) * needed(family, episodes)
+    count += (1 + (blind_expert(family) is not None)) * len(family.tasks["train"]) * needed(family, episodes)
     count += len(stages_of(family)) * len(family.tasks["train"]) * len(VISIT)
     return count * family.horizon

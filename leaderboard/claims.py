@@ -2,8 +2,8 @@
 
 All of them are about the third episode, after two of exploration, and compare methods at the same protocol. A claim is
 that a figure is above zero: it holds where the figure's 95 % interval is; the report also says whether it still does
-after Holm's correction for all of its claims that could be asked. That there is no gap is said only where the whole
-interval lies within :data:`NO_GAP` points of score.
+after Holm's correction for all of its claims on the same split that could be asked. That there is no gap is said only
+where the whole interval lies within :data:`NO_GAP` points of score.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Claim:
         verdict: :data:`HOLDS`, :data:`FAILS` or :data:`OPEN`.
         figures: the interval that decides; it is claimed to be above zero.
         p_value: the one-sided p-value of the claim; None where it could not be asked.
-        corrected: the p-value after Holm's correction for all claims of the report that could be asked.
+        corrected: the p-value after Holm's correction for all claims on the same split that could be asked.
     """
 
     data: str
@@ -55,9 +55,11 @@ class Claim:
 def check_claims(rows: Sequence[Row]) -> list[Claim]:
     """Return every claim for which there are the results that it needs, with its verdict."""
     found = [claim for data, group in by_data(rows).items() for claim in _claims(data, group)]
-    asked = [place for place, claim in enumerate(found) if claim.p_value is not None]
-    for place, corrected in zip(asked, metrics.holm([found[i].p_value or 0.0 for i in asked]), strict=True):
-        found[place] = replace(found[place], corrected=corrected)
+    splits = {row.data: row.split for row in rows}
+    for split in dict.fromkeys(splits.values()):  # the same agents on other tasks: other answers to the same questions
+        asked = [i for i, claim in enumerate(found) if claim.p_value is not None and splits[claim.data] == split]
+        for i, corrected in zip(asked, metrics.holm([found[i].p_value or 0.0 for i in asked]), strict=True):
+            found[i] = replace(found[i], corrected=corrected)
     return found
 
 
@@ -73,7 +75,9 @@ def _claims(data: str, rows: Sequence[Row]) -> list[Claim]:
     text = "2 self-supervision brings own context up by more than half of that gap"
     closed = _closed(logged.get(start), online.get(start), online.get(end))
     if closed is not None and shift is not None:
-        found.append(_judge(data, text, closed) if _above(shift) else _unasked(data, text, shift, "gap to begin with"))
+        found.append(
+            _judge(data, text, closed) if _above(shift) else _unasked(rows[0], text, shift, "gap to begin with")
+        )
     kl = _difference_of_metric(online.get(start), online.get(end), "kl_shift")
     if kl is not None:
         found.append(_judge(data, "2 ... and the normalised KL shift falls", kl))
@@ -86,7 +90,7 @@ def _claims(data: str, rows: Sequence[Row]) -> list[Claim]:
     gain = _difference(online.get(bound), online.get(start))
     if closer is not None and gain is not None:
         what = f"gain of the {bound} over that start"
-        found.append(_judge(data, text, closer) if _above(gain) else _unasked(data, text, gain, what))
+        found.append(_judge(data, text, closer) if _above(gain) else _unasked(rows[0], text, gain, what))
     return found
 
 
@@ -100,12 +104,12 @@ def _above(found: metrics.Estimate) -> bool:
     return settle(found.interval.low) > 0
 
 
-def _unasked(data: str, text: str, found: metrics.Estimate, what: str) -> Claim:
-    """Return a claim that makes no sense, since there is no such thing as it builds on, or may be none."""
-    low, high = read_references(data.partition("/")[0]).scale("test")
+def _unasked(row: Row, text: str, found: metrics.Estimate, what: str) -> Claim:
+    """Return a claim that makes no sense on a row's data: what it builds on is not there, or may not be."""
+    low, high = read_references(row.data.partition("/")[0]).scale(row.split)
     points = [100 * end / (high - low) for end in found.interval[1:]]
     none = max(map(abs, points)) <= NO_GAP
-    return Claim(data, text, OPEN, f"no {what}" if none else f"no clear {what}: {figure(found.interval)}")
+    return Claim(row.data, text, OPEN, f"no {what}" if none else f"no clear {what}: {figure(found.interval)}")
 
 
 def _difference(one: Result | None, other: Result | None) -> metrics.Estimate | None:
@@ -159,7 +163,8 @@ def _difference_of_metric(one: Result | None, other: Result | None, name: str) -
 
 NOTE = (
     "A claim holds where the 95 % interval of its figure, over seeds and tasks, is above 0. Corrected: the one-sided "
-    "p-value after Holm's correction for those of them that could be asked; below 0.025 a claim holds after it too."
+    "p-value after Holm's correction for those on the same split that could be asked; below 0.025 a claim holds after "
+    "it too."
 )
 HEAD = ("data", "claim of the SMAC study", "verdict", "by how much", "corrected p")
 

@@ -19,12 +19,12 @@ from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import MissingExtraError
 from offlinemeta.files import replacing, write_text
 from offlinemeta.leaderboard import claims
-from offlinemeta.leaderboard.table import STUDY, Row, by_data, grid, note
+from offlinemeta.leaderboard.table import STUDY, Row, by_data, further, grid, note
 
-# The palette of Okabe and Ito, then four of Paul Tol's: told apart by colour-blind readers
+# The palette of Okabe and Ito, then seven of Paul Tol's: told apart by colour-blind readers
 COLOURS = (
     "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442",
-    "#882255", "#44AA99", "#332288", "#999933",
+    "#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#117733", "#888888",
 )  # fmt: skip
 MARKERS = "osD^vPX"
 """As many as have no factor in common with colours, so that only after all pairs of both two methods look alike."""
@@ -76,12 +76,8 @@ def plot(rows: Sequence[Row], files: Sequence[Path]) -> list[Path]:
                         most + 0.8 + 0.35 * place, value, [[value - low], [high - value]], ms=6, **style
                     )
                     lines.setdefault(row.method, bar)
-            shown = [result for row in group for result in (row.online, row.logged) if result is not None]
-            benchmark = get_benchmark((shown or group[0].results)[0].benchmark)
-            references, split = read_references(benchmark.family), benchmark.protocol.split
-            levels = {"told": references.told, "blind": references.blind, "random": references.random}
-            for (name, level), dashes in zip(levels.items(), ("--", "-.", ":"), strict=True):
-                lines[name] = axes.axhline(float(np.mean(level[split])), color="0.4", ls=dashes, lw=1, label=name)
+            for (name, level), dashes in zip(levels(group[0]).items(), ("--", "-.", ":"), strict=True):
+                lines[name] = axes.axhline(level, color="0.4", ls=dashes, lw=1, label=name)
             axes.axvline(most + 0.5, color="0.8", lw=0.8)
             axes.set_xticks([*range(1, most + 1), most + 1.5], [*map(str, range(1, most + 1)), "logged\ncontext"])
             seeds = max(row.seeds for row in group)
@@ -128,6 +124,7 @@ def page(
             "data": data,
             "note": (notes or {}).get(data, ""),
             "grid": grid(group),
+            "further": further(group),
             "charts": {
                 name: json.dumps(chart.to_dict()).replace("<", "\\u003c") for name, chart in charts(group).items()
             },
@@ -154,6 +151,13 @@ def page(
     )
     write_text(file, html)
     return file
+
+
+def levels(row: Row) -> dict[str, float]:
+    """Return the mean returns on a row's tasks of the references: the expert that is told its task, blind, random."""
+    references = read_references(row.data.partition("/")[0])
+    kinds = {"told": references.told, "blind": references.blind, "random": references.random}
+    return {name: float(np.mean(returns[row.split])) for name, returns in kinds.items()}
 
 
 def charts(rows: Sequence[Row]) -> dict[str, Any]:
@@ -189,7 +193,15 @@ def charts(rows: Sequence[Row]) -> dict[str, Any]:
             color=colour,
             opacity=alt.condition(legend, alt.value(0.15), alt.value(0.0)),
         )
-        found["Adaptation: return of each episode, adapted on those before it"] = (bands + lines).add_params(legend)
+        known = [{"reference": name, "return": round(level, 3)} for name, level in levels(rows[0]).items()]
+        rules = (
+            chart(known).mark_rule(color="#666666", strokeDash=[4, 4]).encode(y=y, tooltip=["reference:N", "return:Q"])
+        )
+        names = chart(known).mark_text(align="left", dx=4, dy=-6, color="#666666")
+        names = names.encode(x=alt.value(0), y=y, text="reference:N")
+        found["Adaptation: return of each episode, adapted on those before it"] = (
+            bands + lines + rules + names
+        ).add_params(legend)
     values = [
         {"method": row.method, "context": context, **_rounded(interval)}
         for row in rows
@@ -238,11 +250,13 @@ def charts(rows: Sequence[Row]) -> dict[str, Any]:
         {"method": row.method, "task": t, "parameter": p, "return": round(float(value), 2)}
         for row in rows
         if row.online is not None
-        for t, (p, value) in enumerate(zip(_parameters(row.online), row.online.array().mean(0)[:, -1], strict=True))
+        for t, (p, value) in enumerate(
+            zip(_parameters(row.online), row.online.array().mean(0)[:, row.online.counted], strict=True)
+        )
     ]
     if values:
         name = _parameter_name(rows[0].results[0])
-        found["Last episode on each held-out task"] = (
+        found["Third episode on each held-out task, or the last of fewer"] = (
             chart(values)
             .mark_point(size=60, filled=True)
             .encode(

@@ -1,4 +1,4 @@
-"""Sums results up as the rows of a table, one for each method on each family and dataset."""
+"""Sums results up as the rows of a table, one for each method on each family, dataset and split of tasks."""
 
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ STUDY: Mapping[str, Any] = json.loads((Path(__file__).parent / "study.json").rea
 
 @dataclass(frozen=True)
 class Row:
-    """A method on a dataset: its results and their statistics, each computed once. What was not evaluated is None.
+    """A method on a dataset and a split of tasks: its results and their statistics, each computed once.
+
+    What was not evaluated is None.
 
     Attributes:
-        data: family and quality, such as ``AntDir/smac``.
+        data: family and quality, such as ``AntDir/smac``; with the split, where it is not ``test``.
+        split: which tasks the results are about.
         method: its name.
         results: all that there are, whatever their protocol.
-        online: the result with the most episodes among the online ones on test tasks.
+        online: the result with the most episodes among the online ones.
         logged: the result with logged context.
         score: mean of the normalised score of the online episode that counts, the third.
         iqm: interquartile mean of that score.
@@ -45,6 +48,7 @@ class Row:
     """
 
     data: str
+    split: str
     method: str
     results: tuple[Result, ...]
     online: Result | None
@@ -101,9 +105,10 @@ def by_data(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def data_of(result: Result) -> str:
-    """Return the family and quality of a result."""
+    """Return the family and quality of a result, and the split of its tasks where it is not ``test``."""
     benchmark = get_benchmark(result.benchmark)
-    return f"{benchmark.family}/{benchmark.quality}"
+    split = benchmark.protocol.split
+    return f"{benchmark.family}/{benchmark.quality}" + f", {split} tasks" * (split != "test")
 
 
 def paired(*results: Result | None) -> list[Result] | None:
@@ -125,13 +130,15 @@ def context_shift(given: Result | None, own: Result | None) -> metrics.Estimate 
 
 
 def _row(data: str, method: str, results: tuple[Result, ...]) -> Row:
-    by_protocol = {get_benchmark(result.benchmark).protocol.name: result for result in results}
+    protocols = [get_benchmark(result.benchmark).protocol for result in results]
+    by_protocol = {protocol.kind: result for protocol, result in zip(protocols, results, strict=True)}
     online = [result for name, result in by_protocol.items() if name.startswith("online-")]
     own = max(online, key=lambda result: len(result.returns[0][0]), default=None)
     given, rollouts = by_protocol.get("offline-context"), by_protocol.get("offline-episodes")
     shift, kl = context_shift(given, own), own.metrics.get("kl_shift") if own is not None else None
     return Row(
         data=data,
+        split=protocols[0].split,
         method=method,
         results=results,
         online=own,
@@ -161,6 +168,7 @@ MEANING = {
     "KL shift": "how far own contexts lie from logged ones in z: 0 not at all, 1 as far as those of another task",
     "gradient steps": "of the training",
     "env steps": "of interaction in training, beyond the logged data",
+    "minutes": "of the first seed's training, on the machine in its results",
 }
 """Columns with figures, and what they mean; a table leaves out those that are empty in all its rows."""
 INTERVALS = "In brackets: 95 % confidence intervals over whole seeds, and tasks (Student's t, since seeds are few)."
@@ -185,6 +193,7 @@ def cells(row: Row) -> dict[str, str]:
     values = (row.third, row.score, row.iqm, row.worst, row.last, row.auc, row.offline, row.episodes, row.shift)
     steps = (row.training.gradient_steps, row.training.env_steps)
     counts = [f"{count:,}" if any(steps) else "" for count in steps]
+    counts.append(f"{row.training.wall_time / 60:.1f}" if row.training.wall_time else "")
     return dict(zip(MEANING, [*map(figure, values), figure(row.kl_shift, 2), *counts], strict=True))
 
 
@@ -197,6 +206,24 @@ def grid(rows: Sequence[Row], columns: Sequence[str] = tuple(MEANING)) -> tuple[
         for row, line in zip(rows, every, strict=True)
     ]
     return ["data", "method", "seeds", *columns], lines
+
+
+COUNTED = re.compile(r"online-\d+|offline-context|offline-episodes")
+"""Kinds of protocols that have columns of their own in a table."""
+
+
+def further(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the lines of a table of the other protocols, such as zero-shot; no lines if there are none.
+
+    The last episode is shown, which is the only one of these protocols.
+    """
+    lines = []
+    for row in rows:
+        for result in row.results:
+            kind = get_benchmark(result.benchmark).protocol.kind
+            if not COUNTED.fullmatch(kind):
+                lines.append([row.data, row.label, str(len(result.seeds)), kind, figure(result.curve()[-1])])
+    return ["data", "method", "seeds", "protocol", "mean return"], lines
 
 
 def note(rows: Sequence[Row], columns: Sequence[str] = tuple(MEANING)) -> str:
@@ -260,6 +287,14 @@ def report(rows: Sequence[Row], remarks: Sequence[str] = (), columns: Sequence[s
     escaped = [[escape(data), escape(label), *rest] for data, label, *rest in lines]
     notes = (note(rows, columns), *map(escape, remarks))
     return markdown(head, escaped) + "".join(f"\n{text}\n" for text in notes)
+
+
+def report_further(rows: Sequence[Row]) -> str:
+    """Return :func:`further` as Markdown; nothing if there are none."""
+    head, lines = further(rows)
+    if not lines:
+        return ""
+    return "\n## Other protocols\n\n" + markdown(head, [list(map(escape, line)) for line in lines])
 
 
 def escape(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -521,8 +522,22 @@ def test_labels_are_of_the_rollouts_own_task_and_of_logged_context(monkeypatch: 
         assert bool((own[:, 4] == place).all())
 
 
+def test_other_rows_are_those_that_were_not_drawn() -> None:
+    learner = make("bc")
+    data, g = learner.data, generator()
+    tasks = torch.tensor([2, 0, 2])
+    taken = torch.stack([torch.arange(37), torch.arange(3, 40), torch.arange(37).flip(0)])
+    drawn = data.draw_others(tasks, taken, 5000, g)
+    left = int(data.sizes[0])
+    assert [set(row.tolist()) for row in drawn] == [
+        set(range(37, left)), {0, 1, 2, *range(40, left)}, set(range(37, left))
+    ]  # fmt: skip
+    with pytest.raises(ArgumentError, match=r"No transition of .* is left"):
+        data.draw_others(tasks[:1], torch.arange(left)[None], 1, g)
+
+
 def test_own_visits_are_drawn_from_and_nothing_else() -> None:
-    learner = make("smac", offline_steps=0, contexts="visit", round_tasks=3, round_prior=1, round_posterior=1)
+    learner = make("smac", offline_steps=0, online_contexts="visit", round_tasks=3, round_prior=1, round_posterior=1)
     learner.collect(learner.data)
     learner.collect(learner.data)
     tasks = torch.arange(len(learner.data.tasks))
@@ -535,13 +550,12 @@ def test_own_visits_are_drawn_from_and_nothing_else() -> None:
         assert bool((torch.where(visited, (first >= logged) & (end <= now), end <= logged)).all())
 
 
-@pytest.mark.parametrize("source", ["all", "prior", "rollout", "visit"])
-@pytest.mark.parametrize("online", [False, True])
+@pytest.mark.parametrize(("online", "source"), [*product([False, True], ["all", "prior", "rollout"]), (True, "visit")])
 def test_contexts_come_from_the_source_that_is_asked_for(source: str, online: bool) -> None:
     """Six logged rollouts of a task, the first three of which explore; then two visits, of two rollouts each."""
-    count = len(point().tasks)
+    count, field = len(point().tasks), "online_contexts" if online else "contexts"
     learner = make(
-        "smac", offline_steps=1, round_tasks=count, round_prior=1, round_posterior=1, contexts=source, dataset=point()
+        "smac", offline_steps=1, round_tasks=count, round_prior=1, round_posterior=1, dataset=point(), **{field: source}
     )
     learner.step = int(online)
     if online:
@@ -551,7 +565,7 @@ def test_contexts_come_from_the_source_that_is_asked_for(source: str, online: bo
     rows[..., 4] = (torch.arange(rows.shape[1]) // 20).float()  # rewards tell the rollout
     drawn = [set(row.int().tolist()) for row in learner.context(learner.data, tasks, 400).rewards]
     everything = set(range(10 if online else 6))
-    if source == "all" or (source == "visit" and not online):
+    if source == "all":
         assert drawn == [everything] * count
     elif source == "prior":
         assert drawn == [{0, 1, 2, 6, 8} & everything] * count
@@ -562,7 +576,7 @@ def test_contexts_come_from_the_source_that_is_asked_for(source: str, online: bo
         assert {tuple(sorted(kinds)) for kinds in drawn} == {(6, 7), (8, 9)}
 
 
-@pytest.mark.parametrize(("source", "rollouts"), [("all", 6), ("visit", 6), ("prior", 3), ("rollout", 1)])
+@pytest.mark.parametrize(("source", "rollouts"), [("all", 6), ("prior", 3), ("rollout", 1)])
 def test_labels_come_from_logged_contexts_of_the_kind_that_was_trained_on(
     source: str, rollouts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -604,7 +618,7 @@ def test_contexts_of_exploring_rollouts_need_such() -> None:
 def test_a_posterior_rollout_follows_the_exploration_of_its_own_visit(
     source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learner = make("smac", offline_steps=0, round_tasks=80, round_prior=2, round_posterior=1, contexts=source)
+    learner = make("smac", offline_steps=0, round_tasks=80, round_prior=2, round_posterior=1, online_contexts=source)
     read: list[torch.Tensor] = []
     forward = type(learner.encoder).forward
 

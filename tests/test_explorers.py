@@ -42,7 +42,7 @@ def test_a_stage_is_the_network_that_was_trained(name: str) -> None:
     seen = random_visit(family, tasks)
     contexts = [as_context(episodes) for episodes in seen]
     for place in (0, 9):
-        ours, theirs = stages(family)[place], load_stage(ONLINE / f"{name}.safetensors", family, place + 1)
+        ours, theirs = stages(family)[place], load_stage(ONLINE / f"{name}.safetensors", family, place + 1)[0]
         posterior = theirs.infer(contexts)  # type: ignore[attr-defined]
         for i, episodes in enumerate(seen):
             mean, variance = ours.infer(episodes)

@@ -36,7 +36,14 @@ def some_references(**changed: list[float]) -> References:
         kind: {**dict.fromkeys(WITHIN, values), "ood": values[:1]} for kind, values in (RETURNS | changed).items()
     }
     return References(
-        **returns, blind_policy="told train 3", behaviours=[], explorers=[], success={}, saturated=0.0, episodes=20
+        **returns,
+        blind_policy="told train 3",
+        behaviours=[],
+        explorers=[],
+        success={},
+        progress={},
+        saturated=0.0,
+        episodes=20,
     )
 
 
@@ -153,7 +160,9 @@ def test_the_better_of_two_blind_policies_is_taken(monkeypatch: pytest.MonkeyPat
         steps: list[int] = []
         found.append(as_references(measure.measure("PointRobot", steps.append, episodes=2)))
         assert sum(steps) == measure.work("PointRobot", 2)
-    monkeypatch.setattr(measure, "always_told", lambda told, task: lambda observations, own, rng: np.sign(observations))
+    leave = lambda *given: lambda observations, own, rng: np.sign(observations)  # noqa: E731
+    monkeypatch.setattr(measure, "always_told", leave)
+    monkeypatch.setattr(measure, "still", leave)
     monkeypatch.setattr(measure, "blind_expert", lambda family: None)
     away = as_references(measure.measure("PointRobot", lambda steps: None, episodes=2))
     assert away.blind_policy == "random"

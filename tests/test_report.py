@@ -18,6 +18,7 @@ from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.benchmark.result import Provenance, Result, check_method, join_results, make_result
 from offlinemeta.datasets.references import WITHIN, References, read_references
 from offlinemeta.datasets.spec import VERSION
+from offlinemeta.envs import FAMILIES
 from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.leaderboard import table
 from offlinemeta.leaderboard.claims import FAILS, HOLDS, OPEN, check_claims
@@ -61,6 +62,24 @@ def test_rows_say_what_the_results_do() -> None:
     assert before.kl_shift == pytest.approx(0.8)
 
 
+def test_splits_have_rows_of_their_own_and_other_protocols_a_table() -> None:
+    found = []
+    for protocol, level in (("online-3", -8.0), ("test100-online-3", -9.0), ("ood", -20.0), ("zero-shot", -11.0)):
+        benchmark = get_benchmark(f"PointRobot/smac/{protocol}")
+        shape = (len(FAMILIES["PointRobot"].tasks[benchmark.protocol.split]), benchmark.protocol.episodes)
+        found.append(make_result(benchmark, "smac", "m:C", np.full(shape, level), 1, 0))
+    rows = {row.data: row for row in summarise(found)}
+    thirds = {data: row.third.value for data, row in rows.items() if row.third is not None}
+    assert thirds == {
+        "PointRobot/smac": -8.0, "PointRobot/smac, test100 tasks": -9.0, "PointRobot/smac, ood tasks": -20.0
+    }  # fmt: skip
+    assert [row.split for row in rows.values()] == ["test", "ood", "test100"]
+    _, lines = table.further(list(rows.values()))
+    assert [line[:4] for line in lines] == [["PointRobot/smac", "smac", "1", "zero-shot"]]
+    assert "zero-shot" in table.report_further(list(rows.values()))
+    assert table.report_further([rows["PointRobot/smac, ood tasks"]]) == ""
+
+
 def flat_references(random: float, blind: float, told: float) -> References:
     """References that are the same on every task of PointRobot's training distribution."""
     returns = {
@@ -68,7 +87,14 @@ def flat_references(random: float, blind: float, told: float) -> References:
         for kind, value in (("random", random), ("blind", blind), ("told", told))
     }
     return References(
-        **returns, blind_policy="told train 0", behaviours=[], explorers=[], success={}, saturated=0.0, episodes=1
+        **returns,
+        blind_policy="told train 0",
+        behaviours=[],
+        explorers=[],
+        success={},
+        progress={},
+        saturated=0.0,
+        episodes=1,
     )
 
 

@@ -738,7 +738,7 @@ def test_stages_ship_in_one_file_and_act_as_they_did(tmp_path: Path) -> None:
     contexts = [join_contexts([as_context(logged[e]), as_context(logged[e + 80])]) for e in (0, 1)]  # two episodes each
     whole = [tmp_path / "run" / name for name in ("stage2.agent.safetensors", "agent.safetensors")]
     acts = []
-    for agent in (*(load_stage(file, family, i) for i in (2, 3)), *(load_agent(family, path) for path in whole)):
+    for agent in (*(load_stage(file, family, i)[0] for i in (2, 3)), *(load_agent(family, path) for path in whole)):
         agent.seed(0)
         acts.append(agent.adapt(contexts).act(seen))
     np.testing.assert_allclose(acts[:2], acts[2:], atol=2e-3)
@@ -757,7 +757,7 @@ def test_shipped_stages_do_what_they_claim(file: Path) -> None:
     assert len(about["stages"]) == 10
     references, benchmark = datasets.read_references(family.name), get_benchmark(f"{family.name}/random/online-3")
     first, last = (
-        evaluate(load_stage(file, family, stage), benchmark, about["seed"]).mean(0)[2] for stage in (1, 10)
+        evaluate(load_stage(file, family, stage)[0], benchmark, about["seed"]).mean(0)[2] for stage in (1, 10)
     )  # the same evaluation as that of the claim
     low, high = (float(np.mean(table["test"])) for table in (references.random, references.told))
     assert last == pytest.approx(about["returns"][benchmark.name][2], abs=0.05 * (high - low))

@@ -113,6 +113,18 @@ class TaskBuffer:
         uniform = torch.rand((len(tasks), count), generator=generator, device=self.device, dtype=torch.float64)
         return first[:, None] + (uniform * (end - first)[:, None]).long()
 
+    def draw_others(self, tasks: Tensor, rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """Draw rows of each of T tasks uniformly among those that are not in ``rows [T, B]``: ``[T, count]``.
+
+        Raises:
+            ArgumentError: nothing is left to draw from for one of the tasks.
+        """
+        left = (torch.arange(self._block.shape[1], device=self.device) < self.sizes[tasks][:, None]).float()
+        left.scatter_(1, rows, 0.0)
+        if (none := left.sum(1) == 0).any():
+            raise ArgumentError(f"No transition of {self.tasks[int(tasks[none][0])]} is left to draw. Draw fewer.")
+        return torch.multinomial(left, count, replacement=True, generator=generator)
+
     def take(self, tasks: Tensor, rows: Tensor) -> Batch:
         """Gather the transitions of T tasks at ``rows [T, ...]``."""
         parts = gather(self._block, tasks, rows).split(self._widths, dim=-1)

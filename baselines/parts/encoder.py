@@ -20,10 +20,10 @@ class Encoder(nn.Module):
     """The posterior q(z | c): a product of one Gaussian factor for each transition, so permutation invariant.
 
     Args:
-        family: the task family, which sets the size of a transition: (s, a, r), and s' with ``next_observations``.
+        family: the task family, which sets the size of a transition: (s, a, r), and s' if that is read.
         latent: size of the latent variable z.
         hidden: widths of the hidden layers.
-        next_observations: whether s' is read, which families with varying dynamics need.
+        next_observations: whether s' is read where rewards vary; where dynamics vary, it always is.
         generator: draws the initial weights; the encoder lives on its device.
     """
 
@@ -37,8 +37,8 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         o, a = widths(family)
-        self.next_observations = next_observations
-        self.net = Dense((o + a + 1 + o * next_observations, *hidden, 2 * latent), generator)
+        self.next_observations = next_observations or family.varies == "dynamics"
+        self.net = Dense((o + a + 1 + o * self.next_observations, *hidden, 2 * latent), generator)
 
     def forward(self, context: Batch, mask: Tensor | None = None) -> Gaussian:
         """Encode contexts.

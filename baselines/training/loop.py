@@ -35,6 +35,9 @@ LOG_EVERY = 250
 SAVE_EVERY = 120.0
 """Seconds between two checkpoints."""
 
+DIAGNOSED = ("test", "val", "test100")
+"""Splits on which results with own contexts say where the gap comes from too."""
+
 WATCHED = "train-online-3"
 """The protocol of the curves that are shown while training goes on: nobody should look at held-out tasks then."""
 
@@ -181,7 +184,7 @@ class Trainer:
 
     def evaluate(self, phase: Phase, learner: Learner, seconds: float, log: Log) -> None:
         """Evaluate the agent at the end of a phase by every protocol whose result is not there yet."""
-        run, name, figures = self.run, self.run.name_of(phase), None
+        run, name, figures = self.run, self.run.name_of(phase), dict[str, dict[str, float]]()
         provenance = Provenance(
             dataset=origin(run.spec.id, self.dataset.hash),
             config=self.about["config"],
@@ -196,12 +199,13 @@ class Trainer:
             if file.exists():
                 continue
             benchmark = self.benchmark(protocol)
-            dataset = self.logged(benchmark)
+            split, dataset = benchmark.protocol.split, self.logged(benchmark)
+            measured = benchmark.protocol.kind.startswith("online") and split in DIAGNOSED
             context = origin(dataset.spec.id, dataset.hash) if benchmark.protocol.offline else {}
             with self.console.status(f"evaluating {name} on {benchmark.name}"):
                 returns = evaluate(learner, benchmark, run.seed, run.repeats, dataset)
-                if protocol.startswith("online") and figures is None:
-                    figures = diagnostics.measure(learner, self.dataset, self.heldout, run.seed)
+                if measured and split not in figures:
+                    figures[split] = diagnostics.measure(learner, self.dataset, self.heldout, split, run.seed)
             result = make_result(
                 benchmark,
                 name,
@@ -210,7 +214,7 @@ class Trainer:
                 run.repeats,
                 run.seed,
                 sees_task=hasattr(learner, "tell"),
-                figures=figures if protocol.startswith("online") else None,
+                figures=figures[split] if measured else None,
                 provenance=provenance.model_copy(update={"context": context}),
             )
             write_result(result, file)

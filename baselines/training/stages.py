@@ -58,8 +58,8 @@ def pack(folder: Path, file: Path, command: str) -> dict[str, Any]:
     return facts
 
 
-def load_stage(file: Path, family: TaskFamily, stage: int) -> Learner:
-    """Return the agent of a stage, counted from 1.
+def load_stage(file: Path, family: TaskFamily, stage: int | None = None) -> tuple[Learner, dict[str, Any]]:
+    """Return the agent of a stage, counted from 1, by default the last one, and what is known of its training.
 
     Raises:
         RunError: the file is of another family, or has no such stage.
@@ -67,11 +67,12 @@ def load_stage(file: Path, family: TaskFamily, stage: int) -> Learner:
     """
     tensors, about = read_tensors(file, "pt")
     count = len(about["stages"])
+    stage = count if stage is None else stage
     if about["env"] != env_id(family) or not 1 <= stage <= count:
         raise RunError(f"{file} has stages 1 to {count} of {about['env']}, not stage {stage} of {env_id(family)}.")
     prefix = f"{stage - 1:02}."
     mine = {key.removeprefix(prefix): t.float() for key, t in tensors.items() if key.startswith(prefix)}
-    return learner_of(about, family, mine)
+    return learner_of(about, family, mine), {**about, **about["stages"][stage - 1], "name": about["method"]}
 
 
 def _method_of(folder: Path) -> tuple[str, dict[str, Any]]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from offlinemeta.envs import TaskFamily
 
 console = Console()
 
 EVALUATE_EPILOG = (
     "Examples:\n\n  offlinemeta evaluate AntDir/smac/online-10 --agent random\n\n"
     "  offlinemeta evaluate PointRobot/smac/online-10 --checkpoint out/runs/PointRobot-smac/bc-s0/agent.safetensors\n\n"
+    "  offlinemeta evaluate CheetahVel/smac/online-10 --agent pearl-online --stage 3\n\n"
     "  offlinemeta evaluate AntDir/smac/offline-context --agent mymodule:MyAgent --checkpoint my.pt --out mine.json"
 )
 REPORT_EPILOG = (
@@ -29,11 +33,14 @@ def evaluate(
     agent: Annotated[
         str,
         typer.Option(
-            help="random, expert, checkpoint (for an agent file of ours), or module:Class, called as Class(family, "
-            "checkpoint)."
+            help="random, expert, checkpoint (for an agent file of ours), pearl-online (as it ships for some "
+            "families), or module:Class, called as Class(family, checkpoint)."
         ),
     ] = "checkpoint",
     checkpoint: Annotated[Path | None, typer.Option(help="File that is given to the agent.")] = None,
+    stage: Annotated[
+        int | None, typer.Option(min=1, help="Stage of pearl-online's training, of ten; by default, the last.")
+    ] = None,
     method: Annotated[
         str | None, typer.Option(help="Name under which the result is listed; by default, the agent's name.")
     ] = None,
@@ -52,6 +59,7 @@ def evaluate(
     from offlinemeta.console import bar, say
     from offlinemeta.datasets.loading import load, origin
     from offlinemeta.envs import get_family
+    from offlinemeta.envs.errors import ArgumentError
     from offlinemeta.files import check_replaceable, sha256
     from offlinemeta.leaderboard import table
 
@@ -61,8 +69,13 @@ def evaluate(
         check_method(method)
     if out is not None:
         check_replaceable(out)
-    loaded: Any = load_agent(agent, family, checkpoint)
     about: dict[str, Any] = {}
+    if stage is not None and agent != "pearl-online":
+        raise ArgumentError(f"--stage is of the agent pearl-online, not of {agent}. Leave it out.")
+    if agent == "pearl-online":
+        loaded, about, checkpoint = shipped(family, stage)
+    else:
+        loaded = load_agent(agent, family, checkpoint)
     if agent == "checkpoint" and checkpoint is not None:
         from offlinemeta.baselines.training.checkpoint import describe
 
@@ -99,6 +112,26 @@ def evaluate(
         say(console, f"written: {out}")
 
 
+def shipped(family: TaskFamily, stage: int | None) -> tuple[Any, dict[str, Any], Path]:
+    """Return a stage of online PEARL as it ships, what is known of its training, and its file.
+
+    Raises:
+        ArgumentError: none ships for the family.
+    """
+    from offlinemeta.cli.training import require_torch
+
+    require_torch("This agent")
+    from offlinemeta.baselines.training.stages import load_stage
+    from offlinemeta.datasets.spec import ONLINE
+    from offlinemeta.envs.errors import ArgumentError
+
+    file = ONLINE / f"{family.name}.safetensors"
+    if not file.exists():
+        names = ", ".join(sorted(path.stem for path in ONLINE.glob("*.safetensors")))
+        raise ArgumentError(f"No online PEARL ships for {family.name}, only for {names}.")
+    return *load_stage(file, family, stage), file
+
+
 def report(
     results: Annotated[
         list[Path], typer.Argument(help="Result files, or folders of them; results that differ in the seed are joined.")
@@ -128,7 +161,8 @@ def report(
     if found:
         wide.print(claims.table(found))
     pictures = [out / "adaptation.png", *([out / "adaptation.pdf"] if pdf else [])]
-    text = "# Results\n\n![adaptation curves](adaptation.png)\n\n" + table.report(rows, said) + claims.report(found)
+    text = "# Results\n\n![adaptation curves](adaptation.png)\n\n" + table.report(rows, said)
+    text += table.report_further(rows) + claims.report(found)
     write_text(out / "report.md", text)
     if readme is not None:
         fill(readme, "results", table.report(rows, said, table.SHORT))

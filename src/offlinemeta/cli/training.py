@@ -99,6 +99,9 @@ def study(
         str | None, typer.Option(help="Comma-separated methods, trained in this order; by default, the study's.")
     ] = None,
     preset: Annotated[str, typer.Option(help="Preset of all methods' configs.")] = "default",
+    protocols: Annotated[
+        str | None, typer.Option(help="Comma-separated protocols that are evaluated; by default, the study's.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Number of trainings at once, which use one core each.")] = 2,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("out/runs"),
     results: Annotated[Path, typer.Option(help="Folder where results are gathered.")] = Path("leaderboard/results"),
@@ -107,18 +110,24 @@ def study(
     require_torch("Training")
     from offlinemeta.baselines.registry import make_config
     from offlinemeta.baselines.training.grid import Cell, run_grid
+    from offlinemeta.benchmark.protocol import get_benchmark
     from offlinemeta.benchmark.result import gather
     from offlinemeta.datasets.spec import get_spec
+    from offlinemeta.envs import get_family
     from offlinemeta.files import check_writable
     from offlinemeta.leaderboard.table import STUDY
 
     names = list(dict.fromkeys(STUDY["trained"] if methods is None else methods.split(",")))
-    spec = get_spec(dataset)
+    spec, played = get_spec(dataset), tuple(STUDY["protocols"] if protocols is None else protocols.split(","))
     for name in names:
         make_config(name, preset)
+    for protocol in played:
+        get_benchmark(f"{spec.family}/{spec.quality}/{protocol}")
     for folder in (runs, results):
         check_writable(folder)
-    cells = [Cell(spec, name, seed, preset, runs) for seed in range(seeds) for name in names]
+    if methods is None and not get_family(spec.family).rewards_tell:
+        names.remove("borel-rr")  # labels for other tasks cannot be computed
+    cells = [Cell(spec, name, seed, preset, runs, protocols=played) for seed in range(seeds) for name in names]
     run_grid(cells, jobs, console, lambda cell: gather(cell.folder / "results", results))
 
 

@@ -173,13 +173,14 @@ def report(listed: Trials, folder: Path) -> str:
     from offlinemeta.benchmark.metrics import interval
     from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_protocol
     from offlinemeta.benchmark.result import Result, read_results
-    from offlinemeta.leaderboard.table import data_of, escape, markdown, settle
+    from offlinemeta.leaderboard.table import escape, markdown, settle
 
     found: dict[tuple[str, str, str], Result] = {}
     for name, trial in listed.trials.items():
         for result in read_results([folder / slug(name)]) if (folder / slug(name)).exists() else ():
             if result.method == trial.method:
-                found[name, data_of(result), result.benchmark.rpartition("/")[2]] = result
+                data, _, protocol = result.benchmark.rpartition("/")
+                found[name, data, protocol] = result
     columns = [  # title, protocol, whether the last episode is meant, in place of the one that counts
         (title, protocol, last)
         for protocol in listed.protocols
