@@ -41,6 +41,9 @@ SPLITS = 5
 WORK = 4 * SPLITS
 """Regressions in all, which is what progress counts."""
 
+WELL = 0.5
+"""R² from which on a task counts as told."""
+
 LEAST_TASKS = 5
 """Tasks without which nothing is measured."""
 
@@ -70,11 +73,11 @@ class Identifiability:
             (self.episode_with_rewards, self.episode_without_rewards),
         )
         gap = max(max(told, 0) - max(untold, 0) for told, untold in pairs)  # R² below 0 is no knowledge at all
-        if gap >= 0.1:
+        if gap >= 0.1 and max(told for told, _ in pairs) >= WELL:
             return "The rewards tell what the states do not: these data can teach a method to infer the task from them."
         if gap >= 0.03:
             return "The rewards add a little to what the states tell: these data teach reward inference weakly."
-        if self.task_with_rewards >= 0.5:
+        if self.task_with_rewards >= WELL:
             return "The states alone tell the task, the rewards add nothing: these data cannot teach reward inference."
         return "This regressor cannot tell the task, with rewards or without."
 

@@ -82,6 +82,7 @@ def test_random_data_need_rewards_and_expert_data_do_not() -> None:
     assert "cannot tell" in Identifiability(0.1, 0.1, 0.0, 0.02).verdict
     assert "weakly" in Identifiability(0.99, 0.99, 0.86, 0.78).verdict
     assert "cannot tell" in Identifiability(-0.3, -0.6, -0.3, -0.6).verdict
+    assert "weakly" in Identifiability(0.25, 0.05, -0.1, -0.1).verdict, "more than the states tell, but not much"
 
 
 def test_transitions_are_whole() -> None:

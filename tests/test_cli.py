@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from offlinemeta.benchmark.result import read_results
 from offlinemeta.datasets.spec import VERSION
 from offlinemeta.envs import FAMILIES
 
@@ -170,6 +171,20 @@ def test_output_that_is_not_utf8_lacks_letters_and_nothing_else(
 
 
 EVALUATE = ("evaluate", "PointRobot/smac/online-2", "--agent", "random", "--repeats", "1")
+
+
+def test_a_stage_of_online_pearl_is_evaluated_as_it_ships(tmp_path: Path) -> None:
+    said = offlinemeta("evaluate", "PointRobot/smac/online-3", "--agent", "pearl-online", "--out", tmp_path / "r.json")
+    assert "pearl-online" in said
+    (result,) = read_results([tmp_path / "r.json"])
+    assert result.array().mean((0, 1))[2] == pytest.approx(-9.34, abs=0.3)
+    assert (result.provenance[0].gradient_steps, result.provenance[0].env_steps) == (20_000, 28_800)
+    early = (*EVALUATE[:2], "--agent", "pearl-online", "--stage", "1", "--out", tmp_path / "early.json")
+    offlinemeta(*early)
+    assert read_results([tmp_path / "early.json"])[0].provenance[0].gradient_steps == 2_000
+    assert "stages 1 to 10" in offlinemeta(*early[:-3], "11", code=2)
+    assert "--stage is of the agent pearl-online" in offlinemeta(*EVALUATE, "--stage", "1", code=2)
+    assert "No online PEARL ships" in offlinemeta("evaluate", "AntDir/smac/online-3", "--agent=pearl-online", code=2)
 
 
 @pytest.mark.parametrize("name", ["[/x] bad", "..", "sm\u0430c"])

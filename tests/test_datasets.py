@@ -506,6 +506,15 @@ def test_every_processor_gives_the_same_bytes() -> None:
         assert len(products) > 1
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have other instructions")
+def test_a_machine_without_fma_says_that_its_data_are_others(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "offlinemeta", "datasets", "verify", "CheetahVel/smac-heldout"]
+    environment = os.environ | {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert "its processor has no FMA instructions" in " ".join((done.stdout + done.stderr).split())
+
+
 def test_all_actions_lie_on_the_grid() -> None:
     for name in ("PointRobot/smac", "PointRobot/random", "PointRobot/history", "CheetahVel/spread", "AntDir/smac"):
         actions = collect(tiny(get_spec(name), 6)).actions

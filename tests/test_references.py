@@ -129,6 +129,12 @@ def test_references_that_cannot_score_are_not_written(tmp_path: Path, monkeypatc
     read_references.cache_clear()
 
 
+def test_references_that_ship_are_measured_to_the_last_digit() -> None:
+    measured, entry = measure.measure("PointRobot", lambda steps: None), shipped()["PointRobot"]
+    assert as_references(measured) == as_references(entry)
+    assert measured["worth"] == entry["worth"]
+
+
 def test_measuring_references_by_hand() -> None:
     """SparsePointRobot pays within 0.2 m of the goal, and its expert walks straight to the goal that it is told."""
     family = get_family("SparsePointRobot")

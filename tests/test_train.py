@@ -35,17 +35,22 @@ from offlinemeta.baselines.training.stages import load_stage, pack
 from offlinemeta.benchmark.context import as_context, join_contexts
 from offlinemeta.benchmark.errors import RunError
 from offlinemeta.benchmark.protocol import get_benchmark
-from offlinemeta.benchmark.result import read_results
+from offlinemeta.benchmark.result import read_result, read_results
 from offlinemeta.benchmark.runner import evaluate
 from offlinemeta.cli import app, trials
+from offlinemeta.datasets import loading
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import ArgumentError, UnknownNameError
 from offlinemeta.files import FileError, read_tensors, write_tensors, write_text
+from offlinemeta.leaderboard.table import remarks, summarise
 
 QUIET = Console(quiet=True)
 
 
 ONLINE = ("online-3", "offline-context")
+
+ACTING = ("smac", "smac-q", "oracle", "true-labels", "pearl-online")
+"""Methods that act in training tasks while they are trained."""
 
 
 def run_of(
@@ -74,7 +79,9 @@ def test_every_method_trains_through_the_command_line(method: str, tmp_path: Pat
     assert (about["method"], about["seed"], about["config"]["lr"]) == (method, 3, 0.002)
     found = {(r.method, r.benchmark) for r in read_results([out])}
     assert {(method, f"PointRobot/smac/{protocol}") for protocol in ("online-3", "offline-context")} <= found
-    assert ((f"{method}-offline", "PointRobot/smac/online-3") in found) == (method == "smac")
+    assert ((f"{method}-offline", "PointRobot/smac/online-3") in found) == (
+        method in ("smac", "smac-q", "smac-rollout")
+    )
     (logged, result) = sorted((r for r in read_results([out]) if r.method == method), key=lambda r: r.benchmark)
     trained_on, drawn_from = (
         {"id": f"OfflineMeta/{name}-v1", "sha256": datasets.load(name).hash}
@@ -83,7 +90,7 @@ def test_every_method_trains_through_the_command_line(method: str, tmp_path: Pat
     assert (result.provenance[0].dataset, result.provenance[0].context) == (trained_on, {})
     assert (logged.provenance[0].dataset, logged.provenance[0].context) == (trained_on, drawn_from)
     assert result.provenance[0].gradient_steps == make_config(method, "smoke").steps
-    assert (result.provenance[0].env_steps > 0) == (method in ("smac", "oracle", "true-labels", "pearl-online"))
+    assert (result.provenance[0].env_steps > 0) == (method in ACTING)
     assert result.sees_task == (method == "told")
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert any("curve" in entry for entry in log)
@@ -99,6 +106,18 @@ def test_every_method_trains_through_the_command_line(method: str, tmp_path: Pat
         names = ("dataset", "context", "config", "gradient_steps", "env_steps", "checkpoint", "evaluation_seed")
         assert trained.provenance[0].checkpoint == hashlib.sha256(file.read_bytes()).hexdigest()
         assert all(getattr(evaluated.provenance[0], n) == getattr(trained.provenance[0], n) for n in names)
+
+
+def test_results_of_other_data_than_everybody_s_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manifest knows other data of the training tasks, and the same of the held-out ones."""
+    known = loading.read_manifest()
+    changed = {"OfflineMeta/PointRobot/smac-v1": {**known["OfflineMeta/PointRobot/smac-v1"], "sha256": "0" * 64}}
+    (manifest := tmp_path / "manifest.json").write_text(json.dumps(known | changed))
+    monkeypatch.setattr(loading, "MANIFEST", manifest)
+    (result,) = map(read_result, train(run_of(tmp_path / "run", "bc")))
+    assert result.provenance[0].dataset["other"] == f"not the dataset of the manifest, {'0' * 64}"
+    assert "other" not in result.provenance[0].context
+    assert any("not those of the manifest: bc on PointRobot/smac" in said for said in remarks(summarise([result])))
 
 
 def test_trials_are_run_and_written_down(tmp_path: Path) -> None:

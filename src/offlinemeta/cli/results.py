@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 console = Console()
 
+SHIPPED = "offlinemeta.baselines.training.stages:load_stage"
+"""What makes the agent ``pearl-online``."""
+
 EVALUATE_EPILOG = (
     "Examples:\n\n  offlinemeta evaluate AntDir/smac/online-10 --agent random\n\n"
     "  offlinemeta evaluate PointRobot/smac/online-10 --checkpoint out/runs/PointRobot-smac/bc-s0/agent.safetensors\n\n"
@@ -96,7 +99,7 @@ def evaluate(
     result = make_result(
         chosen,
         listed,
-        BUILTIN.get(agent, agent),
+        SHIPPED if agent == "pearl-online" else BUILTIN.get(agent, agent),
         returns,
         repeats,
         about.get("seed", seed),
