@@ -77,14 +77,13 @@ HUMANOID = Recipe(
     steps=14_000_000, log_std_init=-1.0, gamma=0.97, learning_rate=3e-4, batch_size=640, epochs=8, tasks=1000
 )
 
-RECIPES = {  # a blind policy has its family's, but where it has one of its own
+RECIPES = {
     "CheetahVel": Recipe(steps=8_000_000),
     "CheetahDir": Recipe(steps=5_000_000),
     "CheetahGear": Recipe(steps=8_000_000, tasks=1000),
     "AntDir": Recipe(steps=8_000_000),
     "AntGoal": Recipe(steps=8_000_000, shaping=30.0),
     "HumanoidDir": replace(HUMANOID, bonus=-3.5),
-    "HumanoidDir-blind": replace(HUMANOID, steps=5_000_000),  # blind, to stand is the best that can be done
     "HumanoidWalk": HUMANOID,
     "WalkerParam": Recipe(steps=9_000_000, tasks=1000),
     "HopperParam": Recipe(steps=6_000_000, tasks=1000),
@@ -294,8 +293,8 @@ def train(
     """
     if name not in RECIPES:
         raise UnknownNameError("Recipe of family", name, RECIPES)
-    family, file = get_family(name), f"{name}-blind" if blind else name
-    recipe = RECIPES.get(file, RECIPES[name])
+    recipe, family = RECIPES[name], get_family(name)
+    file = f"{name}-blind" if blind else name
     folder = out / file
     for place in (folder, destination):
         check_writable(place)
