@@ -74,6 +74,7 @@ class Config:
     online_lr: PositiveFloat = option(3e-4, "Step size of Adam in the self-supervised phase.", "online")
     discount: Annotated[float, Field(ge=0, le=1)] = option(0.99, "Discount factor γ.")
     tau: Annotated[float, Field(ge=0, le=1)] = option(0.005, "Polyak step τ of the critics' targets.")
+    target_draw: Literal["policy", "all"] = option("policy", "Which nets of the target read a second draw of z.")
     reward_scale: PositiveFloat = option(5.0, "Factor of the rewards in the Bellman target, not in the decoder's loss.")
     temperature: PositiveFloat = option(100.0, "Temperature λ of AWAC in the offline phase.")
     online_temperature: PositiveFloat = option(100.0, "Temperature λ of AWAC in the self-supervised phase.", "online")
@@ -272,6 +273,7 @@ class SMAC:
     def target(self, batch: Batch, z: Tensor, z_next: Tensor) -> Tensor:
         """Return y = scale · r + γ (1 - d) min Q'(s', a', z), a' ~ π(.|s', z'): ``[T, B]`` (Eq. 1)."""
         c = self.config
+        z = z if c.target_draw == "policy" else z_next
         return bellman_target(self.actor, self.targets, batch, z, z_next, c.reward_scale, c.discount, self.generator)
 
     def actor_loss(self, batch: Batch, z: Tensor, q: Tensor) -> Tensor:

@@ -218,6 +218,9 @@ def test_only_the_policy_of_smacs_target_reads_the_second_draw(monkeypatch: pyte
     z[0, 0], z_next[0, 0] = 2.0, 0.5
     y = learner.target(batch_of(0.0, 0.0, learner), z, z_next)
     assert y.item() == pytest.approx(0.99 * (3 * math.tanh(0.5) + 2))
+    learner.config = replace(learner.config, target_draw="all")
+    y = learner.target(batch_of(0.0, 0.0, learner), z, z_next)
+    assert y.item() == pytest.approx(0.99 * (3 * math.tanh(0.5) + 0.5))
 
 
 @pytest.mark.parametrize(("termination", "expected"), [(0.0, (1.0 - 6.95) ** 2 + (2.0 - 6.95) ** 2), (1.0, 16.0 + 9.0)])
