@@ -21,10 +21,10 @@ from offlinemeta.files import replacing, write_text
 from offlinemeta.leaderboard import claims
 from offlinemeta.leaderboard.table import STUDY, Row, by_data, further, grid, note
 
-# The palette of Okabe and Ito, then seven of Paul Tol's: told apart by colour-blind readers
+# The palette of Okabe and Ito, then eight of Paul Tol's: told apart by colour-blind readers
 COLOURS = (
     "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442",
-    "#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#117733", "#888888",
+    "#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#117733", "#888888", "#661100",
 )  # fmt: skip
 MARKERS = "osD^vPX"
 """As many as have no factor in common with colours, so that only after all pairs of both two methods look alike."""
