@@ -22,9 +22,8 @@ All presets depart from both as follows: the inner batch is drawn uniformly from
 consecutive entries of a buffer that keeps every seventh step, which are about nine episodes); inner and outer losses
 bootstrap, if they do, from the value function that they are about (the code: from an average of two). A context that is
 cut out of episodes, as the logged ones of ``offline-context`` are, has no Monte-Carlo returns, so the value of its
-pieces' last states stands for what is missing. The default preset standardises advantages, normalises observations and
-returns by the logged ones' moments, and has the sizes and the schedule in ``PRESETS``; ``docs/training.md`` says what
-was tried.
+pieces' last states stands for what is missing. The default preset normalises observations and returns by the logged
+ones' moments, and has the sizes and the schedule in ``PRESETS``; ``docs/training.md`` says what was tried.
 """
 
 from __future__ import annotations
@@ -108,7 +107,6 @@ PRESETS = {
         value_lr=1e-3,
         inner_lr=1e-2,
         rate_lr=1e-2,
-        standardise=True,
         normalise=True,
     ),
     "smoke": Config(

@@ -42,7 +42,7 @@ from offlinemeta.datasets import loading
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import ArgumentError, UnknownNameError
 from offlinemeta.files import FileError, read_tensors, write_tensors, write_text
-from offlinemeta.leaderboard.table import remarks, summarise
+from offlinemeta.leaderboard.table import STUDY, remarks, summarise
 
 QUIET = Console(quiet=True)
 
@@ -324,7 +324,7 @@ def test_a_study_gathers_its_cells_and_keeps_finished_ones(tmp_path: Path) -> No
     wanted = {
         Path(method, "PointRobot-smac", f"{protocol}-s0.json")
         for method in ("smac", "smac-offline", "true-labels")
-        for protocol in ("online-10", "offline-context")
+        for protocol in STUDY["protocols"]
     }
     for _ in range(2):
         done = CliRunner().invoke(app, arguments)
@@ -531,7 +531,7 @@ def test_phases_that_end_at_once_leave_a_state_to_branch_from(tmp_path: Path) ->
 
 
 def test_no_interaction_is_offline_training_that_goes_on() -> None:
-    learner = make("smac", round_prior=0, round_posterior=0, contexts="visit")
+    learner = make("smac", round_prior=0, round_posterior=0, online_contexts="visit")
     while learner.step < learner.config.steps:
         learner.update()
     assert learner.env_steps == len(learner.data.collected()[0]) == 0
