@@ -131,7 +131,11 @@ def context_shift(given: Result | None, own: Result | None) -> metrics.Estimate 
 
 def _row(data: str, method: str, results: tuple[Result, ...]) -> Row:
     protocols = [get_benchmark(result.benchmark).protocol for result in results]
-    by_protocol = {protocol.kind: result for protocol, result in zip(protocols, results, strict=True)}
+    by_protocol = {  # training and validation tasks are there to choose by; returns on them are no results
+        protocol.kind: result
+        for protocol, result in zip(protocols, results, strict=True)
+        if protocol.split not in ("train", "val")
+    }
     online = [result for name, result in by_protocol.items() if name.startswith("online-")]
     own = max(online, key=lambda result: len(result.returns[0][0]), default=None)
     given, rollouts = by_protocol.get("offline-context"), by_protocol.get("offline-episodes")

@@ -191,13 +191,13 @@ def references(
 
     if family is None:
         families = shipped()
-        Console(width=max(console.width, 120)).print(show.reference_table(families))
+        Console(width=max(console.width, 150)).print(show.reference_table(families))
         if doc is not None:
             fill(doc, "references", markdown(*show.reference_grid(families)))
         return
     with bar(console) as track:
         content = module.measure(family, track(family, module.work(family, episodes)), episodes)
-    Console(width=max(console.width, 120)).print(show.reference_table({family: content}, SPLITS))
+    Console(width=max(console.width, 150)).print(show.reference_table({family: content}, SPLITS))
     if write:
         write_references(family, content)
 
