@@ -66,7 +66,7 @@ METHODS = {
         {"online_rewards": "true", "online_nets": "actor-critic"},
         "smac:offline",
     ),
-    "no-interaction": Method(
+    "smac-no-interaction": Method(
         "offlinemeta.baselines.smac:SMAC",
         "A control: SMAC that goes on training as in its second phase, but collects nothing.",
         {"round_prior": 0, "round_posterior": 0},

@@ -114,8 +114,10 @@ BUILTIN = {
     "random": "offlinemeta.benchmark.agent:RandomAgent",
     "expert": "offlinemeta.benchmark.agent:ExpertAgent",
     "checkpoint": "offlinemeta.baselines.training.checkpoint:load_agent",
+    "pearl-online": "offlinemeta.baselines.training.stages:load_agent",
 }
-"""Agents that come with the package, by short name; ``checkpoint`` is whatever a file of ours holds."""
+"""Agents that come with the package, by short name; ``checkpoint`` is whatever a file of ours holds, ``pearl-online``
+the last stage of online PEARL, by default as it ships."""
 
 
 def load_agent(name: str, family: TaskFamily, checkpoint: Path | None = None) -> Agent:

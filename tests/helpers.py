@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +30,16 @@ def by_family(*names: str) -> pytest.MarkDecorator:
     usual = [name for name, family in FAMILIES.items() if every or family.suite is None or name in SAMPLE]
     params = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names or usual]
     return pytest.mark.parametrize("family", params, indirect=True, scope="module")
+
+
+def references_of(
+    returns: Mapping[str, Mapping[str, list[float]]], blind_policy: str = "told train 0", episodes: int = 1
+) -> Any:
+    """Return references of these returns, of random, blind and told, that say nothing else."""
+    from offlinemeta.datasets.references import References
+
+    nothing: Any = {"behaviours": [], "explorers": [], "success": {}, "progress": {}, "saturated": 0.0}
+    return References(**returns, blind_policy=blind_policy, episodes=episodes, **nothing)
 
 
 def pickled(one: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import references_of
 
 from offlinemeta.datasets import measure
 from offlinemeta.datasets import references as references_module
@@ -35,16 +36,7 @@ def some_references(**changed: list[float]) -> References:
     returns = {
         kind: {**dict.fromkeys(WITHIN, values), "ood": values[:1]} for kind, values in (RETURNS | changed).items()
     }
-    return References(
-        **returns,
-        blind_policy="told train 3",
-        behaviours=[],
-        explorers=[],
-        success={},
-        progress={},
-        saturated=0.0,
-        episodes=20,
-    )
+    return references_of(returns, "told train 3", 20)
 
 
 def test_the_worth_of_a_task_by_hand() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import references_of
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -86,16 +87,7 @@ def flat_references(random: float, blind: float, told: float) -> References:
         kind: {split: [value] * 20 for split in WITHIN}
         for kind, value in (("random", random), ("blind", blind), ("told", told))
     }
-    return References(
-        **returns,
-        blind_policy="told train 0",
-        behaviours=[],
-        explorers=[],
-        success={},
-        progress={},
-        saturated=0.0,
-        episodes=1,
-    )
+    return references_of(returns)
 
 
 @pytest.mark.parametrize(

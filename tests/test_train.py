@@ -144,14 +144,16 @@ def test_trials_are_run_and_written_down(tmp_path: Path) -> None:
     rows = [line.split(" | ") for line in table if line.startswith("| PointRobot/smac")]
     assert [row[1] for row in rows] == ["base", "No interaction", "wide"]
     assert rows[1][2] == "smac `--round-prior=0` `--round-posterior=0`"
-    assert [len(row) for row in rows] == [8, 8, 8]
-    assert all(re.fullmatch(r"-?[\d.]+ ± [\d.]+", figure) for row in rows for figure in row[4:7])
+    assert [len(row) for row in rows] == [11, 11, 11]
+    assert all(re.fullmatch(r"-?[\d.]+ ± [\d.]+", figure) for row in rows for figure in row[4:10])
     assert "a \\| b" in table[5]
-    (played,) = [
-        r for r in read_results([tmp_path / "mine" / "base"]) if (r.method, r.benchmark[-8:]) == ("smac", "online-4")
-    ]
-    third, last = (np.mean([task[k] for task in played.returns[0]]) for k in (2, 3))
-    assert [float(figure.split()[0]) for figure in rows[0][4:6]] == pytest.approx([third, last], rel=1e-3)
+    curves = {
+        result.method: result.array().mean((0, 1))
+        for result in read_results([tmp_path / "mine" / "base"])
+        if result.benchmark.endswith("online-4")
+    }
+    expected = [curves[method][k] for method in ("smac-offline", "smac") for k in (2, 3)]
+    assert [float(figure.split()[0]) for figure in rows[0][4:8]] == pytest.approx(expected, rel=1e-3)
     names = ("base", "no-interaction", "wide")
     folders = {name: runs / "mine" / name / "PointRobot-smac" / "smac-s0" for name in names}
     cells = trials.cells_of(trials.read(file), list(listed), datasets.get_spec("PointRobot/smac"), 0, runs / "mine")

@@ -18,6 +18,7 @@ from offlinemeta.baselines.training.log import read_log
 from offlinemeta.baselines.training.run import file_name
 from offlinemeta.benchmark.errors import RunError
 from offlinemeta.benchmark.result import about_here, read_result
+from offlinemeta.datasets.spec import ONLINE
 from offlinemeta.envs import TaskFamily, env_id
 from offlinemeta.files import read_tensors, write_tensors
 
@@ -73,6 +74,29 @@ def load_stage(file: Path, family: TaskFamily, stage: int | None = None) -> tupl
     prefix = f"{stage - 1:02}."
     mine = {key.removeprefix(prefix): t.float() for key, t in tensors.items() if key.startswith(prefix)}
     return learner_of(about, family, mine), {**about, **about["stages"][stage - 1], "name": about["method"]}
+
+
+def shipped(family: TaskFamily) -> Path:
+    """Return the file of the stages that ship for a family.
+
+    Raises:
+        RunError: none ships.
+    """
+    file = ONLINE / f"{family.name}.safetensors"
+    if not file.exists():
+        names = ", ".join(sorted(path.stem for path in ONLINE.glob("*.safetensors")))
+        raise RunError(f"No online PEARL ships for {family.name}, only for {names}.")
+    return file
+
+
+def load_agent(family: TaskFamily, checkpoint: Path | None = None) -> Learner:
+    """Return the last stage in a file of stages, by default in the one that ships for the family.
+
+    Raises:
+        RunError: no file ships, or the file is of another family.
+        FileError: the file is missing or damaged.
+    """
+    return load_stage(checkpoint or shipped(family), family)[0]
 
 
 def _method_of(folder: Path) -> tuple[str, dict[str, Any]]:

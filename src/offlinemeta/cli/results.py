@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-if TYPE_CHECKING:
-    from offlinemeta.envs import TaskFamily
-
 console = Console()
-
-SHIPPED = "offlinemeta.baselines.training.stages:load_stage"
-"""What makes the agent ``pearl-online``."""
 
 EVALUATE_EPILOG = (
     "Examples:\n\n  offlinemeta evaluate AntDir/smac/online-10 --agent random\n\n"
@@ -72,13 +66,15 @@ def evaluate(
         check_method(method)
     if out is not None:
         check_replaceable(out)
-    about: dict[str, Any] = {}
     if stage is not None and agent != "pearl-online":
         raise ArgumentError(f"--stage is of the agent pearl-online, not of {agent}. Leave it out.")
+    loaded: Any = load_agent(agent, family, checkpoint)
+    about: dict[str, Any] = {}
     if agent == "pearl-online":
-        loaded, about, checkpoint = shipped(family, stage)
-    else:
-        loaded = load_agent(agent, family, checkpoint)
+        from offlinemeta.baselines.training.stages import load_stage, shipped
+
+        checkpoint = checkpoint or shipped(family)
+        loaded, about = load_stage(checkpoint, family, stage)
     if agent == "checkpoint" and checkpoint is not None:
         from offlinemeta.baselines.training.checkpoint import describe
 
@@ -99,7 +95,7 @@ def evaluate(
     result = make_result(
         chosen,
         listed,
-        SHIPPED if agent == "pearl-online" else BUILTIN.get(agent, agent),
+        BUILTIN.get(agent, agent),
         returns,
         repeats,
         about.get("seed", seed),
@@ -113,26 +109,6 @@ def evaluate(
     Console(width=max(console.width, 180)).print(table.table(table.summarise([result])))
     if out is not None:
         say(console, f"written: {out}")
-
-
-def shipped(family: TaskFamily, stage: int | None) -> tuple[Any, dict[str, Any], Path]:
-    """Return a stage of online PEARL as it ships, what is known of its training, and its file.
-
-    Raises:
-        ArgumentError: none ships for the family.
-    """
-    from offlinemeta.cli.training import require_torch
-
-    require_torch("This agent")
-    from offlinemeta.baselines.training.stages import load_stage
-    from offlinemeta.datasets.spec import ONLINE
-    from offlinemeta.envs.errors import ArgumentError
-
-    file = ONLINE / f"{family.name}.safetensors"
-    if not file.exists():
-        names = ", ".join(sorted(path.stem for path in ONLINE.glob("*.safetensors")))
-        raise ArgumentError(f"No online PEARL ships for {family.name}, only for {names}.")
-    return *load_stage(file, family, stage), file
 
 
 def report(

@@ -175,15 +175,15 @@ def report(listed: Trials, folder: Path) -> str:
     from offlinemeta.benchmark.result import Result, read_results
     from offlinemeta.leaderboard.table import escape, markdown, settle
 
-    found: dict[tuple[str, str, str], Result] = {}
+    found: dict[tuple[str, str, str, bool], Result] = {}  # the last: whether of the agent after the first phase
     for name, trial in listed.trials.items():
         for result in read_results([folder / slug(name)]) if (folder / slug(name)).exists() else ():
-            if result.method == trial.method:
-                data, _, protocol = result.benchmark.rpartition("/")
-                found[name, data, protocol] = result
-    columns = [  # title, protocol, whether the last episode is meant, in place of the one that counts
-        (title, protocol, last)
+            data, _, protocol = result.benchmark.rpartition("/")
+            found[name, data, protocol, result.method != trial.method] = result
+    columns = [  # title, protocol, whether the first phase's, whether the last episode, in place of the one that counts
+        (title + ", start" * start, protocol, start, last)
         for protocol in listed.protocols
+        for start in sorted({start for *_, start in found}, reverse=True)
         for title, last in (
             [(f"{protocol}, third", False), (f"{protocol}, last", True)]
             if get_protocol(protocol).episodes > OFFLINE_ROLLOUTS + 1
@@ -191,13 +191,13 @@ def report(listed: Trials, folder: Path) -> str:
         )
     ]
     lines = []
-    for data in dict.fromkeys(data for _, data, _ in found):
+    for data in dict.fromkeys(data for _, data, *_ in found):
         for name, trial in listed.trials.items():
             shown, seeds = [], 0
-            for _, protocol, last in columns:
+            for _, protocol, start, last in columns:
                 shown.append("")
-                if (name, data, protocol) in found:
-                    result = found[name, data, protocol]
+                if (name, data, protocol, start) in found:
+                    result = found[name, data, protocol, start]
                     value, low, _ = interval(result.array()[..., -1 if last else result.counted])
                     shown[-1] = f"{settle(value):.4g} ± {settle(value - low):.2g}"
                     seeds = len(result.seeds)
@@ -208,4 +208,6 @@ def report(listed: Trials, folder: Path) -> str:
                 )
     head = ["data", "trial", "method and fields", "seeds", *(title for title, *_ in columns), "what for"]
     note = "Mean returns, ± half of the 95 % confidence interval over seeds and tasks."
+    if any(start for *_, start in found):
+        note += " Start: of the agent at the end of the first phase, from which trials may branch."
     return f"# {listed.title}\n\n{markdown(head, lines)}\n{note}\n"
