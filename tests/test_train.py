@@ -190,6 +190,22 @@ def test_a_context_of_another_quality_says_so(tmp_path: Path) -> None:
     assert ids == ["OfflineMeta/PointRobot/smac-v1", "OfflineMeta/PointRobot/expert-heldout-v1"]
 
 
+def test_the_curves_of_a_run_are_drawn(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        train(replace(run_of(tmp_path / f"smac-s{seed}", seed=seed, protocols=()), watch=10))
+    picture = tmp_path / "curves.png"
+    done = CliRunner().invoke(
+        app, ["curves", *(str(tmp_path / f"smac-s{seed}") for seed in (0, 1)), "--out", str(picture)]
+    )
+    assert done.exit_code == 0, done.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    last = [entry["curve"] for entry in read_log(tmp_path / "smac-s1") if "curve" in entry][-1]
+    assert ", ".join(f"{value:.1f}" for value in last) in done.output
+    assert "smac-s0" in done.output
+    done = CliRunner().invoke(app, ["curves", str(tmp_path), "--out", str(picture)])
+    assert "There is no log of a training in" in str(done.exception)
+
+
 def test_beliefs_of_trained_agents_are_drawn(tmp_path: Path) -> None:
     def offlinemeta(*arguments: Any, code: int = 0) -> str:
         done = CliRunner().invoke(app, [*map(str, arguments)])
