@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from offlinemeta.baselines.registry import get_method, make_config
 from offlinemeta.baselines.training.run import PROTOCOLS, RUN_FILE, Run, file_name, run_folder
 from offlinemeta.datasets.spec import DatasetSpec, get_spec
-from offlinemeta.envs.errors import ArgumentError
 
 
 @dataclass(frozen=True)
@@ -103,44 +102,42 @@ def plan(
     ]
 
 
-def steps_of(cell: Cell, cells: Sequence[Cell]) -> int:
-    """Return how many gradient steps a cell makes, less those of a phase that it takes over from another cell."""
+def steps_of(cell: Cell, folders: Collection[Path]) -> int:
+    """Return how many gradient steps a cell makes, less those of a phase that it takes over from another cell.
+
+    Args:
+        cell: the cell.
+        folders: the folders of all cells of the grid.
+    """
     run, shared = cell.run, get_method(cell.method).shared
-    if shared is None or cell.before not in {other.folder for other in cells}:
+    if shared is None or cell.before not in folders:
         return run.steps
     return run.steps - next(phase.end for phase in run.config.phases if phase.name == shared[1])
 
 
-def shard(cells: Sequence[Cell], which: int, count: int) -> list[Cell]:
-    """Return one of the shards of a grid: the same for the same grid, whatever has been trained already.
+def split(cells: Sequence[Cell], count: int) -> list[list[Cell]]:
+    """Split a grid into shards: the same ones for the same grid, whatever has been trained already.
 
-    Cells that branch from one another are in the same shard. The others are dealt out so that shards make about
-    equally many gradient steps: the largest first, each to the shard with the fewest so far.
+    Cells that branch from one another are in the same shard. Shards make about equally many gradient steps: the largest
+    groups come first, each into the shard that has the fewest steps so far. Some are empty if there are more shards
+    than groups.
 
     Args:
-        cells: all cells of the grid.
-        which: number of the shard, from 1.
+        cells: the cells of the grid; within a shard they keep their order.
         count: number of shards.
-
-    Raises:
-        ArgumentError: there is no such shard.
     """
-    if not 1 <= which <= count:
-        raise ArgumentError(f"There is no shard {which}/{count}: they are 1/{count} to {count}/{count}.")
     places = {cell.folder: cell for cell in cells}
 
     def first(cell: Cell) -> Cell:
         """Return the cell from which a cell branches, directly or by way of others."""
-        return first(places[cell.before]) if cell.before in places and cell.before != cell.folder else cell
+        return first(places[cell.before]) if cell.before in places else cell
 
     groups: dict[Cell, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(first(cell), []).append(cell)
-    sizes = {head: sum(steps_of(cell, cells) for cell in group) for head, group in groups.items()}
-    loads, shards = [0] * count, [list[Cell]() for _ in range(count)]
+    sizes = {head: sum(steps_of(cell, places) for cell in group) for head, group in groups.items()}
+    loads, owner = [0] * count, dict[Cell, int]()
     for head in sorted(groups, key=lambda head: -sizes[head]):  # stable, so ties stay in the grid's order
-        least = loads.index(min(loads))
-        loads[least] += sizes[head]
-        shards[least] += groups[head]
-    chosen = set(shards[which - 1])
-    return [cell for cell in cells if cell in chosen]
+        owner[head] = loads.index(min(loads))
+        loads[owner[head]] += sizes[head]
+    return [[cell for cell in cells if owner[first(cell)] == place] for place in range(count)]

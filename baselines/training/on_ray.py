@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from offlinemeta.files import replacing
 
 ATTEMPTS = 5
 """How often a cell is begun at most, when its nodes die."""
+
+PATIENCE = 10.0
+"""Seconds to wait for a cluster to answer."""
 
 WAIT = 0.01
 """Seconds that a look at a task may take."""
@@ -44,13 +48,16 @@ class Cluster:
         except ImportError as error:
             raise MissingExtraError("ray", "--ray") from error
         self.ray, self.console = ray, console
-        address = os.environ.get("RAY_ADDRESS", "auto")
+        address = os.environ.get("RAY_ADDRESS") or "auto"
+        host, _, port = address.removeprefix("ray://").rpartition(":")
         try:
+            if port.isdigit():  # Ray itself tries for minutes
+                socket.create_connection((host, int(port)), PATIENCE).close()
             if not ray.is_initialized():
                 ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise RunError(
-                f"There is no Ray cluster at {address!r}: {error} Start one with `ray start --head`, and add nodes "
+                f"There is no Ray cluster at {address!r} ({error}). Start one with `ray start --head`, and add nodes "
                 f"with `ray start --address=HOST:6379`, or name a running one in RAY_ADDRESS."
             ) from error
         self.task = ray.remote(num_cpus=1, max_retries=0)(train_there)  # Task counts the attempts

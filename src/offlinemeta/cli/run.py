@@ -70,7 +70,7 @@ def run(
         console.print(suite_list())
         return
     require_torch("Training")
-    from offlinemeta.baselines.training.cell import shard as part
+    from offlinemeta.baselines.training.cell import split
     from offlinemeta.console import say
 
     chosen = get_suite(suite)
@@ -78,7 +78,8 @@ def run(
     other = "" if preset == "default" else f"-{preset}"
     runs, results = runs or Path(f"out/runs{other}"), results or Path(f"out/results{other}")
     grid = cells_of(chosen.protocols, methods, chosen.seeds if seeds is None else seeds, preset, runs.absolute())
-    cells = grid if shard is None else part(grid, *parse_shard(shard))
+    which, count = (1, 1) if shard is None else parse_shard(shard)
+    cells = split(grid, count)[which - 1]
     if dry_run:
         Console(width=max(console.width, 100)).print(cell_list(cells, grid, results, jobs or JOBS))
         return
@@ -196,12 +197,12 @@ def cell_list(cells: Sequence[Cell], grid: Sequence[Cell], results: Path, jobs: 
     from offlinemeta.benchmark.result import read_results
     from offlinemeta.console import how_long
 
-    folders = [folder for folder in (Path(leaderboard.__path__[0]) / "results", results) if folder.exists()]
-    known = read_results(folders)
+    places = [folder for folder in (Path(leaderboard.__path__[0]) / "results", results) if folder.exists()]
+    known, folders = read_results(places), {cell.folder for cell in grid}
     table = Table("data", "method", "seed", "state", "step", "time", "by results of", box=box.SIMPLE_HEAD)
     seconds, unknown, done, machines = 0.0, 0, 0, set[str]()
     for cell in cells:
-        guess = estimate(cell, grid, known)
+        guess = estimate(cell, folders, known)
         state, shown = "goes on" if guess.step else "new", "unknown"
         if cell.run.finished:
             state, shown, done = "finished", "", done + 1
@@ -232,13 +233,13 @@ def parse_shard(text: str) -> tuple[int, int]:
     """Return the number of a shard, and how many there are, from text such as ``3/16``.
 
     Raises:
-        ArgumentError: the text is none.
+        ArgumentError: the text names no shard.
     """
     from offlinemeta.envs.errors import ArgumentError
 
-    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
-    if found is None:
-        raise ArgumentError(f"--shard is I/N, such as 3/16 for the third of sixteen shards; not {text!r}.")
+    found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text.strip())
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise ArgumentError(f"--shard is I/N with I from 1 to N, such as 3/16 for the third of sixteen; not {text!r}.")
     return int(found[1]), int(found[2])
 
 
