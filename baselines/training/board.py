@@ -59,9 +59,9 @@ class Board:
     def table(self, whole: bool = False) -> Table:
         """Return the table; unless it is to be whole, cells that do not fit into the terminal's height are counted."""
         cells = sorted(self.states, key=lambda cell: ORDER.index(self.states[cell]))  # stable
-        room = len(cells) if whole else max(self.console.height - 6, 4)
+        room = len(cells) if whole else max(self.console.height - 6, 1)
         title = f"{self.count('done', 'kept')} done, {how_long(time.monotonic() - self.began)}"
-        hidden = f"{len(cells) - room} more are not shown" if len(cells) > room else None
+        hidden = f"and {len(cells) - room} more, which do not fit here" if len(cells) > room else None
         table = Table(title=title, caption=hidden, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD)
         for name in ("data", "method", "seed", "state", "step", "time left", "returns"):
             right = name in ("seed", "step", "time left")
@@ -74,7 +74,8 @@ class Board:
             left = self.left(cell, log) if state == "running" else ""
             if cell in self.times and state != "running":
                 left = f"took {how_long(self.times[cell])}"
-            row = (cell.spec.short, cell.how, str(cell.seed), state, step, left, returns(cell, log, state))
+            shown = "starting" if state == "running" and not log else state
+            row = (cell.spec.short, cell.how, str(cell.seed), shown, step, left, returns(cell, log, state))
             table.add_row(*(Text(value) for value in row), style=STYLES[state])
         return table
 

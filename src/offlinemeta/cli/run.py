@@ -124,7 +124,6 @@ def cells_of(protocols: Mapping[str, Sequence[str]], methods: str, seeds: int, p
 
     Raises:
         UnknownNameError: there is no such method, preset, dataset or protocol.
-        ArgumentError: a dataset is one of held-out tasks.
     """
     from offlinemeta.baselines.registry import get_method, make_config
     from offlinemeta.baselines.training.cell import plan
