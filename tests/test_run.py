@@ -248,7 +248,7 @@ def test_the_table_says_what_each_cell_is_doing(tmp_path: Path) -> None:
         return shown.export_text().splitlines()
 
     def row(cell: Cell) -> str:
-        return next(line for line in rows() if f" {cell.seed}   " in line)
+        return next(line for line in rows() if line.split()[1:3] == ["bc", str(cell.seed)])
 
     assert "unknown" in row(going), "how fast it goes now is not known yet"
     write('{"step": 250, "seconds": 50.0}\n{"step": 1000, "seconds": 60.0}\n{"step": 2000, "seconds": 70.0}\n')

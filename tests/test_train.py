@@ -687,7 +687,7 @@ def test_a_failed_cell_is_named_with_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"1 of 2 trainings failed; see .*bc-s0/output.txt"):
         run_grid(cells, 1, told, ended.append)
     assert ended == cells[1:]
-    assert "bc, seed 0, failed: Error:" in told.export_text(clear=False)
+    assert "PointRobot/smac, bc, seed 0, failed (exit status 2): Error:" in told.export_text(clear=False)
     assert "describes no run" in told.export_text()
 
 

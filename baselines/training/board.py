@@ -21,6 +21,13 @@ ORDER = ("failed", "running", "waiting", "done", "kept")
 STYLES = {"failed": "red", "running": "bold", "waiting": "dim", "done": "green", "kept": "green dim"}
 
 
+COLUMNS = {"data": 4, "method": 4, "seed": None, "state": None, "step": None, "time left": None, "returns": 4}
+"""Names of the columns; of those that a narrow terminal shortens, how large their shares of the width are."""
+
+WIDEST = 120
+"""Most characters in a line of the table."""
+
+
 class Board:
     """What is known of the cells of a grid while they run.
 
@@ -63,9 +70,9 @@ class Board:
         title = f"{self.count('done', 'kept')} done, {how_long(time.monotonic() - self.began)}"
         hidden = f"and {len(cells) - room} more, which do not fit here" if len(cells) > room else None
         table = Table(title=title, caption=hidden, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD)
-        for name in ("data", "method", "seed", "state", "step", "time left", "returns"):
-            right = name in ("seed", "step", "time left")
-            table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+        table.width, table.padding = min(self.console.width, WIDEST), (0, 1, 0, 0)
+        for name, share in COLUMNS.items():
+            table.add_column(name, justify="left" if share else "right", no_wrap=True, ratio=share)
         for cell in cells[:room]:
             state, log = self.states[cell], self.logs[cell]
             if state == "running":
