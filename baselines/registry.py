@@ -150,7 +150,7 @@ def read_config(name: str, plain: Mapping[str, Any]) -> Any:
         ArgumentError: a value does not fit its field.
     """
     try:
-        return TypeAdapter(module_of(name).Config).validate_python(dict(plain))
+        return _adapter(module_of(name).Config).validate_python(dict(plain))
     except ValidationError as error:
         first = error.errors()[0]
         wrong = str(first["loc"][0])
@@ -161,7 +161,13 @@ def read_config(name: str, plain: Mapping[str, Any]) -> Any:
 
 def plain_config(config: Any) -> dict[str, Any]:
     """Return a config's fields as plain values, which JSON can hold."""
-    return TypeAdapter(type(config)).dump_python(config, mode="json")
+    return _adapter(config.__class__).dump_python(config, mode="json")
+
+
+@cache
+def _adapter(config_class: type) -> Any:
+    """Return the TypeAdapter of a class of configs, which takes milliseconds to make."""
+    return TypeAdapter(config_class)
 
 
 def _parsed(value: Any, present: Any) -> Any:

@@ -12,7 +12,13 @@ MOST_LISTED = 60
 
 
 class OfflineMetaError(Exception):
-    """The base class of all errors that this package raises on purpose."""
+    """The base class of all errors that this package raises on purpose.
+
+    Attributes:
+        exit_code: exit status of a command that ends with this error.
+    """
+
+    exit_code = 2
 
 
 class UnknownNameError(OfflineMetaError, ValueError):

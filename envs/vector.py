@@ -34,6 +34,9 @@ from offlinemeta.envs.task import Task, TaskLike, check_split
 
 Tasks = TaskLike | Sequence[TaskLike] | Array
 
+CORES = "OFFLINEMETA_CORES"
+"""Environment variable: how many cores a batch uses by default, where a process should not take all there are."""
+
 
 class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
     """N environments of a family, stepped at once, with the same trajectories as N single ones of the same seeds.
@@ -55,7 +58,8 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         autoreset_mode: Gymnasium's ``AutoresetMode``, or its value as a string.
         render_mode: ``"rgb_array"`` or None.
         width, height: size of pictures [pixels].
-        num_threads: number of threads (for Meta-World, of processes); by default, all available cores.
+        num_threads: number of threads (for Meta-World, of processes); by default, all available cores
+            (:func:`available_cores`).
         options: those of the family (:meth:`TaskFamily.with_options`), such as ``variant="corro"``.
 
     Raises:
@@ -373,7 +377,9 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
 
 
 def available_cores() -> int:
-    """Return the number of cores that this process may use."""
+    """Return the number of cores that this process may use, or that :data:`CORES` allows it."""
+    if os.environ.get(CORES, "").isdigit():
+        return max(int(os.environ[CORES]), 1)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -26,8 +26,8 @@ from typer.testing import CliRunner
 from offlinemeta import datasets
 from offlinemeta.baselines.registry import METHODS, Method, make_config
 from offlinemeta.baselines.training import checkpoint, loop
+from offlinemeta.baselines.training.cell import Cell
 from offlinemeta.baselines.training.checkpoint import load_agent, restore, save_state, state_of
-from offlinemeta.baselines.training.grid import Cell
 from offlinemeta.baselines.training.hardware import check_device
 from offlinemeta.baselines.training.log import log_to, read_log
 from offlinemeta.baselines.training.run import Run, held
@@ -654,7 +654,8 @@ import signal, sys
 from pathlib import Path
 from rich.console import Console
 from offlinemeta import datasets
-from offlinemeta.baselines.training.grid import Cell, run_grid
+from offlinemeta.baselines.training.cell import Cell
+from offlinemeta.baselines.training.grid import run_grid
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 cells = [Cell(datasets.get_spec("PointRobot/smac"), "smac", seed, "paper", Path(sys.argv[1])) for seed in (0, 1)]
 run_grid(cells, 2, Console(quiet=True))
@@ -702,7 +703,7 @@ def test_a_failed_cell_is_named_with_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"1 of 2 trainings failed; see .*bc-s0/output.txt"):
         run_grid(cells, 1, told, ended.append)
     assert ended == cells[1:]
-    assert "bc, seed 0, failed: Error:" in told.export_text(clear=False)
+    assert "PointRobot/smac, bc, seed 0, failed (exit status 2): Error:" in told.export_text(clear=False)
     assert "describes no run" in told.export_text()
 
 

@@ -54,6 +54,13 @@ def say(console: Console, text: str, style: str | None = None) -> None:
     console.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
+def how_long(seconds: float) -> str:
+    """Return a duration in a unit that people would choose."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
+
+
 @contextlib.contextmanager
 def bar(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
     """Show progress bars; give a function that begins a bar, and returns a function that advances it."""

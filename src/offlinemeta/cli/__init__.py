@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 import offlinemeta
-from offlinemeta.cli import belief, curves, datasets, families, results, training, trials
+from offlinemeta.cli import belief, curves, datasets, families, results, run, training, trials
 from offlinemeta.console import printable, tolerate_any_encoding
 
 app = typer.Typer(
@@ -33,7 +33,8 @@ fields_as_options = {"ignore_unknown_options": True}  # --lr=1e-3
 app.command(epilog=training.TRAIN_EPILOG, context_settings=fields_as_options)(training.train)
 app.command(epilog=belief.EPILOG)(belief.belief)
 app.command(epilog=curves.EPILOG)(curves.curves)
-app.command(epilog=training.STUDY_EPILOG)(training.study)
+app.command(epilog=run.RUN_EPILOG)(run.run)
+app.command(epilog=run.STUDY_EPILOG)(run.study)
 app.command(epilog=trials.EPILOG)(trials.trials)
 app.command(epilog=training.DEMO_EPILOG)(training.demo)
 console = Console()
@@ -61,4 +62,4 @@ def main() -> None:
     except OfflineMetaError as error:
         message = Text.assemble(("Error:", "bold red"), " ", printable(str(error)))
         Console(stderr=True).print(message, soft_wrap=True)
-        sys.exit(2)
+        sys.exit(error.exit_code)

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from offlinemeta.baselines.training.cell import Cell, plan
 from offlinemeta.baselines.training.checkpoint import load_agent
-from offlinemeta.baselines.training.grid import Cell, run_grid
-from offlinemeta.baselines.training.run import file_name
+from offlinemeta.baselines.training.grid import run_grid
+from offlinemeta.baselines.training.run import PROTOCOLS, file_name
 from offlinemeta.benchmark.agent import Agent, Policy
 from offlinemeta.benchmark.context import empty_context
 from offlinemeta.benchmark.result import read_results
@@ -59,7 +60,7 @@ def run(data: str | None, out: Path, seed: int, preset: str, console: Console) -
     started = time.monotonic()
     check_writable(out)
     spec = get_spec(data or STUDY["demo"]["data"])
-    cells = [Cell(spec, method, seed, preset, out / "demo") for method in METHODS]
+    cells = plan({spec.short: PROTOCOLS}, METHODS, [seed], preset, out / "demo")
     run_grid(cells, len(cells), console)
     rows = table.summarise(read_results([cell.folder / "results" for cell in cells]))
     Console(width=max(console.width, 180)).print(table.table(rows))

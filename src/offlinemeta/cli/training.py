@@ -1,4 +1,4 @@
-"""The commands ``offlinemeta methods``, ``train``, ``study`` and ``demo``. Heavy imports stay inside the commands."""
+"""The commands ``offlinemeta methods``, ``train`` and ``demo``. Heavy imports stay inside the commands."""
 
 from __future__ import annotations
 
@@ -92,45 +92,6 @@ def train(
         say(console, f"written: {file}")
 
 
-def study(
-    dataset: Annotated[str, typer.Argument(help="The dataset to train on, such as CheetahVel/smac.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counted from 0.")] = 3,
-    methods: Annotated[
-        str | None, typer.Option(help="Comma-separated methods, trained in this order; by default, the study's.")
-    ] = None,
-    preset: Annotated[str, typer.Option(help="Preset of all methods' configs.")] = "default",
-    protocols: Annotated[
-        str | None, typer.Option(help="Comma-separated protocols that are evaluated; by default, the study's.")
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Number of trainings at once, which use one core each.")] = 2,
-    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("out/runs"),
-    results: Annotated[Path, typer.Option(help="Folder where results are gathered.")] = Path("leaderboard/results"),
-) -> None:
-    """Train methods with several seeds on a dataset, and gather the results; repeating the command resumes it."""
-    require_torch("Training")
-    from offlinemeta.baselines.registry import make_config
-    from offlinemeta.baselines.training.grid import Cell, run_grid
-    from offlinemeta.benchmark.protocol import get_benchmark
-    from offlinemeta.benchmark.result import gather
-    from offlinemeta.datasets.spec import get_spec
-    from offlinemeta.envs import get_family
-    from offlinemeta.files import check_writable
-    from offlinemeta.leaderboard.table import STUDY
-
-    names = list(dict.fromkeys(STUDY["trained"] if methods is None else methods.split(",")))
-    spec, played = get_spec(dataset), tuple(STUDY["protocols"] if protocols is None else protocols.split(","))
-    for name in names:
-        make_config(name, preset)
-    for protocol in played:
-        get_benchmark(f"{spec.family}/{spec.quality}/{protocol}")
-    for folder in (runs, results):
-        check_writable(folder)
-    if methods is None and not get_family(spec.family).rewards_tell:
-        names.remove("borel-rr")  # labels for other tasks cannot be computed
-    cells = [Cell(spec, name, seed, preset, runs, protocols=played) for seed in range(seeds) for name in names]
-    run_grid(cells, jobs, console, lambda cell: gather(cell.folder / "results", results))
-
-
 def demo(
     data: Annotated[str | None, typer.Argument(help="Dataset to train on; by default, CheetahVel/smac.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the runs, the picture, the page and the films.")] = Path("out"),
@@ -180,10 +141,6 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
 
 METHODS_EPILOG = (
     "Examples:\n\n  offlinemeta methods\n\n  offlinemeta methods smac\n\n  offlinemeta methods smac --preset paper"
-)
-STUDY_EPILOG = (
-    "Examples:\n\n  offlinemeta study CheetahVel/smac\n\n  offlinemeta study AntDir/smac --seeds 5 --jobs 8\n\n"
-    "  offlinemeta report leaderboard/results"
 )
 DEMO_EPILOG = "Examples:\n\n  offlinemeta demo\n\n  offlinemeta demo AntDir/smac --out out/ant"
 TRAIN_EPILOG = (

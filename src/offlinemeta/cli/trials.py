@@ -16,7 +16,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from offlinemeta.baselines.training.grid import Cell
+    from offlinemeta.baselines.training.cell import Cell
     from offlinemeta.datasets.spec import DatasetSpec
 
 console = Console()
@@ -144,7 +144,7 @@ def cells_of(listed: Trials, names: Sequence[str], spec: DatasetSpec, seed: int,
 
     from offlinemeta.baselines.parts.config import later_fields
     from offlinemeta.baselines.registry import plain_config
-    from offlinemeta.baselines.training.grid import Cell
+    from offlinemeta.baselines.training.cell import Cell
 
     def cell(name: str) -> Cell:
         trial = listed.trials[name]
