@@ -77,6 +77,21 @@ Setting = Scalar | Annotated[list[Scalar], Field(max_length=1000, fail_fast=True
 """A value in a training's config: a number, a text, yes or no, nothing, or a list of these."""
 
 
+WORDS = {
+    f"^[{LETTERS}]*$": "one line of plain text, without < and >, control and invisible characters",
+    NAME: "a name of letters of ASCII, digits and - _ . +",
+}
+"""What is said of a text in place of its pattern."""
+
+
+def explain(error: ValidationError) -> str:
+    """Say where the first error is, and what is wrong there."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"])) or "the whole"
+    words = WORDS.get(first.get("ctx", {}).get("pattern", ""))
+    return f"{where}: String should match: {words}" if words is not None else f"{where}: {first['msg']}"
+
+
 def check_method(name: str) -> str:
     """Return a method's name if it is one.
 

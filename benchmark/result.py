@@ -33,6 +33,7 @@ from offlinemeta.benchmark.fields import (
     Steps,
     Text,
     Time,
+    explain,
 )
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, Benchmark, get_benchmark
 from offlinemeta.datasets.references import normalise, read_references
@@ -282,9 +283,7 @@ def parse_result(text: bytes) -> Result:
     try:
         return Result.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise ResultError(f"is no valid result: {where}: {first['msg']}.") from error
+        raise ResultError(f"is no valid result: {explain(error)}.") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from offlinemeta.benchmark.errors import ResultError
-from offlinemeta.benchmark.fields import Commit, Line, MethodName, Place, Steps
+from offlinemeta.benchmark.fields import Commit, Line, MethodName, Place, Steps, explain
 
 FILE = "method.yaml"
 LARGEST = 16_384
@@ -85,9 +85,7 @@ def read_method(file: Path) -> Method:
     try:
         method = Method.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise ResultError(f"{file} is no valid description of a method: {where}: {first['msg']}.") from error
+        raise ResultError(f"{file} is no valid description of a method: {explain(error)}.") from error
     if method.name != file.parent.name:
         raise ResultError(f"{file} is of {method.name!r}, but lies in the folder of {file.parent.name!r}. Rename one.")
     return method

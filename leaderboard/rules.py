@@ -203,6 +203,8 @@ def of_all(results: Sequence[Result]) -> Iterator[Fault]:
             join_results(own)
         except ResultError as error:
             yield Fault("alike", name, str(error))
+        if len({bool(provenance.config) for result in own for provenance in result.provenance}) > 1:
+            yield Fault("alike", name, "some seeds state the config of their training, and others do not.")
         yield from _copies(name, own)
     for data, own in by_data.items():
         yield from _cells(data, own)
