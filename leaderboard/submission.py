@@ -236,15 +236,10 @@ def is_safetensors(file: Path) -> bool:
         return False
 
 
-def changes(folder: Path, old: Path) -> str:
-    """Say how a method's folder differs from what it was: ``new``, ``unchanged``, or how many files do."""
-    if not old.is_dir():
-        return "new"
+def changes(folder: Path, old: Path) -> list[str]:
+    """Return the files that were added to a method's folder, changed or taken away since it was as in another one."""
     here, there = (_contents(one) for one in (folder, old))
-    added, gone = len(here.keys() - there.keys()), len(there.keys() - here.keys())
-    changed = sum(here[name] != there[name] for name in here.keys() & there.keys())
-    counts = {"added": added, "changed": changed, "gone": gone}
-    return ", ".join(f"files {what}: {count}" for what, count in counts.items() if count) or "unchanged"
+    return sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
 
 
 def _contents(folder: Path) -> dict[str, str]:

@@ -430,6 +430,12 @@ def test_nothing_is_overwritten_but_by_its_author(mine: Path, tmp_path: Path) ->
     assert "A. Author" in (root / "mine" / "method.yaml").read_text()
 
 
+def test_without_a_checkout_the_place_has_to_be_named(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(mine.parent)
+    with pytest.raises(SubmissionError, match="name a folder with --to"):
+        CliRunner().invoke(app, ["leaderboard", "submit", "mine"], catch_exceptions=False)
+
+
 def test_what_is_refused_is_not_placed(mine: Path, tmp_path: Path) -> None:
     spoil_seeds(mine)
     with pytest.raises(SubmissionError, match=r"mine is refused, faults: 1\n  seeds: PointRobot/smac"):
@@ -476,6 +482,9 @@ def test_a_pull_request_is_compared_with_what_is_listed(mine: Path, tmp_path: Pa
     assert "another: 6 results, keep all rules (new)" in said
     assert "mine" not in said
     assert "| PointRobot/smac | another | 3 |" in summary.read_text()
+    (theirs / "mine" / "method.yaml").write_text(hostile.METHOD.replace("Look out", "Look in"), encoding="utf-8")
+    said = offlinemeta("leaderboard", "check", theirs, "--against", base)
+    assert "mine: 6 results, keep all rules (1 files changed)" in said
     (theirs / "another" / "a|<b>\n::warning::x").touch()
     shutil.rmtree(theirs / "mine")
     said = offlinemeta("leaderboard", "check", theirs, "--against", base, "--markdown", summary, code=2)
@@ -597,7 +606,8 @@ def test_an_outside_agent_is_evaluated_checked_placed_and_replayed(tmp_path: Pat
     here.mkdir()
     (here / "guess.py").write_text(blocks("python")[0], encoding="utf-8")
     assert len(blocks("python")[0].splitlines()) <= 30
-    (here / "method.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
+    (here / "guess").mkdir()
+    (here / "guess" / "method.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
     environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
 
     def shell(commands: str, code: int = 0) -> str:

@@ -48,22 +48,26 @@ def check(
 ) -> None:
     """Check submissions by the rules of the leaderboard, and show their rows. Nothing in them is run."""
     from offlinemeta.console import say
+    from offlinemeta.leaderboard.method import FILE
     from offlinemeta.leaderboard.submission import RESULTS, SubmissionError, changes, submissions
     from offlinemeta.leaderboard.submission import check as check_folder
 
     root, text, refused = against or RESULTS, "", list[str]()
     folders = submissions(path)
     for folder in folders:
-        changed = changes(folder, against / folder.name) if against is not None else ""
-        if changed == "unchanged":
-            continue
+        kept, how = listed, ""
+        if against is not None:
+            changed = changes(folder, against / folder.name)
+            if not changed:
+                continue
+            kept = listed or changed == [FILE]  # its results are those that are listed
+            how = f" ({len(changed)} files changed)" if (against / folder.name).exists() else " (new)"
         found = check_folder(folder, root)
-        said = _verdict(found, listed) + (f" ({changed})" if changed else "")
+        said = _verdict(found, kept) + how
         say(console, said)
-        shown = _rows(found) if not found.refused(listed) else ""
-        text += f"\n### {_escaped(said)}\n\n{shown}"
+        text += f"\n### {_escaped(said)}\n\n{'' if found.refused(kept) else _rows(found)}"
         text += "".join(f"- {_escaped(line)}\n" for line in _faults(found))
-        refused += [found.name] if found.refused(listed) else []
+        refused += [found.name] if found.refused(kept) else []
     if against is not None and path != folders[0]:
         gone = sorted({one.name for one in against.iterdir() if one.is_dir()} - {folder.name for folder in folders})
         if gone:
@@ -122,7 +126,8 @@ def _escaped(text: str) -> str:
 def submit(
     path: Folder,
     to: Annotated[
-        Path | None, typer.Option(help="Folder of results; by default, leaderboard/results of this installation.")
+        Path | None,
+        typer.Option(help="Folder of results; by default, leaderboard/results of the checkout that you are in."),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace an earlier submission of the same authors and code.")
@@ -130,11 +135,16 @@ def submit(
 ) -> None:
     """Check a submission, and copy it to its place among the results; a pull request makes it public."""
     from offlinemeta.console import say
-    from offlinemeta.leaderboard.submission import RESULTS
+    from offlinemeta.leaderboard.submission import SubmissionError
     from offlinemeta.leaderboard.submission import submit as place
 
-    found, home = place(path, to or RESULTS, replace)
-    say(console, f"{_verdict(found, listed=False)}")
+    here = Path("leaderboard") / "results"
+    if to is None and not here.is_dir():
+        raise SubmissionError(
+            f"There is no {here} here. Go to a checkout of offlinemeta, or name the folder with --to."
+        )
+    found, home = place(path, to or here, replace)
+    say(console, _verdict(found, listed=False))
     say(console, f"written: {home}")
     say(console, f"To publish it: git add {home}, commit, and open a pull request.")
 
