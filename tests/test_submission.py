@@ -30,10 +30,12 @@ from offlinemeta.benchmark.result import Result, make_result, parse_result
 from offlinemeta.cli import app
 from offlinemeta.envs import FAMILIES
 from offlinemeta.files import FileError
+from offlinemeta.leaderboard import folder as folders
 from offlinemeta.leaderboard import replay, rules, submission
+from offlinemeta.leaderboard.folder import SubmissionError, changes, submissions
 from offlinemeta.leaderboard.method import Method
 from offlinemeta.leaderboard.schema import json_schema
-from offlinemeta.leaderboard.submission import RESULTS, SubmissionError, check, submissions, submit
+from offlinemeta.leaderboard.submission import RESULTS, check, submit
 
 ROOT = Path(__file__).parents[1]
 
@@ -199,7 +201,7 @@ def test_a_text_that_is_no_result_is_refused_in_bounded_time(text: bytes, messag
     file = mine / "PointRobot-smac" / "online-3-s0.json"
     file.write_bytes(text)
     started = time.perf_counter()
-    if len(text) <= submission.LARGEST_RESULT:
+    if len(text) <= folders.LARGEST_RESULT:
         with pytest.raises(ResultError, match=re.escape(message)):
             parse_result(text)
         assert message in said(mine)
@@ -220,14 +222,14 @@ def spoil_100_mb(mine: Path) -> None:
 
 
 def spoil_many(mine: Path) -> None:
-    for i in range(submission.MOST_FILES):
+    for i in range(folders.MOST_FILES):
         (mine / "PointRobot-smac" / f"online-4-s{i}.json").touch()
 
 
 def spoil_total(mine: Path) -> None:
     for i in range(20):
         with (mine / "PointRobot-smac" / f"online-4-s{i}.json").open("wb") as file:
-            file.truncate(submission.LARGEST_RESULT)
+            file.truncate(folders.LARGEST_RESULT)
 
 
 def spoil_link(mine: Path) -> None:
@@ -432,7 +434,7 @@ def test_nothing_is_overwritten_but_by_its_author(mine: Path, tmp_path: Path) ->
 
 def test_without_a_checkout_the_place_has_to_be_named(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(mine.parent)
-    with pytest.raises(SubmissionError, match="name a folder with --to"):
+    with pytest.raises(SubmissionError, match="name the folder with --to"):
         CliRunner().invoke(app, ["leaderboard", "submit", "mine"], catch_exceptions=False)
 
 
@@ -492,6 +494,15 @@ def test_a_pull_request_is_compared_with_what_is_listed(mine: Path, tmp_path: Pa
     assert "Refused: another, mine" in said
     assert "\n::warning" not in said
     assert r"a\|\<b\>\\n::warning::x" in summary.read_text()
+
+
+def test_what_was_hidden_deep_in_a_listed_method_is_a_change(mine: Path, tmp_path: Path) -> None:
+    shutil.copytree(mine, tmp_path / "old")
+    assert changes(mine, tmp_path / "old") == []
+    (mine / "PointRobot-smac" / "deep" / "er").mkdir(parents=True)
+    (mine / "PointRobot-smac" / "deep" / "er" / "run.sh").touch()
+    assert changes(mine, tmp_path / "old") == ["PointRobot-smac/deep"]
+    assert changes(tmp_path / "none", tmp_path / "old") == changes(tmp_path / "old", tmp_path / "none") != []
 
 
 def test_every_command_shows_examples() -> None:

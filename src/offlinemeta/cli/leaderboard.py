@@ -48,8 +48,9 @@ def check(
 ) -> None:
     """Check submissions by the rules of the leaderboard, and show their rows. Nothing in them is run."""
     from offlinemeta.console import say
+    from offlinemeta.leaderboard.folder import SubmissionError, changes, submissions
     from offlinemeta.leaderboard.method import FILE
-    from offlinemeta.leaderboard.submission import RESULTS, SubmissionError, changes, submissions
+    from offlinemeta.leaderboard.submission import RESULTS
     from offlinemeta.leaderboard.submission import check as check_folder
 
     root, text, refused = against or RESULTS, "", list[str]()
@@ -135,7 +136,7 @@ def submit(
 ) -> None:
     """Check a submission, and copy it to its place among the results; a pull request makes it public."""
     from offlinemeta.console import say
-    from offlinemeta.leaderboard.submission import SubmissionError
+    from offlinemeta.leaderboard.folder import SubmissionError
     from offlinemeta.leaderboard.submission import submit as place
 
     here = Path("leaderboard") / "results"
@@ -192,9 +193,10 @@ def replay(
     from offlinemeta.benchmark.runner import evaluate
     from offlinemeta.console import bar, say
     from offlinemeta.envs import get_family
+    from offlinemeta.leaderboard.folder import SubmissionError
     from offlinemeta.leaderboard.replay import compare
-    from offlinemeta.leaderboard.submission import SubmissionError, raise_for
     from offlinemeta.leaderboard.submission import check as check_folder
+    from offlinemeta.leaderboard.submission import raise_for
 
     found, benchmark = check_folder(path), get_benchmark(cell)
     raise_for(found, listed=True)
@@ -228,7 +230,7 @@ def replay(
 def _checkpoint(found: Submission, result: Result, given: Path | None, family: TaskFamily) -> Path:
     """Return the file of a result's checkpoint, whose hash is the one that the result states."""
     from offlinemeta.files import sha256
-    from offlinemeta.leaderboard.submission import SubmissionError, is_safetensors
+    from offlinemeta.leaderboard.folder import SubmissionError, is_safetensors
 
     wanted = result.provenance[0].checkpoint
     if not wanted:
@@ -254,7 +256,7 @@ STAGES = "offlinemeta.baselines.training.stages:"
 def _agent(result: Result, family: TaskFamily, file: Path) -> Any:
     """Make the agent; of the stages of online PEARL in one file, the one with as many steps as the result says."""
     from offlinemeta.benchmark.agent import load_agent
-    from offlinemeta.leaderboard.submission import SubmissionError
+    from offlinemeta.leaderboard.folder import SubmissionError
 
     if not result.agent.startswith(STAGES):
         return load_agent(result.agent, family, file)
