@@ -103,77 +103,77 @@ def returns(value: Any) -> Change:
     return lambda content: content["returns"][0][3].__setitem__(0, value)
 
 
-@pytest.mark.parametrize(
-    ("change", "rule", "message"),
-    [
-        (returns(float("nan")), "result", "NaN is no number of JSON"),
-        (returns(float("inf")), "result", "Infinity is no number"),
-        (returns(1e300), "result", "returns.0.3.0: Input should be less than or equal to"),
-        (returns(1e6), "range", "a return of 1e+06 is not between -1351.09 and 0"),
-        (returns(0.001), "range", "PointRobot cannot give it"),
-        (returns(True), "result", "returns.0.3.0: Input should be a valid number"),
-        (returns("-7"), "result", "returns.0.3.0: Input should be a valid number"),
-        (returns(None), "result", "returns.0.3.0"),
-        (returns([]), "result", "returns.0.3.0"),
-        (lambda c: c["returns"][0].pop(), "result", "have shape"),
-        (lambda c: c["returns"][0][3].append(-1.0), "result", "have shape"),
-        (lambda c: c["returns"].append(c["returns"][0]), "result", "have shape"),
-        (lambda c: c.update(score=99.0), "result", "score: Extra inputs"),
-        (lambda c: c.update(curve=[1.0]), "result", "curve: Extra inputs"),
-        (lambda c: c.update(references={"told": 0.0}), "result", "references: Extra inputs"),
-        (lambda c: c["provenance"][0].update(expert=0.0), "result", "expert: Extra inputs"),
-        (lambda c: c.update(seeds=[0, 0]), "result", "seeds"),
-        (lambda c: c.update(seeds=[True]), "result", "seeds.0: Input should be a valid integer"),
-        (lambda c: c.update(seeds=["0"]), "result", "seeds.0: Input should be a valid integer"),
-        (lambda c: c.update(seeds=[0.0]), "result", "seeds.0: Input should be a valid integer"),
-        (lambda c: c.update(seeds=[10**30]), "result", "seeds.0"),
-        (lambda c: c.update(schema_version=True), "result", "schema_version is True"),
-        (lambda c: c.update(schema_version="2"), "result", "schema_version is a str"),
-        (lambda c: c.update(sees_task=1), "result", "sees_task: Input should be a valid boolean"),
-        (lambda c: c.update(repeats=1), "repeats", "Evaluate it 3 times"),
-        (lambda c: c.update(benchmark="AntDir/smac/online-3"), "place", "belongs to mine/AntDir-smac/online-3-s0.json"),
-        (lambda c: c.update(benchmark="CheetahVel/smac/online-3"), "result", "have shape"),
-        (lambda c: c.update(benchmark="../../etc/passwd"), "result", "benchmark: String should match"),
-        (lambda c: c.update(benchmark="PointRobot/smac/online-9999"), "result", "have shape"),
-        (lambda c: c.update(benchmark="PointRobot/smak/online-3"), "result", "Did you mean 'smac'"),
-        (lambda c: c.update(method="../evil"), "result", "method: String should match"),
-        (lambda c: c.update(method="min\u0435"), "result", "method: String should match: a name of letters of ASCII"),
-        (lambda c: c.update(method="\u202eenim"), "result", "method: String should match"),
-        (lambda c: c.update(method="other"), "place", "by what it says it belongs to other/PointRobot-smac"),
-        (lambda c: c.update(agent="<script>:x"), "result", "agent: String should match"),
-        (lambda c: c.update(agent="other:Agent"), "alike", "differ in agent"),
-        (lambda c: c["metrics"].update({"<b>": [1.0]}), "result", "metrics"),
-        (lambda c: c["metrics"].update(kl_shift=[float("inf")]), "result", "Infinity"),
-        (provenance(machine="<script>alert(1)</script>"), "result", "one line of plain text, without < and >"),
-        (provenance(machine="a\nb"), "result", "provenance.0.machine"),
-        (provenance(machine="\u202egnp"), "result", "provenance.0.machine"),
-        (provenance(machine="\ud800"), "result", "provenance.0.machine"),
-        (provenance(machine="x" * 601), "result", "at most 600 characters"),
-        (provenance(machine=""), "provenance", "machine is missing"),
-        (provenance(config={"a": {"b": 1}}), "result", "provenance.0.config.a"),
-        (provenance(config={"a": 10**19}), "result", "provenance.0.config.a"),
-        (provenance(config={"lr": 1.0}), "alike", "config differs in"),
-        (provenance(config={}), "alike", "others do not"),
-        (provenance(wall_time=-1.0), "result", "provenance.0.wall_time"),
-        (provenance(gradient_steps="1000"), "result", "provenance.0.gradient_steps"),
-        (provenance(gradient_steps=0), "steps", "--gradient-steps"),
-        (provenance(started="yesterday"), "result", "provenance.0.started"),
-        (provenance(evaluation_seed=None), "provenance", "evaluation_seed is missing"),
-        (provenance(versions={}), "versions", "the version of offlinemeta, mujoco, gymnasium, numpy is missing"),
-        (provenance(checkpoint=""), "checkpoint", "SHA-256 is missing"),
-        (provenance(checkpoint="abc"), "result", "provenance.0.checkpoint"),
-        (provenance(checkpoint=f"{2:064x}"), "checkpoint", "one checkpoint is not the training of seeds [0, 1]"),
-        (provenance(checkpoint="f" * 64), "checkpoint", "seed 0 has several checkpoints"),
-        (provenance(dataset={}), "data", "none stated"),
-        (provenance(dataset={"id": "OfflineMeta/PointRobot/smac-v0", "sha256": "0"}), "older data", "smac-v0, while"),
-        (provenance(dataset={"id": "OfflineMeta/AntDir/smac-v1", "sha256": "0"}), "data", "that of the benchmark is"),
-        (provenance(dataset={"id": hostile.TRAINED, "sha256": "0" * 64}), "content", "has the content 1a025d4111ed"),
-        (provenance(context={"id": hostile.LOGGED, "sha256": "0"}), "data", "online-3 has no logged context"),
-        (lambda c: c["provenance"][0]["versions"].update(mujoco="3.4.0"), "versions", "under mujoco 3.3.0 alone"),
-        (lambda c: c["provenance"][0]["dataset"].update(other="not it"), "content", "has the content"),
-        (lambda c: c["provenance"].append(c["provenance"][0]), "result", "2 provenances for 1 seeds"),
-    ],
-)  # fmt: skip
+BAD_RESULTS: list[tuple[Change, str, str]] = [
+    (returns(float("nan")), "result", "NaN is no number of JSON"),
+    (returns(float("inf")), "result", "Infinity is no number"),
+    (returns(1e300), "result", "returns.0.3.0: Input should be less than or equal to"),
+    (returns(1e6), "range", "a return of 1e+06 is not between -1351.09 and 0"),
+    (returns(0.001), "range", "PointRobot cannot give it"),
+    (returns(True), "result", "returns.0.3.0: Input should be a valid number"),
+    (returns("-7"), "result", "returns.0.3.0: Input should be a valid number"),
+    (returns(None), "result", "returns.0.3.0"),
+    (returns([]), "result", "returns.0.3.0"),
+    (lambda c: c["returns"][0].pop(), "result", "have shape"),
+    (lambda c: c["returns"][0][3].append(-1.0), "result", "have shape"),
+    (lambda c: c["returns"].append(c["returns"][0]), "result", "have shape"),
+    (lambda c: c.update(score=99.0), "result", "score: Extra inputs"),
+    (lambda c: c.update(curve=[1.0]), "result", "curve: Extra inputs"),
+    (lambda c: c.update(references={"told": 0.0}), "result", "references: Extra inputs"),
+    (lambda c: c["provenance"][0].update(expert=0.0), "result", "expert: Extra inputs"),
+    (lambda c: c.update(seeds=[0, 0]), "result", "seeds"),
+    (lambda c: c.update(seeds=[True]), "result", "seeds.0: Input should be a valid integer"),
+    (lambda c: c.update(seeds=["0"]), "result", "seeds.0: Input should be a valid integer"),
+    (lambda c: c.update(seeds=[0.0]), "result", "seeds.0: Input should be a valid integer"),
+    (lambda c: c.update(seeds=[10**30]), "result", "seeds.0"),
+    (lambda c: c.update(schema_version=True), "result", "schema_version is True"),
+    (lambda c: c.update(schema_version="2"), "result", "schema_version is a str"),
+    (lambda c: c.update(sees_task=1), "result", "sees_task: Input should be a valid boolean"),
+    (lambda c: c.update(repeats=1), "repeats", "Evaluate it 3 times"),
+    (lambda c: c.update(benchmark="AntDir/smac/online-3"), "place", "belongs to mine/AntDir-smac/online-3-s0.json"),
+    (lambda c: c.update(benchmark="CheetahVel/smac/online-3"), "result", "have shape"),
+    (lambda c: c.update(benchmark="../../etc/passwd"), "result", "benchmark: String should match"),
+    (lambda c: c.update(benchmark="PointRobot/smac/online-9999"), "result", "have shape"),
+    (lambda c: c.update(benchmark="PointRobot/smak/online-3"), "result", "Did you mean 'smac'"),
+    (lambda c: c.update(method="../evil"), "result", "method: String should match"),
+    (lambda c: c.update(method="min\u0435"), "result", "method: String should match: a name of letters of ASCII"),
+    (lambda c: c.update(method="\u202eenim"), "result", "method: String should match"),
+    (lambda c: c.update(method="other"), "place", "by what it says it belongs to other/PointRobot-smac"),
+    (lambda c: c.update(agent="<script>:x"), "result", "agent: String should match"),
+    (lambda c: c.update(agent="other:Agent"), "alike", "differ in agent"),
+    (lambda c: c["metrics"].update({"<b>": [1.0]}), "result", "metrics"),
+    (lambda c: c["metrics"].update(kl_shift=[float("inf")]), "result", "Infinity"),
+    (provenance(machine="<script>alert(1)</script>"), "result", "one line of plain text, without < and >"),
+    (provenance(machine="a\nb"), "result", "provenance.0.machine"),
+    (provenance(machine="\u202egnp"), "result", "provenance.0.machine"),
+    (provenance(machine="\ud800"), "result", "provenance.0.machine"),
+    (provenance(machine="x" * 601), "result", "at most 600 characters"),
+    (provenance(machine=""), "provenance", "machine is missing"),
+    (provenance(config={"a": {"b": 1}}), "result", "provenance.0.config.a"),
+    (provenance(config={"a": 10**19}), "result", "provenance.0.config.a"),
+    (provenance(config={"lr": 1.0}), "alike", "config differs in"),
+    (provenance(config={}), "alike", "others do not"),
+    (provenance(wall_time=-1.0), "result", "provenance.0.wall_time"),
+    (provenance(gradient_steps="1000"), "result", "provenance.0.gradient_steps"),
+    (provenance(gradient_steps=0), "steps", "--gradient-steps"),
+    (provenance(started="yesterday"), "result", "provenance.0.started"),
+    (provenance(evaluation_seed=None), "provenance", "evaluation_seed is missing"),
+    (provenance(versions={}), "versions", "the version of offlinemeta, mujoco, gymnasium, numpy is missing"),
+    (provenance(checkpoint=""), "checkpoint", "SHA-256 is missing"),
+    (provenance(checkpoint="abc"), "result", "provenance.0.checkpoint"),
+    (provenance(checkpoint=f"{2:064x}"), "checkpoint", "one checkpoint is not the training of seeds [0, 1]"),
+    (provenance(checkpoint="f" * 64), "checkpoint", "seed 0 has several checkpoints"),
+    (provenance(dataset={}), "data", "none stated"),
+    (provenance(dataset={"id": "OfflineMeta/PointRobot/smac-v0", "sha256": "0"}), "older data", "smac-v0, while"),
+    (provenance(dataset={"id": "OfflineMeta/AntDir/smac-v1", "sha256": "0"}), "data", "that of the benchmark is"),
+    (provenance(dataset={"id": hostile.TRAINED, "sha256": "0" * 64}), "content", "has the content 1a025d4111ed"),
+    (provenance(context={"id": hostile.LOGGED, "sha256": "0"}), "data", "online-3 has no logged context"),
+    (lambda c: c["provenance"][0]["versions"].update(mujoco="3.4.0"), "versions", "under mujoco 3.3.0 alone"),
+    (lambda c: c["provenance"][0]["dataset"].update(other="not it"), "content", "has the content"),
+    (lambda c: c["provenance"].append(c["provenance"][0]), "result", "2 provenances for 1 seeds"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "rule", "message"), BAD_RESULTS)
 def test_a_bad_result_is_refused(change: Change, rule: str, message: str, mine: Path) -> None:
     content = hostile.result()
     change(content)
@@ -279,40 +279,49 @@ def spoil_copy(mine: Path) -> None:
     hostile.put(mine, content)
 
 
+def spoil_commit(mine: Path) -> None:
+    (mine / "method.yaml").write_text(hostile.METHOD.replace('commit: "0123abc"\n', ""), encoding="utf-8")
+
+
 def spoil_nothing_online(mine: Path) -> None:
     for file in mine.rglob("online-3-*"):
         file.unlink()
 
 
-@pytest.mark.parametrize(
-    ("spoil", "rule", "message"),
-    [
-        (spoil_100_mb, "size", "100,000,000 bytes; at most 1,000,000 are read"),
-        (spoil_many, "size", "there are more than 2,000 files"),
-        (spoil_total, "size", "together are too large"),
-        (spoil_link, "link", "online-3-s0.json: a symbolic link"),
-        (spoil_linked_folder, "link", "AntDir-smac: a symbolic link"),
-        (spoil_linked_method, "link", "method.yaml: a symbolic link"),
-        (spoil_pipe, "file", "method.yaml: no part of a submission"),
-        (spoil_pickle, "file", "may run code when it is read"),
-        (spoil_dressed_pickle, "file", "no safetensors, whatever its name says"),
-        (spoil_unknown_checkpoint, "checkpoint", "no result was made with it"),
-        (spoil_seeds, "seeds", "2 seeds; 3 are needed"),
-        (spoil_copy, "copies", "seeds 0 and 1 have the same returns"),
-        (spoil_nothing_online, "cells", "online-3, or with more episodes, is not there"),
-        (lambda m: (m / "method.yaml").unlink(), "method", "there is no such file"),
-        (lambda m: (m / "run.sh").write_text("rm -rf /"), "file", "run.sh: no part of a submission"),
-        (lambda m: (m / "PointRobot-smac" / "deep").mkdir(), "file", "folders lie one deep"),
-        (lambda m: (m / "PointRobot-smac" / "a\n\u202eb.json").touch(), "file", "a\\n\\u202eb.json"),
-        (lambda m: (m / "PointRobot-smac" / "online-3-s2.json").unlink(), "cells", "is not there for seeds [2]"),
-        (lambda m: shutil.rmtree(m / "PointRobot-smac"), "cells", "there are no results"),
-        (lambda m: (m / "PointRobot-smac").rename(m / "AntDir-smac"), "place", "belongs to mine/PointRobot-smac"),
-    ],
-)  # fmt: skip
+BAD_FOLDERS: list[tuple[Callable[[Path], Any], str, str]] = [
+    (spoil_100_mb, "size", "100,000,000 bytes; at most 1,000,000 are read"),
+    (spoil_many, "size", "there are more than 2,000 files"),
+    (spoil_total, "size", "together are too large"),
+    (spoil_link, "link", "online-3-s0.json: a symbolic link"),
+    (spoil_linked_folder, "link", "AntDir-smac: a symbolic link"),
+    (spoil_linked_method, "link", "method.yaml: a symbolic link"),
+    (spoil_pipe, "file", "method.yaml: no part of a submission"),
+    (spoil_pickle, "file", "may run code when it is read"),
+    (spoil_dressed_pickle, "file", "no safetensors, whatever its name says"),
+    (spoil_unknown_checkpoint, "checkpoint", "no result was made with it"),
+    (spoil_seeds, "seeds", "2 seeds; 3 are needed"),
+    (spoil_copy, "copies", "seeds 0 and 1 have the same returns"),
+    (spoil_nothing_online, "cells", "online-3, or with more episodes, is not there"),
+    (lambda m: (m / "method.yaml").unlink(), "method", "there is no such file"),
+    (lambda m: (m / "run.sh").write_text("rm -rf /"), "file", "run.sh: no part of a submission"),
+    (lambda m: (m / "PointRobot-smac" / "deep").mkdir(), "file", "folders lie one deep"),
+    (lambda m: (m / "PointRobot-smac" / "a\n\u202eb.json").touch(), "file", "a\\n\\u202eb.json"),
+    (lambda m: (m / "PointRobot-smac" / "online-3-s2.json").unlink(), "cells", "is not there for seeds [2]"),
+    (lambda m: shutil.rmtree(m / "PointRobot-smac"), "cells", "there are no results"),
+    (lambda m: (m / "PointRobot-smac").rename(m / "AntDir-smac"), "place", "belongs to mine/PointRobot-smac"),
+    (spoil_commit, "commit", "the commit of the code is missing"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "rule", "message"), BAD_FOLDERS)
 def test_a_bad_folder_is_refused(spoil: Callable[[Path], Any], rule: str, message: str, mine: Path) -> None:
     spoil(mine)
     assert rule in refused_by(mine)
     assert message in said(mine)
+
+
+def test_every_rule_has_an_example_that_breaks_it() -> None:
+    assert {rule for _, rule, _ in (*BAD_RESULTS, *BAD_FOLDERS)} == set(rules.RULES) - {"name"}
 
 
 @pytest.mark.parametrize(
@@ -362,7 +371,8 @@ def test_no_json_raises_anything_else(content: Any, name: str) -> None:
         parse_result(json.dumps(text).encode("utf-8", "replace"))
     except ResultError:
         return
-    assert name in ("metrics",), "what replaces the other parts cannot be valid"
+    one_seed = name == "seeds" and len(content) == 1 and type(content[0]) is int
+    assert name == "metrics" or one_seed, "what replaces the other parts cannot be valid"
 
 
 @given(st.binary())
