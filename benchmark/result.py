@@ -14,19 +14,27 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from offlinemeta.benchmark import metrics as measures
 from offlinemeta.benchmark.errors import ResultError
+from offlinemeta.benchmark.fields import (
+    AgentName,
+    Commit,
+    Few,
+    Figure,
+    Hash,
+    Key,
+    MethodName,
+    Origin,
+    Seconds,
+    Seed,
+    Setting,
+    Steps,
+    Text,
+    Time,
+    explain,
+)
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, Benchmark, get_benchmark
 from offlinemeta.datasets.references import normalise, read_references
 from offlinemeta.envs import get_family
@@ -36,23 +44,8 @@ from offlinemeta.files import write_text
 
 SCHEMA = 2
 
-MethodName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
-"""How a method is listed: it names files, and is shown in terminals, tables, pages and pictures."""
-
-
-def check_method(name: str) -> str:
-    """Return a method's name if it is one.
-
-    Raises:
-        ArgumentError: it is none.
-    """
-    try:
-        return TypeAdapter(MethodName).validate_python(name)
-    except ValidationError as error:
-        raise ArgumentError(
-            f"A method is named by 1 to 64 of the letters A to Z and a to z, digits and - _ . +, beginning with a "
-            f"letter or digit; not {name!r}. Give another name with --method."
-        ) from error
+LARGEST = 1_000_000
+"""Bytes of a result file; the rest of a larger one is not read."""
 
 
 class Provenance(BaseModel):
@@ -73,20 +66,20 @@ class Provenance(BaseModel):
         started: time of the evaluation, in UTC.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    dataset: dict[str, str] = {}
-    context: dict[str, str] = {}
-    config: dict[str, Any] = {}
-    versions: dict[str, str] = {}
-    commit: str = ""
-    machine: str = ""
-    wall_time: float = 0.0
-    gradient_steps: int = 0
-    env_steps: int = 0
-    checkpoint: str = ""
-    evaluation_seed: int | None = None
-    started: str = ""
+    dataset: Origin = {}
+    context: Origin = {}
+    config: Annotated[dict[Key, Setting], Field(max_length=200)] = {}
+    versions: Annotated[dict[Key, Text], Field(max_length=50)] = {}
+    commit: Commit = ""
+    machine: Text = ""
+    wall_time: Seconds = 0.0
+    gradient_steps: Steps = 0
+    env_steps: Steps = 0
+    checkpoint: Hash = ""
+    evaluation_seed: Seed | None = None
+    started: Time = ""
 
 
 class Result(BaseModel):
@@ -105,23 +98,25 @@ class Result(BaseModel):
         provenance: where the results of each seed come from.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     schema_version: Literal[2] = 2
-    benchmark: str
+    benchmark: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}/[a-z]{1,32}/[a-z0-9-]{1,64}$")]
     method: MethodName
-    agent: Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\p{C}\s]+:[^\p{C}\s]+$")]
+    agent: AgentName
     sees_task: bool = False
-    seeds: list[int] = Field(min_length=1)
-    repeats: int = Field(ge=1)
-    returns: list[list[list[FiniteFloat]]]
-    metrics: dict[str, list[FiniteFloat]] = {}
-    provenance: list[Provenance]
+    seeds: Annotated[Few[Seed], Field(min_length=1)]
+    repeats: Annotated[int, Field(ge=1, le=10_000)]
+    returns: Few[Few[Few[Figure]]]
+    metrics: Annotated[dict[Key, Few[Figure]], Field(max_length=200)] = {}
+    provenance: Few[Provenance]
 
     @model_validator(mode="after")
     def _consistent(self) -> Result:
         benchmark = get_benchmark(self.benchmark)
         tasks = len(get_family(benchmark.family).tasks[benchmark.protocol.split])
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds repeat: {self.seeds}")
         expected = (len(self.seeds), tasks, benchmark.protocol.episodes)
         shapes = {(len(self.returns), len(seed), len(task)) for seed in self.returns for task in seed}
         if shapes != {expected}:
@@ -253,23 +248,56 @@ def read_result(file: Path) -> Result:
     """Read one file.
 
     Raises:
-        ResultError: it is missing, damaged, or of another schema.
+        ResultError: it is missing, larger than :data:`LARGEST`, damaged, or of another schema.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        with file.open("rb") as content:
+            text = content.read(LARGEST + 1)
     except OSError as error:
         raise ResultError(f"{file} cannot be read: {error.strerror}.") from error
+    if len(text) > LARGEST:
+        raise ResultError(f"{file} has more than {LARGEST:,} bytes, which no result needs.")
+    try:
+        return parse_result(text)
+    except ResultError as error:
+        raise ResultError(f"{file} {error}") from error
+
+
+def parse_result(text: bytes) -> Result:
+    """Return the result that a JSON text in UTF-8 holds.
+
+    Raises:
+        ResultError: it is no JSON, has a key twice, NaN or an infinity, or is no result of this schema; the message
+            goes on where the file's name would stand.
+    """
+    try:
+        content = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+    except RecursionError:
+        raise ResultError("is no JSON of a result: it is nested too deeply.") from None
     except ValueError as error:
-        raise ResultError(f"{file} is no JSON: {error}.") from error
+        raise ResultError(f"is no JSON: {error}.") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA:
-        raise ResultError(f"{file} is no result of schema {SCHEMA}: its schema_version is {version!r}.")
+    if type(version) is not int or version != SCHEMA:
+        shown = repr(version) if version is None or isinstance(version, int) else f"a {type(version).__name__}"
+        raise ResultError(f"is no result of schema {SCHEMA}: its schema_version is {shown}.")
     try:
         return Result.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise ResultError(f"{file} is no valid result: {where}: {first['msg']}.") from error
+        raise ResultError(f"is no valid result: {explain(error)}.") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, in which every key is there once: a second one would hide the first."""
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"the key {key[:100]!r} is there twice")
+        content[key] = value
+    return content
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def join_results(results: Sequence[Result]) -> Result:

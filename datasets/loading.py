@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from rich.console import Console
@@ -16,18 +13,14 @@ from offlinemeta.datasets import remote, storage
 from offlinemeta.datasets.collect import collect
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.errors import (
-    DamagedDatasetError,
     DatasetError,
     DatasetMissingError,
     OtherContentError,
     RemoteError,
 )
+from offlinemeta.datasets.manifest import origin, recorded
 from offlinemeta.datasets.spec import DatasetSpec, get_spec
 from offlinemeta.envs import get_family
-from offlinemeta.files import update_json
-
-MANIFEST = Path(__file__).parent / "manifest.json"
-"""The file of facts about datasets that the project has built, by id; the SHA-256 of the content is one of them."""
 
 
 def load(
@@ -197,13 +190,6 @@ def check_same(dataset: Dataset) -> None:
     )
 
 
-def origin(id: str, sha256: str) -> dict[str, str]:
-    """Return what a result says of its training data: id and hash, and ``other`` if the manifest has other content."""
-    known = read_manifest().get(id, {}).get("sha256", sha256)
-    other = {} if known == sha256 else {"other": f"not the dataset of the manifest, {known}"}
-    return {"id": id, "sha256": sha256, **other}
-
-
 def verify(spec: DatasetSpec, progress: Callable[[int], None] = lambda steps: None) -> Dataset:
     """Collect a dataset once more, write nothing, and compare it with the manifest.
 
@@ -216,28 +202,3 @@ def verify(spec: DatasetSpec, progress: Callable[[int], None] = lambda steps: No
     dataset = collect(spec, progress)
     check_same(dataset)
     return dataset
-
-
-def read_manifest(path: Path | None = None) -> Mapping[str, Any]:
-    """Return the facts of datasets by id; by default, those of this package's manifest.
-
-    Raises:
-        DamagedDatasetError: the manifest is unreadable.
-    """
-    path = path or MANIFEST
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (OSError, ValueError) as error:
-        raise DamagedDatasetError(f"The manifest {path} is unreadable ({error}). Reinstall offlinemeta.") from error
-
-
-def recorded(spec: DatasetSpec) -> Mapping[str, Any] | None:
-    """Return the facts of a dataset in the manifest, if it is there."""
-    return read_manifest().get(spec.id)
-
-
-def write_manifest(dataset: Dataset, path: Path | None = None) -> None:
-    """Record a dataset in a manifest, by default this package's; the file is replaced at once."""
-    update_json(
-        path or MANIFEST, dataset.spec.id, dataset.facts(), lambda entries: json.dumps(entries, indent=1) + "\n"
-    )

@@ -102,6 +102,8 @@ class TaskFamily(ABC):
     """Env steps a second, roughly, at which two cores collect a dataset; the time of a build is estimated from it."""
     extra: str | None = None
     """Name of the optional dependency that the family needs, as in ``pip install 'offlinemeta[extra]'``, or None."""
+    best_reward: float | None = None
+    """The largest reward that a step can give, where the definition bounds it."""
     fixed_start: bool = False
     """Whether every reset to a task gives the same state."""
     in_processes: bool = False

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from offlinemeta.benchmark.errors import ResultError
-from offlinemeta.benchmark.result import MethodName
+from offlinemeta.benchmark.fields import Commit, Line, MethodName, Place, Steps, explain
 
 FILE = "method.yaml"
 LARGEST = 16_384
 """Bytes of a file; a larger one is refused unread."""
-
-Line = Annotated[str, StringConstraints(min_length=1, max_length=600, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]*$")]
-"""One line of plain text, without control characters and marks of direction."""
 
 
 class Tuning(BaseModel):
@@ -31,8 +29,8 @@ class Tuning(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    trials: Annotated[int, Field(ge=0)] | None
-    rollouts: Annotated[int, Field(ge=0)] | None
+    trials: Steps | None
+    rollouts: Steps | None
     note: Line
 
 
@@ -45,6 +43,8 @@ class Method(BaseModel):
         authors: who wrote this implementation.
         paper: the publication that describes the method.
         code: where the implementation is, a link or a path in this repository.
+        commit: of that code; None where each result names its own, as those of this repository's methods do.
+        checkpoints: where the files are whose SHA-256 the results have, a link or a path; None if they are not public.
         information: what the method is given beyond the logged data.
         tuning: what was spent on choosing its settings.
         hardware: what it was trained on, and how long one training took.
@@ -57,7 +57,9 @@ class Method(BaseModel):
     title: Line
     authors: Annotated[list[Line], Field(min_length=1, max_length=50)]
     paper: Line
-    code: Line
+    code: Place
+    commit: Annotated[Commit, Field(min_length=7)] | None = None
+    checkpoints: Place | None = None
     information: Line
     tuning: Tuning
     hardware: Line
@@ -71,9 +73,11 @@ def read_method(file: Path) -> Method:
         ResultError: the file is missing, too large, no plain YAML, or against the schema.
     """
     try:
-        if file.stat().st_size > LARGEST:
+        with file.open("rb") as binary:
+            text = binary.read(LARGEST + 1)
+        if len(text) > LARGEST:
             raise ResultError(f"{file} has more than {LARGEST:,} bytes. Shorten it.")
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_Plain)  # a safe loader
+        content = yaml.load(text.decode("utf-8"), Loader=_Plain)  # a safe loader
     except OSError as error:
         raise ResultError(f"{file} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -81,9 +85,7 @@ def read_method(file: Path) -> Method:
     try:
         method = Method.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise ResultError(f"{file} is no valid description of a method: {where}: {first['msg']}.") from error
+        raise ResultError(f"{file} is no valid description of a method: {explain(error)}.") from error
     if method.name != file.parent.name:
         raise ResultError(f"{file} is of {method.name!r}, but lies in the folder of {file.parent.name!r}. Rename one.")
     return method
@@ -112,15 +114,19 @@ def remarks(methods: Sequence[Method]) -> list[str]:
 
 
 class _Plain(yaml.SafeLoader):  # type: ignore[misc]  # it has no types
-    """YAML without aliases, which may grow without bound, and without repeated keys, which hide one another."""
+    """YAML without aliases, which may grow without bound, tags, and repeated keys, which hide one another."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases are not allowed")
+        if getattr(self.peek_event(), "tag", None) is not None:
+            raise yaml.YAMLError("tags are not allowed")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if repeated := [key for key in keys if keys.count(key) > 1]:
+        if not all(isinstance(key, str) for key in keys):
+            raise yaml.YAMLError("a key is no text")
+        if repeated := [key for key, times in Counter(keys).items() if times > 1]:
             raise yaml.YAMLError(f"the key {repeated[0]!r} is there twice")
         return super().construct_mapping(node, deep)

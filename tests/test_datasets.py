@@ -17,6 +17,7 @@ import pytest
 from offlinemeta import datasets
 from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.datasets import loading, storage
+from offlinemeta.datasets import manifest as manifests
 from offlinemeta.datasets import spec as specs
 from offlinemeta.datasets.behaviour import GRID
 from offlinemeta.datasets.collect import collect, in_batches, roll_out
@@ -52,7 +53,7 @@ def short_ml1(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def build(spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     """Build a dataset that has an id of the package's, and other content."""
-    monkeypatch.setattr(loading, "MANIFEST", Path("no manifest"))
+    monkeypatch.setattr(manifests, "MANIFEST", Path("no manifest"))
     monkeypatch.setitem(specs.DATASETS, spec.id, spec)  # type: ignore[index]
     return datasets.build(spec)
 
@@ -420,7 +421,7 @@ def test_a_build_that_is_not_the_manifest_s_is_an_error(here: Path, monkeypatch:
     from rich.console import Console
 
     manifest, spec = here.parent / "manifest.json", get_spec("PointRobot/smac-heldout")
-    monkeypatch.setattr(loading, "MANIFEST", manifest)
+    monkeypatch.setattr(manifests, "MANIFEST", manifest)
 
     def said(force: bool = True, allow_other: bool = False) -> str:
         text = StringIO()
@@ -432,10 +433,10 @@ def test_a_build_that_is_not_the_manifest_s_is_an_error(here: Path, monkeypatch:
     built = datasets.load(spec)
     with pytest.raises(DatasetMissingError, match="nothing to compare it with"):
         loading.verify(spec)
-    loading.write_manifest(built)
+    manifests.write_manifest(built)
     assert ", as in the manifest" in said()
     assert loading.verify(spec).hash == built.hash
-    assert loading.origin(spec.id, built.hash) == {"id": spec.id, "sha256": built.hash}
+    assert manifests.origin(spec.id, built.hash) == {"id": spec.id, "sha256": built.hash}
     written = json.loads(manifest.read_text())[spec.id]
 
     def enter(**changes: Any) -> None:
@@ -447,13 +448,13 @@ def test_a_build_that_is_not_the_manifest_s_is_an_error(here: Path, monkeypatch:
             rebuild()
     assert datasets.load(spec, offline=True).hash == built.hash  # the one that was there has not been touched
     assert ", not as in the manifest" in said(allow_other=True)
-    assert loading.origin(spec.id, built.hash)["other"] == f"not the dataset of the manifest, {'0' * 64}"
+    assert manifests.origin(spec.id, built.hash)["other"] == f"not the dataset of the manifest, {'0' * 64}"
     enter(versions={**written["versions"], "mujoco": "3.1.0"})
     with pytest.raises(OtherContentError, match=r"made with mujoco 3\.1\.0 \(here .*\): install"):
         said()
     manifest.write_text("{")
     with pytest.raises(DamagedDatasetError, match="Reinstall"):
-        loading.read_manifest()
+        manifests.read_manifest()
 
 
 SETTINGS = {
@@ -539,7 +540,7 @@ def test_expert_actions_are_the_behaviour_s_own_where_it_is_the_expert_s_mean() 
 
 def test_the_manifest_is_of_what_is_built_here() -> None:
     """Entries belong to datasets that exist; whether this machine gives the same bytes is for ``datasets build``."""
-    manifest = loading.read_manifest()
+    manifest = manifests.read_manifest()
     assert {"OfflineMeta/CheetahVel/smac-v1", "OfflineMeta/AntDir/smac-v1"} <= set(manifest)
     for name, entry in manifest.items():
         assert entry["steps"] == DATASETS[name].steps

@@ -96,7 +96,7 @@ def test_what_the_remote_sends_is_checked(
 
     from rich.console import Console
 
-    from offlinemeta.datasets import loading, remote, storage
+    from offlinemeta.datasets import manifest, remote, storage
     from offlinemeta.datasets.errors import DamagedDatasetError
     from offlinemeta.datasets.spec import get_spec
 
@@ -116,7 +116,7 @@ def test_what_the_remote_sends_is_checked(
     # what is intact, but not what the manifest has
     stored[name] = intact
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(fresh))
-    known = {**loading.read_manifest(tmp_path / "manifest.json")[ID], "sha256": "f" * 64}
+    known = {**manifest.read_manifest(tmp_path / "manifest.json")[ID], "sha256": "f" * 64}
     spec = get_spec(ID)
     with (
         storage.locked(spec),

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from offlinemeta.benchmark import metrics
 from offlinemeta.benchmark import result as result_module
+from offlinemeta.benchmark.fields import check_method
 from offlinemeta.benchmark.protocol import get_benchmark
-from offlinemeta.benchmark.result import Provenance, Result, check_method, join_results, make_result
+from offlinemeta.benchmark.result import Provenance, Result, join_results, make_result
 from offlinemeta.datasets.references import WITHIN, References, read_references
 from offlinemeta.datasets.spec import VERSION
 from offlinemeta.envs import FAMILIES

@@ -38,7 +38,7 @@ from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.benchmark.result import read_result, read_results
 from offlinemeta.benchmark.runner import evaluate
 from offlinemeta.cli import app, trials
-from offlinemeta.datasets import loading
+from offlinemeta.datasets import manifest as manifests
 from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import ArgumentError, UnknownNameError
 from offlinemeta.files import FileError, read_tensors, write_tensors, write_text
@@ -110,10 +110,10 @@ def test_every_method_trains_through_the_command_line(method: str, tmp_path: Pat
 
 def test_results_of_other_data_than_everybody_s_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The manifest knows other data of the training tasks, and the same of the held-out ones."""
-    known = loading.read_manifest()
+    known = manifests.read_manifest()
     changed = {"OfflineMeta/PointRobot/smac-v1": {**known["OfflineMeta/PointRobot/smac-v1"], "sha256": "0" * 64}}
     (manifest := tmp_path / "manifest.json").write_text(json.dumps(known | changed))
-    monkeypatch.setattr(loading, "MANIFEST", manifest)
+    monkeypatch.setattr(manifests, "MANIFEST", manifest)
     (result,) = map(read_result, train(run_of(tmp_path / "run", "bc")))
     assert result.provenance[0].dataset["other"] == f"not the dataset of the manifest, {'0' * 64}"
     assert "other" not in result.provenance[0].context

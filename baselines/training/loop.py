@@ -25,7 +25,8 @@ from offlinemeta.benchmark.result import Provenance, about_here, make_result, wr
 from offlinemeta.benchmark.runner import evaluate
 from offlinemeta.console import say
 from offlinemeta.datasets.dataset import Dataset
-from offlinemeta.datasets.loading import load, origin
+from offlinemeta.datasets.loading import load
+from offlinemeta.datasets.manifest import origin
 from offlinemeta.envs import get_family
 from offlinemeta.files import check_writable, sha256, write_text
 

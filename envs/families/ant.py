@@ -115,6 +115,7 @@ class AntGoal(Ant):
 
     name = "AntGoal"
     summary = "an ant walks to a hidden goal"
+    best_reward = 0.0
     param_names = ("goal_x [m]", "goal_y [m]")
     feature_names = ("x [m]", "y [m]", "‖action‖²")
     observation_space = box(-STATE_LIMIT, STATE_LIMIT, 29)

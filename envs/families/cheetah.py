@@ -77,6 +77,7 @@ class CheetahVel(Cheetah):
 
     name = "CheetahVel"
     summary = "a cheetah runs at a hidden speed"
+    best_reward = 0.0
     param_names = ("velocity [m/s]",)
     choices: Mapping[str, tuple[Any, ...]] = {"position": (True, False), "variant": (None, "macaw")}
     position: bool = True

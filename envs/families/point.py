@@ -49,6 +49,7 @@ class PointRobot(TaskFamily):
     summary = "a point walks to a hidden goal in the square"
     varies: Literal["reward", "dynamics"] = "reward"
     horizon = 20
+    best_reward = 0.0
     dt = 1.0
     steps_per_second = 3e5
     param_names = ("goal_x [m]", "goal_y [m]")
@@ -97,6 +98,7 @@ class SparsePointRobot(PointRobot):
 
     name = "SparsePointRobot"
     summary = "a point searches a half circle for a hidden goal, paid only near it"
+    best_reward = 1.0
     fixed_start = True
 
     RADIUS = 0.2

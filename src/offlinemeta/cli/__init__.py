@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 import offlinemeta
-from offlinemeta.cli import belief, curves, datasets, families, results, run, training, trials
+from offlinemeta.cli import belief, curves, datasets, families, leaderboard, results, run, training, trials
 from offlinemeta.console import printable, tolerate_any_encoding
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(leaderboard.app, name="leaderboard")
 app.command(epilog=families.ENVS_EPILOG)(families.envs)
 app.command(epilog=families.BEHAVIOUR_EPILOG)(families.behaviour)
 app.command(epilog=results.EVALUATE_EPILOG)(results.evaluate)

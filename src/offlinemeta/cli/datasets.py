@@ -119,7 +119,7 @@ def download(
     from offlinemeta.console import say
     from offlinemeta.datasets import remote as remotes
     from offlinemeta.datasets import storage
-    from offlinemeta.datasets.loading import recorded
+    from offlinemeta.datasets.manifest import recorded
     from offlinemeta.datasets.spec import get_spec
 
     spec, address = get_spec(name), _address(remote)
@@ -149,7 +149,7 @@ def publish(
     """Upload a local dataset through Minari, and record its hash in the manifest."""
     from offlinemeta.console import say
     from offlinemeta.datasets import remote as remotes
-    from offlinemeta.datasets.loading import MANIFEST, read_manifest, write_manifest
+    from offlinemeta.datasets.manifest import MANIFEST, read_manifest, write_manifest
     from offlinemeta.datasets.spec import get_spec
     from offlinemeta.envs.errors import ArgumentError
 
@@ -215,15 +215,15 @@ def manifest(
 ) -> None:
     """Collect datasets, and record their hashes in the manifest, with which later builds are compared."""
     from offlinemeta.console import bar, say
-    from offlinemeta.datasets import loading
+    from offlinemeta.datasets import loading, manifest
     from offlinemeta.datasets.collect import collect
 
     for spec in _chosen(ids):
-        if loading.seconds(spec) > 60 * most_minutes or (loading.recorded(spec) is not None and not force):
+        if loading.seconds(spec) > 60 * most_minutes or (manifest.recorded(spec) is not None and not force):
             continue
         with bar(console) as track:
             dataset = collect(spec, track(f"collecting {spec.short}", spec.steps))
-        loading.write_manifest(dataset)
+        manifest.write_manifest(dataset)
         say(console, f"{spec.id}: {dataset.hash[:12]}... is in the manifest.")
 
 
@@ -239,12 +239,12 @@ def verify(
 ) -> None:
     """Collect datasets once more, write nothing, and compare their content with the manifest of this package."""
     from offlinemeta.console import bar, say
-    from offlinemeta.datasets import loading
+    from offlinemeta.datasets import loading, manifest
     from offlinemeta.datasets.errors import OtherContentError
     from offlinemeta.datasets.spec import get_spec
 
     named = {get_spec(name).id for name in ids or () if "/" in name}
-    specs = [spec for spec in _chosen(ids) if loading.recorded(spec) is not None or spec.id in named]
+    specs = [spec for spec in _chosen(ids) if manifest.recorded(spec) is not None or spec.id in named]
     others = 0
     for spec in specs:
         try:

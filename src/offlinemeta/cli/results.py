@@ -14,7 +14,8 @@ EVALUATE_EPILOG = (
     "Examples:\n\n  offlinemeta evaluate AntDir/smac/online-10 --agent random\n\n"
     "  offlinemeta evaluate PointRobot/smac/online-10 --checkpoint out/runs/PointRobot-smac/bc-s0/agent.safetensors\n\n"
     "  offlinemeta evaluate CheetahVel/smac/online-10 --agent pearl-online --stage 3\n\n"
-    "  offlinemeta evaluate AntDir/smac/offline-context --agent mymodule:MyAgent --checkpoint my.pt --out mine.json"
+    "  offlinemeta evaluate AntDir/smac/offline-context --agent mymodule:MyAgent --checkpoint my.safetensors "
+    "--trained-on AntDir/smac --gradient-steps 10000 --seed 0 --out mine.json"
 )
 REPORT_EPILOG = (
     "Examples:\n\n  offlinemeta report out/runs\n\n  offlinemeta report leaderboard/results --out report\n\n"
@@ -43,18 +44,31 @@ def evaluate(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Seed of the evaluation; by default, that of the checkpoint's training, or 0."),
+        typer.Option(
+            min=0,
+            help="Seed of the evaluation; by default, that of the checkpoint's training, or 0. For an agent of another "
+            "project it is the seed of its training too.",
+        ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Number of evaluations of each task; returns are averaged.")] = 3,
+    trained_on: Annotated[
+        str | None, typer.Option(help="The dataset that the agent was trained on, such as AntDir/smac.")
+    ] = None,
+    gradient_steps: Annotated[
+        int, typer.Option(min=0, help="Gradient steps of its training; a fit in closed form counts as one.")
+    ] = 0,
+    env_steps: Annotated[int, typer.Option(min=0, help="Env steps of its training, beyond the logged data.")] = 0,
     out: Annotated[Path | None, typer.Option(help="File for the result, as JSON.")] = None,
 ) -> None:
     """Evaluate any agent by a benchmark's protocol, such as online-10, offline-context or zero-shot."""
     from offlinemeta.benchmark.agent import BUILTIN, load_agent
+    from offlinemeta.benchmark.fields import check_agent, check_method
     from offlinemeta.benchmark.protocol import get_benchmark
-    from offlinemeta.benchmark.result import Provenance, about_here, check_method, make_result, write_result
+    from offlinemeta.benchmark.result import Provenance, about_here, make_result, write_result
     from offlinemeta.benchmark.runner import evaluate as run
     from offlinemeta.console import bar, say
-    from offlinemeta.datasets.loading import load, origin
+    from offlinemeta.datasets.loading import load
+    from offlinemeta.datasets.manifest import origin
     from offlinemeta.envs import get_family
     from offlinemeta.envs.errors import ArgumentError
     from offlinemeta.files import check_replaceable, sha256
@@ -75,10 +89,14 @@ def evaluate(
 
         checkpoint = checkpoint or shipped(family)
         loaded, about = load_stage(checkpoint, family, stage)
+    if agent in ("checkpoint", "pearl-online") and (trained_on or gradient_steps or env_steps):
+        raise ArgumentError(f"The file of {agent} says how it was trained. Leave --trained-on and the steps out.")
+    data = load(trained_on, rebuild=False, console=console) if trained_on is not None else None
     if agent == "checkpoint" and checkpoint is not None:
         from offlinemeta.baselines.training.checkpoint import describe
 
         about = describe(checkpoint)  # our own files describe their training
+    check_agent(BUILTIN.get(agent, agent))
     listed = check_method(method or about.get("name") or agent.rpartition(":")[2])
     seed = about.get("seed", 0) if seed is None else seed
     logged = load(chosen.dataset, console=console) if chosen.protocol.offline else None
@@ -87,7 +105,15 @@ def evaluate(
         returns = run(loaded, chosen, seed, repeats, logged, track(chosen.name, steps))
     context = origin(logged.spec.id, logged.hash) if logged is not None else {}
     hashed = sha256(checkpoint) if checkpoint is not None else ""
-    provenance = Provenance(context=context, checkpoint=hashed, evaluation_seed=seed, **about_here())
+    provenance = Provenance(
+        dataset=origin(data.spec.id, data.hash) if data is not None else {},
+        context=context,
+        gradient_steps=gradient_steps,
+        env_steps=env_steps,
+        checkpoint=hashed,
+        evaluation_seed=seed,
+        **about_here(),
+    )
     if about:
         training = {"config": about["config"], "gradient_steps": about["step"], "env_steps": about["env_steps"]}
         training |= {"dataset": origin(about["dataset"], about["sha256"]), "wall_time": about["seconds"]}

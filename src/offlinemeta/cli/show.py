@@ -135,7 +135,8 @@ def behaviour_list() -> RenderableType:
 def dataset_list(family: str | None, local: bool) -> RenderableType:
     """Return a table of the datasets: which exist, which are on this machine, how long a build takes."""
     from offlinemeta.datasets import storage
-    from offlinemeta.datasets.loading import duration, read_manifest
+    from offlinemeta.datasets.loading import duration
+    from offlinemeta.datasets.manifest import read_manifest
     from offlinemeta.datasets.spec import DATASETS, QUALITIES, VERSION
 
     chosen, known = get_family(family).name if family is not None else None, read_manifest()

@@ -1,0 +1,290 @@
+"""The rules that results have to keep beyond the schema, so that rows of a table can be compared.
+
+What a result says is compared with what ships: frozen task lists, the manifest of datasets, reference returns. Scores,
+curves and intervals are computed from the raw returns (:mod:`offlinemeta.leaderboard.table`), so that no submission can
+state its own.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+from offlinemeta.benchmark.errors import ResultError
+from offlinemeta.benchmark.protocol import REPEATS, Benchmark, get_benchmark
+from offlinemeta.benchmark.result import Provenance, Result, join_results, place
+from offlinemeta.datasets.manifest import read_manifest
+from offlinemeta.datasets.references import read_references
+from offlinemeta.datasets.spec import VERSION, get_spec
+from offlinemeta.envs import get_family
+from offlinemeta.leaderboard.method import Method
+
+LEAST_SEEDS = 3
+LEAST_EPISODES = 3
+"""Episodes of the online protocol that every cell needs: the third one is what the table scores."""
+
+ABOVE = 3
+BELOW = 30
+"""How many times the distance between a family's lowest and highest reference return a return may lie beyond them. More
+is allowed below, since a body that runs the wrong way, or breaks its simulation, is charged a lot, and nobody gains by
+it."""
+
+PACKAGES = ("offlinemeta", "mujoco", "gymnasium", "numpy")
+"""Packages whose versions a result states."""
+
+RULES: Mapping[str, str] = {
+    "size": "a file or folder is larger, or holds more, than a submission needs; the rest is not read",
+    "link": "a symbolic link; nothing outside of the folder is read",
+    "file": "a file or folder that is no part of a submission, such as a pickle or a program",
+    "method": "method.yaml is missing, no plain YAML, or against the schema",
+    "name": "the method's name looks like that of a method that is listed",
+    "result": "a result is no JSON, or against the schema: fields, types, bounds, number of tasks and episodes",
+    "place": "a result lies elsewhere than its method, benchmark and seed say, or holds several seeds",
+    "alike": "results of one benchmark differ in what must agree: agent, data, config",
+    "cells": "a seed lacks a protocol that another one has; or there is no online protocol on the test tasks",
+    "seeds": f"fewer than {LEAST_SEEDS} seeds",
+    "copies": "two seeds have the same returns to the last digit",
+    "repeats": f"a task was played fewer than {REPEATS} times",
+    "range": "a return is beyond what the family can give",
+    "older data": "the training data, or the logged context, are of an older version of the datasets",
+    "data": "the training data, or the logged context, are not stated, or not those of the benchmark",
+    "content": "the data have another SHA-256 than the manifest has, or the manifest does not have them",
+    "steps": "neither gradient steps nor env steps of the training are stated",
+    "versions": "a package's version is missing, or the physics is another than that of the datasets",
+    "provenance": "the evaluation's seed, its time or the machine is missing",
+    "commit": "the commit of the code is missing",
+    "checkpoint": "the SHA-256 of a checkpoint is missing, of two seeds the same, or of one seed two",
+}
+"""Each rule's name, and what breaks it."""
+
+LATER = frozenset({"seeds", "older data", "data", "provenance", "checkpoint"})
+"""Rules that results listed before need not keep: such results stay as they are, and what they lack is named."""
+
+
+MOST_SHOWN = 3
+"""How many kinds of faults of each rule are named."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What breaks a rule.
+
+    Attributes:
+        rule: one of :data:`RULES`.
+        where: the file or folder, below that of the submission.
+        what: says what is wrong, and what to do.
+    """
+
+    rule: str
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        """One line without control characters, of bounded length: parts of it come from outside."""
+        text = f"{self.rule}: {self.where}: {self.what}"
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
+        return shown if len(shown) <= 400 else f"{shown[:400]}..."
+
+
+def listing(faults: Iterable[Fault]) -> list[str]:
+    """Return lines that name faults: of each rule the first ones, with how many files the same is said of."""
+    by_rule: dict[str, dict[str, list[Fault]]] = defaultdict(lambda: defaultdict(list))
+    for fault in faults:
+        by_rule[fault.rule][fault.what].append(fault)
+    lines = []
+    for rule, kinds in by_rule.items():
+        for alike in islice(kinds.values(), MOST_SHOWN):
+            more = f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
+            lines.append(str(replace(alike[0], where=alike[0].where + more)))
+        if hidden := sum(map(len, kinds.values())) - sum(map(len, islice(kinds.values(), MOST_SHOWN))):
+            lines.append(f"{rule}: ... and {hidden} more")
+    return lines
+
+
+def of_result(result: Result, where: str, name: str, method: Method | None) -> Iterator[Fault]:
+    """Yield what is wrong with a result by itself.
+
+    Args:
+        result: the result.
+        where: the file, below the folder of its method.
+        name: that folder's name, which is the method's.
+        method: the method's description, if it could be read.
+    """
+    if len(result.seeds) != 1:
+        yield Fault("place", where, f"a file holds one seed; this one holds {result.seeds}. Write one file for each.")
+    elif (proper := place(Path(), result).as_posix()) != f"{name}/{where}":
+        yield Fault("place", where, f"by what it says it belongs to {proper}. Move it there.")
+    benchmark, (low, high) = get_benchmark(result.benchmark), bounds(get_benchmark(result.benchmark).family)
+    if result.repeats < REPEATS:
+        yield Fault("repeats", where, f"each task was played {result.repeats} times. Evaluate it {REPEATS} times.")
+    values = [value for seed in result.returns for task in seed for value in task]
+    if (worst := min(values)) < low or (worst := max(values)) > high:
+        yield Fault(
+            "range",
+            where,
+            f"a return of {worst:g} is not between {low:g} and {high:g}, so {benchmark.family} cannot give it.",
+        )
+    for provenance in result.provenance:
+        yield from _of_provenance(provenance, result, benchmark, where, method)
+
+
+def _of_provenance(
+    provenance: Provenance, result: Result, benchmark: Benchmark, where: str, method: Method | None
+) -> Iterator[Fault]:
+    trained = get_spec(f"{benchmark.family}/{benchmark.quality}").id
+    yield from _of_data(provenance.dataset, trained, "training data", where)
+    if benchmark.protocol.offline:
+        yield from _of_data(provenance.context, get_spec(benchmark.dataset).id, "logged context", where)
+    elif provenance.context:
+        yield Fault("data", where, f"{benchmark.protocol.name} has no logged context, but one is stated.")
+    if not provenance.gradient_steps + provenance.env_steps:
+        yield Fault(
+            "steps", where, "say how it was trained: offlinemeta evaluate ... --gradient-steps N --env-steps N."
+        )
+    if missing := [name for name in PACKAGES if not provenance.versions.get(name)]:
+        yield Fault("versions", where, f"the version of {', '.join(missing)} is missing. Evaluate it with offlinemeta.")
+    physics = read_manifest_once().get(trained, {}).get("versions", {}).get("mujoco")
+    if physics is not None and provenance.versions.get("mujoco") not in (None, "", physics):
+        used = provenance.versions["mujoco"]
+        yield Fault("versions", where, f"evaluated with mujoco {used}; returns compare under mujoco {physics} alone.")
+    said = {
+        "evaluation_seed": provenance.evaluation_seed is not None,
+        "started": bool(provenance.started),
+        "machine": bool(provenance.machine),
+    }
+    if missing := [name for name, there in said.items() if not there]:
+        yield Fault("provenance", where, f"{', '.join(missing)} is missing. Evaluate it with offlinemeta.")
+    ours = result.agent.startswith("offlinemeta.")
+    if not (provenance.commit if ours else method is None or method.commit):
+        yield Fault("commit", where, "the commit of the code is missing: commit: in method.yaml, of the code in code:.")
+    if not provenance.checkpoint:
+        yield Fault("checkpoint", where, "its SHA-256 is missing. Evaluate it with --checkpoint FILE.")
+
+
+def _of_data(stated: Mapping[str, str], wanted: str, kind: str, where: str) -> Iterator[Fault]:
+    id, known = stated.get("id", ""), read_manifest_once()
+    version = re.search(r"-v(\d+)$", id)
+    if not stated:
+        yield Fault(
+            "data", where, f"{kind}: none stated; that of the benchmark is {wanted}. Evaluate with offlinemeta."
+        )
+    elif version is not None and int(version[1][:9]) < VERSION:
+        yield Fault(
+            "older data", where, f"{kind}: {id}, while the present version is v{VERSION}. Train and evaluate anew."
+        )
+    elif id != wanted:
+        yield Fault("data", where, f"{kind}: {id or 'without id'}; that of the benchmark is {wanted}.")
+    elif wanted not in known:
+        yield Fault("content", where, f"{kind}: the manifest does not have {wanted}, so that nobody can check it.")
+    elif "other" in stated or stated.get("sha256") != known[wanted]["sha256"]:
+        found = stated.get("sha256", "")[:12]
+        yield Fault(
+            "content", where, f"{kind}: {wanted} has the content {known[wanted]['sha256'][:12]}..., not {found}..."
+        )
+
+
+def of_all(results: Sequence[Result]) -> Iterator[Fault]:
+    """Yield what is wrong with the results of a method beside one another."""
+    by_data: dict[str, list[Result]] = defaultdict(list)
+    by_benchmark: dict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        by_data[result.benchmark.rpartition("/")[0]].append(result)
+        by_benchmark[result.benchmark].append(result)
+    if not results:
+        yield Fault("cells", "the whole", "there are no results.")
+    for name, own in by_benchmark.items():
+        try:
+            join_results(own)
+        except ResultError as error:
+            yield Fault("alike", name, str(error))
+        if len({bool(provenance.config) for result in own for provenance in result.provenance}) > 1:
+            yield Fault("alike", name, "some seeds state the config of their training, and others do not.")
+        yield from _copies(name, own)
+    for data, own in by_data.items():
+        yield from _cells(data, own)
+        yield from _checkpoints(data, own)
+    yield from _shared(results)
+
+
+def _cells(data: str, results: Iterable[Result]) -> Iterator[Fault]:
+    """Every seed has every protocol, and one of them is the online protocol that is scored."""
+    seeds: dict[str, set[int]] = defaultdict(set)
+    for result in results:
+        seeds[result.benchmark.rpartition("/")[2]].update(result.seeds)
+    every = set().union(*seeds.values())
+    for protocol, own in sorted(seeds.items()):
+        if lacking := sorted(every - own):
+            yield Fault("cells", data, f"{protocol} is not there for seeds {lacking}, which other protocols have.")
+    if len(every) < LEAST_SEEDS:
+        yield Fault("seeds", data, f"{len(every)} seeds; {LEAST_SEEDS} are needed, each a training of its own.")
+    protocols = [get_benchmark(f"{data}/{name}").protocol for name in seeds]
+    online = [
+        p for p in protocols if p.split == "test" and p.name.startswith("online-") and p.episodes >= LEAST_EPISODES
+    ]
+    if not online:
+        yield Fault(
+            "cells", data, f"online-{LEAST_EPISODES}, or with more episodes, is not there: it is what is scored."
+        )
+
+
+def _copies(name: str, results: Sequence[Result]) -> Iterator[Fault]:
+    """Two trainings do not give the same returns to the last digit, unless all are equal, such as 0."""
+    seen: dict[str, int] = {}
+    for result in results:
+        returns = result.returns[0]
+        if len({value for task in returns for value in task}) > 1:
+            other = seen.setdefault(repr(returns), result.seeds[0])
+            if other != result.seeds[0]:
+                yield Fault(
+                    "copies", name, f"seeds {other} and {result.seeds[0]} have the same returns to the last digit."
+                )
+
+
+def _checkpoints(data: str, results: Iterable[Result]) -> Iterator[Fault]:
+    """A seed is one training, so that all protocols evaluate one checkpoint."""
+    files: dict[int, set[str]] = defaultdict(set)
+    for result in results:
+        files[result.seeds[0]].add(result.provenance[0].checkpoint)
+    for seed, own in sorted(files.items()):
+        if len(own - {""}) > 1:
+            shown = ", ".join(f"{one[:12]}..." for one in sorted(own))
+            yield Fault("checkpoint", data, f"seed {seed} has several checkpoints: {shown} A seed is one training.")
+
+
+def _shared(results: Iterable[Result]) -> Iterator[Fault]:
+    """Several evaluations of one checkpoint are not several seeds."""
+    seeds: dict[str, set[int]] = defaultdict(set)
+    for result in results:
+        seeds[result.provenance[0].checkpoint].update(result.seeds)
+    for file, own in seeds.items():
+        if file and len(own) > 1:
+            yield Fault("checkpoint", f"{file[:12]}...", f"one checkpoint is not the training of seeds {sorted(own)}.")
+
+
+@cache
+def bounds(family: str) -> tuple[float, float]:
+    """Return the lowest and the highest plausible return of a family's tasks.
+
+    They lie :data:`BELOW` and :data:`ABOVE` times the range of its reference returns (random, blind, told; all splits)
+    beyond that range; and no higher than ``horizon`` times the family's largest reward, where that is known.
+    """
+    references, chosen = read_references(family), get_family(family)
+    returns = [
+        value
+        for kind in (references.random, references.blind, references.told)
+        for values in kind.values()
+        for value in values
+    ]
+    low, high = min(returns), max(returns)
+    most = math.inf if chosen.best_reward is None else chosen.best_reward * chosen.horizon
+    return low - BELOW * (high - low), min(most, high + ABOVE * (high - low))
+
+
+read_manifest_once = cache(read_manifest)
+"""The manifest, read once for all results of a check."""
