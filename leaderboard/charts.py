@@ -19,6 +19,8 @@ COLOURS = (
     "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442",
     "#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#117733", "#888888", "#661100",
 )  # fmt: skip
+GREY = "#666666"
+"""Of what is known beforehand: random actions, the best blind policy, the expert that is told its task."""
 MARKERS = "osD^vPX"
 """As many as have no factor in common with colours, so that only after all pairs of both two methods look alike."""
 
@@ -29,122 +31,184 @@ def colours(methods: Sequence[str]) -> dict[str, str]:
     return {method: COLOURS[order.index(method) % len(COLOURS)] for method in methods}
 
 
-def levels(row: Row) -> dict[str, float]:
-    """Return the mean returns on a row's tasks of the references: the expert that is told its task, blind, random."""
+def reference_returns(row: Row) -> dict[str, Sequence[float]]:
+    """Return the references' mean return on each of a row's tasks: the expert that is told its task, blind, random."""
     references = read_references(row.data.partition("/")[0])
     kinds = {"told": references.told, "blind": references.blind, "random": references.random}
-    return {name: float(np.mean(returns[row.split])) for name, returns in kinds.items()}
+    return {name: returns[row.split] for name, returns in kinds.items()}
+
+
+def levels(row: Row) -> dict[str, float]:
+    """Return the mean over the tasks of :func:`reference_returns`."""
+    return {name: float(np.mean(returns)) for name, returns in reference_returns(row).items()}
 
 
 def charts(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the interactive charts of one family and dataset by title."""
+    """Return the interactive charts of one family and dataset by title; those that there are results for."""
+    drawn = {
+        "Adaptation: return of each episode, adapted on those before it": _adaptation(rows),
+        "Context shift: the same size of context, logged or its own": _shift(rows),
+        "Where the return is lost between the expert told its task and the agent, after two own episodes": _gap(rows),
+        "Third episode on each held-out task, or the last of fewer": _tasks(rows),
+    }
+    return {title: chart for title, chart in drawn.items() if chart is not None}
+
+
+def _adaptation(rows: Sequence[Row]) -> Any:
     import altair as alt
 
-    palette = colours([row.method for row in rows])
-    scale = alt.Scale(domain=list(palette), range=list(palette.values()))
-    bottom = alt.Legend(orient="bottom", columns=3, title=None)  # room for the curves on a phone
-    colour = alt.Color("method:N", scale=scale, legend=bottom)
-    legend = alt.selection_point(fields=["method"], bind="legend")
-    opacity = alt.condition(legend, alt.value(1.0), alt.value(0.1))
-
-    def chart(values: list[dict[str, Any]]) -> Any:
-        return alt.Chart(alt.Data(values=values)).properties(width="container", height=320)
-
-    found: dict[str, Any] = {}
     values = [
         {"method": row.method, "episode": k + 1, **_rounded(interval)}
         for row in rows
         for k, interval in enumerate(row.curve)
     ]
-    if values:
-        x = alt.X("episode:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="episode on a new task")
-        y = alt.Y("return:Q", scale=alt.Scale(zero=False), title="mean return")
-        tips = ["method:N", "episode:Q", "return:Q", "low:Q", "high:Q"]
-        base = chart(values)
-        lines = base.mark_line(point=True).encode(x=x, y=y, color=colour, opacity=opacity, tooltip=tips)
-        bands = base.mark_area(opacity=0.15).encode(
-            x=x,
-            y=alt.Y("low:Q", title="mean return"),
-            y2="high:Q",
-            color=colour,
-            opacity=alt.condition(legend, alt.value(0.15), alt.value(0.0)),
-        )
-        known = [{"reference": name, "return": round(level, 3)} for name, level in levels(rows[0]).items()]
-        rules = (
-            chart(known).mark_rule(color="#666666", strokeDash=[4, 4]).encode(y=y, tooltip=["reference:N", "return:Q"])
-        )
-        names = chart(known).mark_text(align="left", dx=4, dy=-6, color="#666666")
-        names = names.encode(x=alt.value(0), y=y, text="reference:N")
-        found["Adaptation: return of each episode, adapted on those before it"] = (
-            bands + lines + rules + names
-        ).add_params(legend)
+    if not values:
+        return None
+    chosen = _chosen()
+    x = alt.X("episode:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="episode on a new task")
+    y = alt.Y("return:Q", scale=alt.Scale(zero=False), title="mean return")
+    base = _chart(values).encode(x=x, color=_colour(rows))
+    lines = base.mark_line(point=True).encode(
+        y=y,
+        opacity=alt.condition(chosen, alt.value(1.0), alt.value(0.1)),
+        tooltip=["method:N", "episode:Q", "return:Q", "low:Q", "high:Q"],
+    )
+    bands = base.mark_area(opacity=0.15).encode(
+        y=alt.Y("low:Q", title="mean return"),
+        y2="high:Q",
+        opacity=alt.condition(chosen, alt.value(0.15), alt.value(0.0)),
+    )
+    known = _chart(_known(rows[0])).encode(y=y, tooltip=["reference:N", "return:Q"])
+    rules = known.mark_rule(color=GREY, strokeDash=[4, 4])
+    names = known.mark_text(align="left", dx=4, dy=-6, color=GREY).encode(x=alt.value(0), text="reference:N")
+    return (bands + lines + rules + names).add_params(chosen)
+
+
+def _shift(rows: Sequence[Row]) -> Any:
+    import altair as alt
+
     values = [
         {"method": row.method, "context": context, **_rounded(interval)}
         for row in rows
         if row.shift is not None and row.offline is not None
         for context, interval in (("logged", row.offline), ("its own", row.curve[OFFLINE_ROLLOUTS]))
     ]
-    if values:
-        y = alt.Y("method:N", title=None, sort=list(palette))
-        shape = alt.Shape(
-            "context:N",
-            legend=alt.Legend(orient="bottom", title="context"),
-            scale=alt.Scale(domain=["logged", "its own"]),
-        )
-        base = chart(values).properties(height=40 * len(palette) + 20)
-        points = base.mark_point(size=110, filled=True).encode(
-            x=alt.X("return:Q", scale=alt.Scale(zero=False), title="mean return after two episodes' worth of context"),
-            y=y,
-            shape=shape,
-            color=colour,
-            tooltip=["method:N", "context:N", "return:Q", "low:Q", "high:Q"],
-        )
-        bars = base.mark_rule().encode(x="low:Q", x2="high:Q", y=y, color=colour)
-        found["Context shift: the same size of context, logged or its own"] = bars + points
+    if not values:
+        return None
+    x = alt.X("return:Q", scale=alt.Scale(zero=False), title="mean return after two episodes' worth of context")
+    shape = alt.Shape(
+        "context:N",
+        legend=alt.Legend(orient="bottom", title="context"),
+        scale=alt.Scale(domain=["logged", "its own"]),
+    )
+    base = _chart(values, 40 * len({value["method"] for value in values}) + 20)
+    base = base.encode(y=_by_method(rows), color=_colour(rows))
+    points = base.mark_point(size=110, filled=True).encode(
+        x=x, shape=shape, tooltip=["method:N", "context:N", "return:Q", "low:Q", "high:Q"]
+    )
+    bars = base.mark_rule().encode(x="low:Q", x2="high:Q")
+    known = alt.Chart(alt.Data(values=_known(rows[0]))).encode(x=x, tooltip=["reference:N", "return:Q"])
+    rules = known.mark_rule(color=GREY, strokeDash=[4, 4])
+    names = known.mark_text(align="left", angle=270, dx=4, dy=-6, color=GREY)
+    return bars + points + rules + names.encode(y=alt.value("height"), text="reference:N")
+
+
+def _gap(rows: Sequence[Row]) -> Any:
+    import altair as alt
+
     values = [
         {"method": row.method, "part": part, "loss": round(loss, 3), "order": place}
         for row in rows
         for place, (part, loss) in enumerate(gap_parts(row.online).items())
     ]
-    if values:
-        parts = [part for part in LOSSES if any(value["part"] == part for value in values)]
-        bars = chart(values).properties(height=30 * len({value["method"] for value in values}) + 20)
-        found["Where the return is lost between the expert told its task and the agent, after two own episodes"] = (
-            bars.mark_bar().encode(
-                x=alt.X("sum(loss):Q", title="lost mean return"),
-                y=alt.Y("method:N", title=None, sort=list(palette)),
-                color=alt.Color(  # other colours than the methods', as far as there are
-                    "part:N",
-                    scale=alt.Scale(domain=parts, range=list(COLOURS[-len(parts) :])),
-                    legend=alt.Legend(orient="bottom", columns=1, title=None, labelLimit=0),
-                ),
-                order="order:Q",
-                tooltip=["method:N", "part:N", "loss:Q"],
-            )
-        )
+    if not values:
+        return None
+    parts = [part for part in LOSSES if any(value["part"] == part for value in values)]
+    colour = alt.Color(  # other colours than the methods', as far as there are
+        "part:N",
+        scale=alt.Scale(domain=parts, range=list(COLOURS[-len(parts) :])),
+        legend=alt.Legend(orient="bottom", columns=1, title=None, labelLimit=0),
+    )
+    bars = _chart(values, 30 * len({value["method"] for value in values}) + 20).mark_bar()
+    return bars.encode(
+        x=alt.X("sum(loss):Q", title="lost mean return"),
+        y=_by_method(rows),
+        color=colour,
+        order="order:Q",
+        tooltip=["method:N", "part:N", "loss:Q"],
+    )
+
+
+def _tasks(rows: Sequence[Row]) -> Any:
+    import altair as alt
+
     values = [
-        {"method": row.method, "task": t, "parameter": p, "return": round(float(value), 2)}
+        {"method": row.method, "task": task, "parameter": parameter, "return": round(float(value), 2)}
         for row in rows
         if row.online is not None
-        for t, (p, value) in enumerate(
+        for task, (parameter, value) in enumerate(
             zip(_parameters(row.online), row.online.array().mean(0)[:, row.online.counted], strict=True)
         )
     ]
-    if values:
-        name = _parameter_name(rows[0].results[0])
-        found["Third episode on each held-out task, or the last of fewer"] = (
-            chart(values)
-            .mark_point(size=60, filled=True)
-            .encode(
-                x=alt.X("parameter:Q", title=name, scale=alt.Scale(zero=False)),
-                y=alt.Y("return:Q", scale=alt.Scale(zero=False), title="mean return"),
-                color=colour,
-                opacity=opacity,
-                tooltip=["method:N", "task:Q", "parameter:Q", "return:Q"],
-            )
-            .add_params(legend)
-        )
-    return found
+    if not values:
+        return None
+    chosen = _chosen()
+    x = alt.X("parameter:Q", title=_parameter_name(rows[0].results[0]), scale=alt.Scale(zero=False))
+    y = alt.Y("return:Q", scale=alt.Scale(zero=False), title="mean return")
+    points = _chart(values).mark_point(size=60, filled=True)
+    points = points.encode(
+        x=x,
+        y=y,
+        color=_colour(rows),
+        opacity=alt.condition(chosen, alt.value(1.0), alt.value(0.1)),
+        tooltip=["method:N", "task:Q", "parameter:Q", "return:Q"],
+    )
+    parameters = _parameters(rows[0].results[0])
+    known = [
+        {"reference": name, "task": task, "parameter": parameter, "return": round(value, 2)}
+        for name, returns in reference_returns(rows[0]).items()
+        for task, (parameter, value) in enumerate(zip(parameters, returns, strict=True))
+    ]
+    shape = alt.Shape(
+        "reference:N",
+        scale=alt.Scale(domain=["told", "blind", "random"], range=["triangle-up", "stroke", "triangle-down"]),
+        legend=alt.Legend(orient="bottom", title=None),
+    )
+    ticks = _chart(known).mark_point(size=40, color=GREY)
+    ticks = ticks.encode(x=x, y=y, shape=shape, tooltip=["reference:N", "task:Q", "parameter:Q", "return:Q"])
+    return (ticks + points).add_params(chosen)
+
+
+def _chart(values: list[dict[str, Any]], height: int = 320) -> Any:
+    import altair as alt
+
+    return alt.Chart(alt.Data(values=values)).properties(width="container", height=height)
+
+
+def _colour(rows: Sequence[Row]) -> Any:
+    """Return the colour of each method, with a legend that leaves the curves their room on a phone."""
+    import altair as alt
+
+    palette = colours([row.method for row in rows])
+    scale = alt.Scale(domain=list(palette), range=list(palette.values()))
+    return alt.Color("method:N", scale=scale, legend=alt.Legend(orient="bottom", columns=3, title=None))
+
+
+def _by_method(rows: Sequence[Row]) -> Any:
+    import altair as alt
+
+    return alt.Y("method:N", title=None, sort=list(dict.fromkeys(row.method for row in rows)))
+
+
+def _chosen() -> Any:
+    """Return the selection of methods by a click on the legend."""
+    import altair as alt
+
+    return alt.selection_point(fields=["method"], bind="legend")
+
+
+def _known(row: Row) -> list[dict[str, Any]]:
+    return [{"reference": name, "return": round(level, 3)} for name, level in levels(row).items()]
 
 
 LOSSES = {
