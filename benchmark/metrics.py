@@ -196,9 +196,9 @@ def improvement(ours: Sequence[Float[Array, "_ _"]], theirs: Sequence[Float[Arra
     """Return the probability of improvement: how often a seed of ours beats one of theirs on a task that both played.
 
     Every seed of ours meets every seed of theirs on each task, and a tie counts half (Agarwal et al., NeurIPS 2021,
-    section 4.3). Tasks are thus paired; seeds are not, since equal numbers mean nothing between two methods. Each family
-    weighs the same. The variance is the sum of those over our seeds, their seeds, and tasks; where every game is won it
-    is 0, although more seeds might lose one.
+    section 4.3). Tasks are thus paired; seeds are not, since equal numbers mean nothing between two methods. Each
+    family weighs the same. The variance is the sum of those over our seeds, their seeds, and tasks; where every game is
+    won it is 0, although more seeds might lose one.
 
     Args:
         ours: scores ``[seed, task]``, an array for each family.

@@ -21,6 +21,8 @@ COLOURS = (
 )  # fmt: skip
 GREY = "#666666"
 """Of what is known beforehand: random actions, the best blind policy, the expert that is told its task."""
+LIGHT = 0.22
+"""The least luminance of a colour on a dark page: a contrast of about 5 with it."""
 MARKERS = "osD^vPX"
 """As many as have no factor in common with colours, so that only after all pairs of both two methods look alike."""
 
@@ -29,6 +31,16 @@ def colours(methods: Sequence[str]) -> dict[str, str]:
     """Return the colour of each method; the package's own have the same one in every picture."""
     order = [*STUDY["methods"], *sorted(set(methods) - set(STUDY["methods"]))]
     return {method: COLOURS[order.index(method) % len(COLOURS)] for method in methods}
+
+
+def on_dark(colour: str) -> str:
+    """Return a colour as it is on a dark page: as light as it has to be to be seen there, black as white."""
+    mixed = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    if not any(mixed):
+        return "#FFFFFF"
+    while 0.2126 * mixed[0] ** 2.2 + 0.7152 * mixed[1] ** 2.2 + 0.0722 * mixed[2] ** 2.2 < LIGHT:
+        mixed = [0.95 * part + 0.05 for part in mixed]
+    return "#" + "".join(f"{round(255 * part):02X}" for part in mixed)
 
 
 def reference_returns(row: Row) -> dict[str, Sequence[float]]:
@@ -191,7 +203,9 @@ def _colour(rows: Sequence[Row]) -> Any:
 
     palette = colours([row.method for row in rows])
     scale = alt.Scale(domain=list(palette), range=list(palette.values()))
-    return alt.Color("method:N", scale=scale, legend=alt.Legend(orient="bottom", columns=3, title=None))
+    return alt.Color(
+        "method:N", scale=scale, legend=alt.Legend(orient="bottom", columns=3, title=None, symbolOpacity=1)
+    )
 
 
 def _by_method(rows: Sequence[Row]) -> Any:

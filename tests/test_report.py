@@ -22,8 +22,8 @@ from offlinemeta.datasets.spec import VERSION
 from offlinemeta.envs import FAMILIES
 from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.leaderboard import table
-from offlinemeta.leaderboard.claims import FAILS, HOLDS, OPEN, check_claims
 from offlinemeta.leaderboard.charts import COLOURS, MARKERS, charts, colours, gap_parts
+from offlinemeta.leaderboard.claims import FAILS, HOLDS, OPEN, check_claims
 from offlinemeta.leaderboard.report import page, plot
 from offlinemeta.leaderboard.table import summarise
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 import offlinemeta
-from offlinemeta.cli import belief, datasets, families, results, training, trials
+from offlinemeta.cli import belief, datasets, families, results, site, training, trials
 from offlinemeta.console import printable, tolerate_any_encoding
 
 app = typer.Typer(
@@ -35,6 +35,10 @@ app.command(epilog=belief.EPILOG)(belief.belief)
 app.command(epilog=training.STUDY_EPILOG)(training.study)
 app.command(epilog=trials.EPILOG)(trials.trials)
 app.command(epilog=training.DEMO_EPILOG)(training.demo)
+leaderboard = typer.Typer(no_args_is_help=True, help="The public table of results.")
+leaderboard.command(epilog=site.BUILD_EPILOG)(site.build)
+leaderboard.command(epilog=site.SERVE_EPILOG)(site.serve)
+app.add_typer(leaderboard, name="leaderboard")
 console = Console()
 
 
