@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -175,8 +175,8 @@ def pooled(groups: Sequence[Float[Array, "_ _ ..."]], statistic: Statistic = mea
         raise ArgumentError("An interval needs scores; there are none.")
     entries = np.concatenate([scores.reshape(-1, *scores.shape[2:]) for scores in groups])
     sizes = [scores.shape[0] * scores.shape[1] for scores in groups]
-    whole = np.repeat([sizes[0] / size for size in sizes], sizes)[None]  # [1, entries]
-    parts, start = [], 0
+    whole = np.repeat([sizes[0] / size for size in sizes], sizes)  # [entries]
+    left_out, numbers, start = [whole[None]], [], 0
     for scores, size in zip(groups, sizes, strict=True):
         seeds, tasks = scores.shape[:2]
         without_seed = np.repeat(1 - np.eye(seeds), tasks, axis=1)  # [seeds, entries of the group]
@@ -184,12 +184,17 @@ def pooled(groups: Sequence[Float[Array, "_ _ ..."]], statistic: Statistic = mea
         for without in (without_seed, without_task):
             n = len(without)
             if n > 1:
-                counts = np.repeat(whole * (n - 1) / n, n, axis=0)  # the group weighs as much less, as it should
-                counts[:, start : start + size] = whole[:, start : start + size] * without
-                left = statistic(entries, counts)
-                parts.append((float((n - 1) / n * ((left - left.mean()) ** 2).sum()), n - 1))
+                counts = np.tile(whole * (n - 1) / n, (n, 1))  # the group weighs as much less, as it should
+                counts[:, start : start + size] = whole[start : start + size] * without
+                left_out.append(counts)
+                numbers.append(n)
         start += size
-    return _combined(float(statistic(entries, whole)[0]), parts)
+    value, *found = statistic(entries, np.concatenate(left_out))
+    parts = []
+    for left in np.split(np.array(found), np.cumsum(numbers)[:-1]) if numbers else []:
+        n = len(left)
+        parts.append((float((n - 1) / n * ((left - left.mean()) ** 2).sum()), n - 1))
+    return _combined(float(value), parts)
 
 
 def improvement(ours: Sequence[Float[Array, "_ _"]], theirs: Sequence[Float[Array, "_ _"]]) -> Estimate:
@@ -252,7 +257,13 @@ def student_quantile(probability: float, freedom: float) -> float:
 @lru_cache(maxsize=64)
 def _student(freedom: float) -> tuple[Array, Array]:
     """Return P(-t < T < t) at t = √ν tan θ, which is the integral of cos(θ)^(ν - 1) up to θ, and the angles θ."""
-    angles = np.linspace(0, math.pi / 2, 20_001)
-    density = np.cos((angles[1:] + angles[:-1]) / 2) ** (freedom - 1)
-    inside = np.concatenate([[0], density.cumsum()])
+    angles, logs = _angles()
+    inside = np.concatenate([[0], np.exp((freedom - 1) * logs).cumsum()])
     return angles, inside / inside[-1]
+
+
+@cache
+def _angles() -> tuple[Array, Array]:
+    """Return angles from 0 to a right one, and the logarithms of the cosines between each two."""
+    angles = np.linspace(0, math.pi / 2, 20_001)
+    return angles, np.log(np.cos((angles[1:] + angles[:-1]) / 2))

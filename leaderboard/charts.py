@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from offlinemeta.benchmark.metrics import Interval
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark
@@ -13,6 +15,9 @@ from offlinemeta.benchmark.result import Result
 from offlinemeta.datasets.references import read_references
 from offlinemeta.envs import get_family
 from offlinemeta.leaderboard.table import STUDY, Row
+
+Spec = dict[str, Any]
+"""A chart as a Vega-Lite specification."""
 
 # The palette of Okabe and Ito, then eight of Paul Tol's: told apart by colour-blind readers
 COLOURS = (
@@ -31,6 +36,11 @@ def colours(methods: Sequence[str]) -> dict[str, str]:
     """Return the colour of each method; the package's own have the same one in every picture."""
     order = [*STUDY["methods"], *sorted(set(methods) - set(STUDY["methods"]))]
     return {method: COLOURS[order.index(method) % len(COLOURS)] for method in methods}
+
+
+def script_json(content: Any) -> Markup:
+    """Return JSON for a script element, which nothing in it can end."""
+    return Markup(json.dumps(content, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def on_dark(colour: str) -> str:
@@ -55,7 +65,7 @@ def levels(row: Row) -> dict[str, float]:
     return {name: float(np.mean(returns)) for name, returns in reference_returns(row).items()}
 
 
-def charts(rows: Sequence[Row]) -> dict[str, Any]:
+def charts(rows: Sequence[Row]) -> dict[str, Spec]:
     """Return the interactive charts of one family and dataset by title; those that there are results for."""
     drawn = {
         "Adaptation: return of each episode, adapted on those before it": _adaptation(rows),
@@ -63,10 +73,15 @@ def charts(rows: Sequence[Row]) -> dict[str, Any]:
         "Where the return is lost between the expert told its task and the agent, after two own episodes": _gap(rows),
         "Third episode on each held-out task, or the last of fewer": _tasks(rows),
     }
-    return {title: chart for title, chart in drawn.items() if chart is not None}
+    return {title: spec for title, spec in drawn.items() if spec is not None}
 
 
-def _adaptation(rows: Sequence[Row]) -> Any:
+def _spec(chart: Any, **datasets: list[dict[str, Any]]) -> Spec:
+    """Return a chart over named data with these data, which altair would copy again and again."""
+    return {**chart.to_dict(validate=False), "datasets": datasets}
+
+
+def _adaptation(rows: Sequence[Row]) -> Spec | None:
     import altair as alt
 
     values = [
@@ -79,7 +94,7 @@ def _adaptation(rows: Sequence[Row]) -> Any:
     chosen = _chosen()
     x = alt.X("episode:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="episode on a new task")
     y = alt.Y("return:Q", scale=alt.Scale(zero=False), title="mean return")
-    base = _chart(values).encode(x=x, color=_colour(rows))
+    base = _chart("values").encode(x=x, color=_colour(rows))
     lines = base.mark_line(point=True).encode(
         y=y,
         opacity=alt.condition(chosen, alt.value(1.0), alt.value(0.1)),
@@ -90,13 +105,13 @@ def _adaptation(rows: Sequence[Row]) -> Any:
         y2="high:Q",
         opacity=alt.condition(chosen, alt.value(0.15), alt.value(0.0)),
     )
-    known = _chart(_known(rows[0])).encode(y=y, tooltip=["reference:N", "return:Q"])
+    known = _chart("known").encode(y=y, tooltip=["reference:N", "return:Q"])
     rules = known.mark_rule(color=GREY, strokeDash=[4, 4])
     names = known.mark_text(align="left", dx=4, dy=-6, color=GREY).encode(x=alt.value(0), text="reference:N")
-    return (bands + lines + rules + names).add_params(chosen)
+    return _spec((bands + lines + rules + names).add_params(chosen), values=values, known=_known(rows[0]))
 
 
-def _shift(rows: Sequence[Row]) -> Any:
+def _shift(rows: Sequence[Row]) -> Spec | None:
     import altair as alt
 
     values = [
@@ -113,19 +128,20 @@ def _shift(rows: Sequence[Row]) -> Any:
         legend=alt.Legend(orient="bottom", title="context"),
         scale=alt.Scale(domain=["logged", "its own"]),
     )
-    base = _chart(values, 40 * len({value["method"] for value in values}) + 20)
+    base = _chart("values", 40 * len({value["method"] for value in values}) + 20)
     base = base.encode(y=_by_method(rows), color=_colour(rows))
     points = base.mark_point(size=110, filled=True).encode(
         x=x, shape=shape, tooltip=["method:N", "context:N", "return:Q", "low:Q", "high:Q"]
     )
     bars = base.mark_rule().encode(x="low:Q", x2="high:Q")
-    known = alt.Chart(alt.Data(values=_known(rows[0]))).encode(x=x, tooltip=["reference:N", "return:Q"])
+    known = alt.Chart(alt.NamedData("known")).encode(x=x, tooltip=["reference:N", "return:Q"])
     rules = known.mark_rule(color=GREY, strokeDash=[4, 4])
     names = known.mark_text(align="left", angle=270, dx=4, dy=-6, color=GREY)
-    return bars + points + rules + names.encode(y=alt.value("height"), text="reference:N")
+    names = names.encode(y=alt.value("height"), text="reference:N")
+    return _spec(bars + points + rules + names, values=values, known=_known(rows[0]))
 
 
-def _gap(rows: Sequence[Row]) -> Any:
+def _gap(rows: Sequence[Row]) -> Spec | None:
     import altair as alt
 
     values = [
@@ -141,17 +157,18 @@ def _gap(rows: Sequence[Row]) -> Any:
         scale=alt.Scale(domain=parts, range=list(COLOURS[-len(parts) :])),
         legend=alt.Legend(orient="bottom", columns=1, title=None, labelLimit=0),
     )
-    bars = _chart(values, 30 * len({value["method"] for value in values}) + 20).mark_bar()
-    return bars.encode(
+    bars = _chart("values", 30 * len({value["method"] for value in values}) + 20).mark_bar()
+    bars = bars.encode(
         x=alt.X("sum(loss):Q", title="lost mean return"),
         y=_by_method(rows),
         color=colour,
         order="order:Q",
         tooltip=["method:N", "part:N", "loss:Q"],
     )
+    return _spec(bars, values=values)
 
 
-def _tasks(rows: Sequence[Row]) -> Any:
+def _tasks(rows: Sequence[Row]) -> Spec | None:
     import altair as alt
 
     values = [
@@ -167,7 +184,7 @@ def _tasks(rows: Sequence[Row]) -> Any:
     chosen = _chosen()
     x = alt.X("parameter:Q", title=_parameter_name(rows[0].results[0]), scale=alt.Scale(zero=False))
     y = alt.Y("return:Q", scale=alt.Scale(zero=False), title="mean return")
-    points = _chart(values).mark_point(size=60, filled=True)
+    points = _chart("values").mark_point(size=60, filled=True)
     points = points.encode(
         x=x,
         y=y,
@@ -186,15 +203,15 @@ def _tasks(rows: Sequence[Row]) -> Any:
         scale=alt.Scale(domain=["told", "blind", "random"], range=["triangle-up", "stroke", "triangle-down"]),
         legend=alt.Legend(orient="bottom", title=None),
     )
-    ticks = _chart(known).mark_point(size=40, color=GREY)
+    ticks = _chart("known").mark_point(size=40, color=GREY)
     ticks = ticks.encode(x=x, y=y, shape=shape, tooltip=["reference:N", "task:Q", "parameter:Q", "return:Q"])
-    return (ticks + points).add_params(chosen)
+    return _spec((ticks + points).add_params(chosen), values=values, known=known)
 
 
-def _chart(values: list[dict[str, Any]], height: int = 320) -> Any:
+def _chart(data: str, height: int = 320) -> Any:
     import altair as alt
 
-    return alt.Chart(alt.Data(values=values)).properties(width="container", height=height)
+    return alt.Chart(alt.NamedData(data)).properties(width="container", height=height)
 
 
 def _colour(rows: Sequence[Row]) -> Any:

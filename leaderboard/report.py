@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from offlinemeta.envs.errors import MissingExtraError
 from offlinemeta.files import replacing, write_text
 from offlinemeta.leaderboard import claims
-from offlinemeta.leaderboard.charts import MARKERS, charts, colours, levels
+from offlinemeta.leaderboard.charts import MARKERS, charts, colours, levels, script_json
 from offlinemeta.leaderboard.table import Row, by_data, further, grid, note
 
 ACROSS = 4
@@ -108,9 +107,7 @@ def page(
             "note": (notes or {}).get(data, ""),
             "grid": grid(group),
             "further": further(group),
-            "charts": {
-                name: json.dumps(chart.to_dict()).replace("<", "\\u003c") for name, chart in charts(group).items()
-            },
+            "charts": {name: script_json(spec) for name, spec in charts(group).items()},
         }
         for data, group in by_data(rows).items()
     ]

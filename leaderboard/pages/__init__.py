@@ -12,12 +12,11 @@ from offlinemeta.leaderboard.pages.notes import of_claims, reading, versions
 from offlinemeta.leaderboard.pages.overview import overview, results
 
 SPLIT_REMARKS = {
-    "test100": "a hundred more",
     "ood": "outside of the training distribution",
     "train": "to choose by",
     "val": "to choose by",
 }
-"""What is said beside the name of a split other than ``test``."""
+"""What is said beside the name of a split."""
 
 Page = tuple[str, str, dict[str, Any]]
 """A file's place in the site, its template, and what the template is given."""

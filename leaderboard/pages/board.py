@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlencode
-
-from markupsafe import Markup
 
 from offlinemeta.benchmark.result import Result, place
 from offlinemeta.datasets.references import read_references
@@ -124,8 +121,3 @@ def span(counts: Sequence[int]) -> str:
     if not any(counts):
         return "0" if counts else ""
     return "–".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
-
-
-def script_json(content: Any) -> Markup:
-    """Return JSON for a script element, which nothing in it can end."""
-    return Markup(json.dumps(content, separators=(",", ":")).replace("<", "\\u003c"))

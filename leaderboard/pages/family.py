@@ -11,14 +11,13 @@ from offlinemeta.benchmark.protocol import get_benchmark
 from offlinemeta.benchmark.result import Result
 from offlinemeta.datasets.references import References, read_references
 from offlinemeta.envs import SPLITS, get_family
-from offlinemeta.leaderboard.charts import charts
+from offlinemeta.leaderboard.charts import charts, script_json
 from offlinemeta.leaderboard.pages.board import (
     Board,
     cell_link,
     data_id,
     family_facts,
     family_of,
-    script_json,
 )
 from offlinemeta.leaderboard.table import Row, by_data, figure, grid, note, remarks
 
@@ -65,8 +64,6 @@ def _section(board: Board, data: str, rows: Sequence[Row]) -> dict[str, Any]:
     own = {id(result) for row in measured for result in (row.online, row.logged) if result is not None}
     cells = {id(cell.result): cell for cell in board.cells}
     further = [cells[id(result)] for row in rows for result in row.results if id(result) not in own]
-    drawn = charts(rows)
-    specs = {title: chart.to_dict(validate=False) for title, chart in drawn.items()}
     curves = [row for row in rows if row.curve and row.online is not None]
     most = max((len(row.curve) for row in curves), default=0)
     return {
@@ -95,7 +92,7 @@ def _section(board: Board, data: str, rows: Sequence[Row]) -> dict[str, Any]:
             }
             for cell in further
         ],
-        "charts": [{"title": title, "spec": script_json(spec)} for title, spec in specs.items()],
+        "charts": [{"title": title, "spec": script_json(spec)} for title, spec in charts(rows).items()],
         "episodes": [f"episode {k + 1}" for k in range(most)],
         "curves": [
             {
