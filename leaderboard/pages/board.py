@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -71,7 +71,7 @@ def setting_link(setting: Setting, method: str, root: str) -> str:
 
 def raw_link(result: Result, seed: int, root: str) -> str:
     """Return the link to the raw result of one seed."""
-    return root + quote(place(PurePosixPath("raw"), result.of_seeds([seed])).as_posix())  # type: ignore[arg-type]
+    return root + quote(place(Path("raw"), result.of_seeds([seed])).as_posix())
 
 
 def data_id(row: Row) -> str:

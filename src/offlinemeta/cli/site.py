@@ -41,7 +41,7 @@ def build(
         said = [*table.remarks(board.rows), *remarks(list(board.methods.values()))]
         fill(readme, "results", table.report(board.rows, said, table.SHORT))
         say(console, f"written: {readme}")
-    say(console, f"written: {out / 'index.html'}, of {len(board.names)} methods; open it in a browser")
+    say(console, f"written: {out / 'index.html'}, to be opened in a browser; methods: {', '.join(board.names)}")
 
 
 def serve(
