@@ -220,9 +220,8 @@ def _colour(rows: Sequence[Row]) -> Any:
 
     palette = colours([row.method for row in rows])
     scale = alt.Scale(domain=list(palette), range=list(palette.values()))
-    return alt.Color(
-        "method:N", scale=scale, legend=alt.Legend(orient="bottom", columns=3, title=None, symbolOpacity=1)
-    )
+    legend = alt.Legend(orient="bottom", columns=3, title=None, symbolOpacity=1, symbolLimit=0)
+    return alt.Color("method:N", scale=scale, legend=legend)
 
 
 def _by_method(rows: Sequence[Row]) -> Any:
