@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -152,22 +152,84 @@ def estimate(scores: Float[Array, "seed task ..."], statistic: Statistic = mean)
     Raises:
         ArgumentError: there are no entries, or some are not finite.
     """
-    if scores.size == 0 or not np.isfinite(scores).all():
-        raise ArgumentError(f"An interval needs finite scores; these are {scores.shape} with NaN or none.")
-    seeds, tasks = scores.shape[:2]
-    entries = scores.reshape(seeds * tasks, *scores.shape[2:])
-    value = float(statistic(entries, np.ones((1, seeds * tasks)))[0])
-    without_seed = np.repeat(1 - np.eye(seeds), tasks, axis=1)  # [seeds, entries]
-    without_task = np.tile(1 - np.eye(tasks), (1, seeds))  # [tasks, entries]
-    variances, freedom = [], []
-    for counts in (without_seed, without_task):
-        n = len(counts)
-        if n > 1:
-            left = statistic(entries, counts)
-            variances.append(float((n - 1) / n * ((left - left.mean()) ** 2).sum()))
-            freedom.append(n - 1)
-    total, parts = sum(variances), sum(v**2 / f for v, f in zip(variances, freedom, strict=True))
-    return Estimate(value, math.sqrt(total), min(total**2 / parts, MOST_FREEDOM) if parts > 0 else MOST_FREEDOM)
+    return pooled([scores], statistic)
+
+
+def pooled(groups: Sequence[Float[Array, "_ _ ..."]], statistic: Statistic = mean) -> Estimate:
+    """Return a statistic of all entries of several groups, such as families, with its standard error.
+
+    Each group weighs the same, however many seeds and tasks it has. Groups are independent, since each has trainings
+    and tasks of its own: the variance is the sum of theirs, each as in :func:`estimate`.
+
+    Args:
+        groups: ``[seed, task, ...]``, one entry for each seed and task of each group.
+        statistic: what is computed of all entries together.
+
+    Raises:
+        ArgumentError: there are no entries, or some are not finite.
+    """
+    for scores in groups:
+        if scores.size == 0 or not np.isfinite(scores).all():
+            raise ArgumentError(f"An interval needs finite scores; these are {scores.shape} with NaN or none.")
+    if not groups:
+        raise ArgumentError("An interval needs scores; there are none.")
+    entries = np.concatenate([scores.reshape(-1, *scores.shape[2:]) for scores in groups])
+    sizes = [scores.shape[0] * scores.shape[1] for scores in groups]
+    whole = np.repeat([sizes[0] / size for size in sizes], sizes)  # [entries]
+    left_out, numbers, start = [whole[None]], [], 0
+    for scores, size in zip(groups, sizes, strict=True):
+        seeds, tasks = scores.shape[:2]
+        without_seed = np.repeat(1 - np.eye(seeds), tasks, axis=1)  # [seeds, entries of the group]
+        without_task = np.tile(1 - np.eye(tasks), (1, seeds))  # [tasks, entries of the group]
+        for without in (without_seed, without_task):
+            n = len(without)
+            if n > 1:
+                counts = np.tile(whole * (n - 1) / n, (n, 1))  # the group weighs as much less, as it should
+                counts[:, start : start + size] = whole[start : start + size] * without
+                left_out.append(counts)
+                numbers.append(n)
+        start += size
+    value, *found = statistic(entries, np.concatenate(left_out))
+    parts = []
+    for left in np.split(np.array(found), np.cumsum(numbers)[:-1]) if numbers else []:
+        n = len(left)
+        parts.append((float((n - 1) / n * ((left - left.mean()) ** 2).sum()), n - 1))
+    return _combined(float(value), parts)
+
+
+def improvement(ours: Sequence[Float[Array, "_ _"]], theirs: Sequence[Float[Array, "_ _"]]) -> Estimate:
+    """Return the probability of improvement: how often a seed of ours beats one of theirs on a task that both played.
+
+    Every seed of ours meets every seed of theirs on each task, and a tie counts half (Agarwal et al., NeurIPS 2021,
+    section 4.3). Tasks are thus paired; seeds are not, since equal numbers mean nothing between two methods. Each
+    family weighs the same. The variance is the sum of those over our seeds, their seeds, and tasks; where every game is
+    won it is 0, although more seeds might lose one.
+
+    Args:
+        ours: scores ``[seed, task]``, an array for each family.
+        theirs: the other method's, of the same families in the same order and on the same tasks.
+
+    Raises:
+        ArgumentError: there are no families, or not the same ones.
+    """
+    if not ours or [scores.shape[1] for scores in ours] != [scores.shape[1] for scores in theirs]:
+        raise ArgumentError("A probability of improvement needs the same families and tasks of both methods.")
+    values, parts = [], []
+    for own, other in zip(ours, theirs, strict=True):
+        games = np.sign(own[:, None] - other[None]) / 2 + 0.5  # [seed, other, task]
+        values.append(float(games.mean()))
+        for axis in range(3):
+            means = games.mean(tuple(k for k in range(3) if k != axis))
+            if len(means) > 1:
+                parts.append((float(means.var(ddof=1)) / len(means) / len(ours) ** 2, len(means) - 1))
+    return _combined(sum(values) / len(values), parts)
+
+
+def _combined(value: float, parts: Sequence[tuple[float, int]]) -> Estimate:
+    """Return an estimate whose variance is the sum of these, each with its degrees of freedom (Satterthwaite)."""
+    total = sum(variance for variance, _ in parts)
+    sizes = sum(variance**2 / freedom for variance, freedom in parts)
+    return Estimate(value, math.sqrt(total), min(total**2 / sizes, MOST_FREEDOM) if sizes > 0 else MOST_FREEDOM)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -195,7 +257,13 @@ def student_quantile(probability: float, freedom: float) -> float:
 @lru_cache(maxsize=64)
 def _student(freedom: float) -> tuple[Array, Array]:
     """Return P(-t < T < t) at t = √ν tan θ, which is the integral of cos(θ)^(ν - 1) up to θ, and the angles θ."""
-    angles = np.linspace(0, math.pi / 2, 20_001)
-    density = np.cos((angles[1:] + angles[:-1]) / 2) ** (freedom - 1)
-    inside = np.concatenate([[0], density.cumsum()])
+    angles, logs = _angles()
+    inside = np.concatenate([[0], np.exp((freedom - 1) * logs).cumsum()])
     return angles, inside / inside[-1]
+
+
+@cache
+def _angles() -> tuple[Array, Array]:
+    """Return angles from 0 to a right one, and the logarithms of the cosines between each two."""
+    angles = np.linspace(0, math.pi / 2, 20_001)
+    return angles, np.log(np.cos((angles[1:] + angles[:-1]) / 2))

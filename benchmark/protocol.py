@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 from offlinemeta.datasets.spec import QUALITIES, get_spec
@@ -119,6 +120,7 @@ class Benchmark:
         return (spec if self.protocol.split == "train" else spec.heldout_sibling).short
 
 
+@cache
 def get_benchmark(name: str) -> Benchmark:
     """Return a benchmark by name, ``family/quality/protocol``.
 

@@ -233,14 +233,31 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
     Raises:
         ResultError: a file is missing, damaged, of another schema, or repeats a seed.
     """
+    return join_all([read_result(file) for file in result_files(paths)])
+
+
+def result_files(paths: Sequence[Path]) -> list[Path]:
+    """Return these files and all ``*.json`` in these folders, apart from the states of runs.
+
+    Raises:
+        ResultError: there are none.
+    """
     files = [file for path in paths for file in (sorted(path.rglob("*.json")) if path.is_dir() else [path])]
     files = [file for file in files if file.name != "run.json"]
-    groups: dict[tuple[str, str], list[Result]] = defaultdict(list)
-    for file in files:
-        result = read_result(file)
-        groups[result.benchmark, result.method].append(result)
-    if not groups:
+    if not files:
         raise ResultError(f"There are no results in {', '.join(map(str, paths)) or 'nothing'}.")
+    return files
+
+
+def join_all(results: Sequence[Result]) -> list[Result]:
+    """Join the seeds of each method and benchmark.
+
+    Raises:
+        ResultError: two of them repeat a seed, or differ in what must agree.
+    """
+    groups: dict[tuple[str, str], list[Result]] = defaultdict(list)
+    for result in results:
+        groups[result.benchmark, result.method].append(result)
     return [join_results(group) for group in groups.values()]
 
 

@@ -220,7 +220,8 @@ def get_spec(name: Any) -> DatasetSpec:
     if isinstance(name, DatasetSpec):
         return name
     family, _, rest = str(name).removeprefix(f"{NAMESPACE}/").partition("/")
-    own = {spec.name: spec for spec in DATASETS.values() if spec.family == get_family(family).name}
+    known = get_family(family).name
+    own = {spec.name: spec for spec in DATASETS.values() if spec.family == known}
     if not own:
         raise UnknownNameError("Dataset of family", family, dict.fromkeys(spec.family for spec in DATASETS.values()))
     full = rest if re.search(r"-v\d+$", rest) else f"{rest}-v{VERSION}"

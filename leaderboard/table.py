@@ -189,7 +189,8 @@ def figure(value: float | metrics.Interval | None, digits: int = 3) -> str:
         return ""
     if isinstance(value, metrics.Interval):
         return "{} [{}, {}]".format(*(figure(part, digits) for part in value))
-    return f"{settle(value):.{digits}g}"
+    text = f"{settle(value):.{digits}g}"
+    return f"{float(text):,.0f}" if "e+" in text else text
 
 
 def cells(row: Row) -> dict[str, str]:

@@ -124,6 +124,67 @@ def test_intervals_cover_the_truth_as_often_as_they_say(seeds: int, effects: tup
     assert 0.93 <= hits / count <= (0.985 if by_seed or by_task else 1)
 
 
+def test_pooled_families_by_hand() -> None:
+    """Families of means 2 (as above) and 10, whose only seed has tasks 8 and 12: a variance of 8 / 2; of both, ¼."""
+    one, other = np.array([[0.0, 1.0, 2.0], [2.0, 3.0, 4.0]]), np.array([[8.0, 12.0]])
+    found = metrics.pooled([one, other])
+    assert found.value == pytest.approx(6.0)
+    assert found.error == pytest.approx(math.sqrt((1 + 1 / 3 + 4) / 4))
+    assert found.freedom == pytest.approx((16 / 3) ** 2 / (1 + (1 / 9) / 2 + 16))
+    assert metrics.pooled([one]) == metrics.estimate(one)
+
+
+def test_each_family_weighs_the_same_in_what_is_pooled() -> None:
+    """Half of all weight is at 0, on one task, the other half at 9, on eight: the middle half is half of each."""
+    groups = [np.zeros((1, 1)), np.full((2, 4), 9.0)]
+    for statistic, expected in ((metrics.mean, 4.5), (metrics.iqm, 4.5), (metrics.worst_quarter, 0.0)):
+        assert metrics.pooled(groups, statistic).value == pytest.approx(expected)
+
+
+def test_probability_of_improvement_by_hand() -> None:
+    """On the first task 1 and 3 meet 2: one game of two; on the second 5 and 5 meet 5: ties. Then a lost family.
+
+    Our seeds' means are (0 + ½) / 2 and (1 + ½) / 2, tasks' ½ and ½, and the other method has one seed: a variance of
+    (½)² / 2 / 2, of which a fourth counts.
+    """
+    ours, theirs = np.array([[1.0, 5.0], [3.0, 5.0]]), np.array([[2.0, 5.0]])
+    assert metrics.improvement([ours], [theirs]).value == 0.5
+    found = metrics.improvement([ours, np.array([[0.0]])], [theirs, np.array([[1.0]])])
+    assert found.value == 0.25
+    assert found.error == pytest.approx(math.sqrt(1 / 16 / 4 * 1))
+    assert found.freedom == pytest.approx(1.0)
+    assert metrics.improvement([theirs], [ours]).value == 0.5
+    assert metrics.improvement([theirs + 9], [ours]) == metrics.Estimate(1.0, 0.0, metrics.MOST_FREEDOM)
+
+
+@given(st.integers(0, 10_000))
+def test_order_of_seeds_and_tasks_does_not_matter(number: int) -> None:
+    rng = np.random.default_rng(number)
+    ours, theirs = rng.normal(size=(3, 6)), rng.normal(size=(2, 6))
+    seeds, others, tasks = rng.permutation(3), rng.permutation(2), rng.permutation(6)
+    one, two = (metrics.improvement([a], [b]) for a, b in (
+        (ours, theirs), (ours[seeds][:, tasks], theirs[others][:, tasks])
+    ))  # fmt: skip
+    assert tuple(one) == pytest.approx(tuple(two))
+    for statistic in (metrics.mean, metrics.iqm, metrics.worst_quarter):
+        one, two = (metrics.pooled(groups, statistic) for groups in (
+            [ours, theirs], [theirs[others], ours[seeds][:, tasks]]
+        ))  # fmt: skip
+        assert tuple(one) == pytest.approx(tuple(two))
+
+
+@pytest.mark.parametrize("groups", [[], [np.zeros((0, 3))], [np.ones((2, 2)), np.array([[math.nan]])]])
+def test_nothing_is_pooled_of_nothing(groups: list[np.ndarray]) -> None:
+    with pytest.raises(ArgumentError, match="An interval needs"):
+        metrics.pooled(groups)
+
+
+def test_methods_are_compared_on_the_same_families() -> None:
+    for ours, theirs in (([], []), ([np.ones((1, 2))], []), ([np.ones((1, 2))], [np.ones((1, 3))])):
+        with pytest.raises(ArgumentError, match="the same families and tasks"):
+            metrics.improvement(ours, theirs)
+
+
 def test_p_values_are_those_of_the_interval() -> None:
     """An interval that just touches 0 has a one-sided p-value of 2.5 %."""
     found = metrics.estimate(np.random.default_rng(1).normal(size=(3, 20)))

@@ -23,8 +23,9 @@ from offlinemeta.datasets.spec import VERSION
 from offlinemeta.envs import FAMILIES
 from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.leaderboard import table
+from offlinemeta.leaderboard.charts import COLOURS, MARKERS, charts, colours, gap_parts
 from offlinemeta.leaderboard.claims import FAILS, HOLDS, OPEN, check_claims
-from offlinemeta.leaderboard.report import COLOURS, MARKERS, charts, colours, gap_parts, page, plot
+from offlinemeta.leaderboard.report import page, plot
 from offlinemeta.leaderboard.table import summarise
 
 LEVELS = {"smac-offline": (-12.0, -8.0), "smac": (-7.0, -6.0), "oracle": (-6.5, -6.0), "pearl": (-15.0, -15.0)}

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 import offlinemeta
-from offlinemeta.cli import belief, curves, datasets, families, leaderboard, results, run, training, trials
+from offlinemeta.cli import belief, curves, datasets, families, leaderboard, results, run, site, training, trials
 from offlinemeta.console import printable, tolerate_any_encoding
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(datasets.app, name="datasets")
+leaderboard.app.command(epilog=site.BUILD_EPILOG)(site.build)
+leaderboard.app.command(epilog=site.SERVE_EPILOG)(site.serve)
 app.add_typer(leaderboard.app, name="leaderboard")
 app.command(epilog=families.ENVS_EPILOG)(families.envs)
 app.command(epilog=families.BEHAVIOUR_EPILOG)(families.behaviour)

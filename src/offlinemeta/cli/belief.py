@@ -93,7 +93,7 @@ def draw(found: Mapping[str, Tightening], family: TaskFamily, split: str, rollou
     """
     from offlinemeta.envs.errors import MissingExtraError
     from offlinemeta.files import replacing
-    from offlinemeta.leaderboard.report import COLOURS
+    from offlinemeta.leaderboard.charts import COLOURS
 
     try:
         from matplotlib.figure import Figure
