@@ -71,7 +71,7 @@ def fetch(spec: DatasetSpec, address: str, known: Mapping[str, Any] | None, cons
     storage.check_place(spec)
     if remote_hash(spec, address) is None:
         raise RemoteError(f"{address} does not have {spec.id}. Build it with: offlinemeta datasets build {spec.id}")
-    with _received(spec, address, known and known["sha256"], console) as (came, dataset):
+    with _received(spec, address, None if known is None else known["sha256"], console) as (came, dataset):
         storage.install(came, spec)
     how = "as the manifest says" if known else "as its own metadata say (it is not in the manifest of this package)"
     text = f"Downloaded {spec.id} from {address}; content {dataset.hash[:12]}..., {how}."
