@@ -34,11 +34,11 @@ def overview() -> str:
     lines = []
     for name in shown():
         family, references = get_family(name), read_references(name)
-        sizes = f"{family.observation_space.shape[0]} / {family.action_space.shape[0]}"
-        counts = " / ".join(str(len(family.tasks[split])) for split in SPLITS)
+        sizes = f"{family.observation_space.shape[0]}/{family.action_space.shape[0]}"
+        counts = "/".join(str(len(family.tasks[split])) for split in SPLITS)
         link = f"[{name}]({name}.md)"
         lines.append([link, family.summary, family.varies, sizes, str(family.horizon), counts, _worth(references)])
-    head = ["family", "what", "varies", "obs / act", "horizon", f"tasks {' / '.join(SPLITS)}", "worth"]
+    head = ["family", "what", "varies", "obs/act", "horizon", f"tasks: {', '.join(SPLITS)}", "worth"]
     return markdown(head, lines)
 
 
