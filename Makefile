@@ -11,11 +11,12 @@ WORKERS ?= auto
 # idle OpenMP threads should sleep: on few cores, spinning ones make torch ten times slower
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help test check demo bench tasks clean
+.PHONY: help test check demo docs bench tasks clean
 help:
 	@echo "make demo    train offline PEARL and SMAC, and draw how they adapt: a table, a picture, a page (in out/)"
 	@echo "make test    the tests"
 	@echo "make check   ruff and mypy"
+	@echo "make docs    the documentation's site, in out/docs; warnings are errors"
 	@echo "make bench   speed: of each step alone, kept in out/benchmarks and compared with the last time; then side by"
 	@echo "             side with Gymnasium, bare MuJoCo, Minari and bare matrix products"
 	@echo "make tasks   write the frozen task lists anew (must change nothing)"
@@ -42,6 +43,10 @@ check: $(FOR_ALL)
 
 demo: $(FOR_DEMO)
 	$(BIN)/offlinemeta demo --out out
+
+docs: $(FOR_ALL)
+	$(BIN)/python docs/site/build.py
+	@echo "Open out/docs/index.html, or: $(BIN)/python -m http.server -d out/docs"
 
 # the first time has nothing to compare with
 bench: $(FOR_ALL)

@@ -50,7 +50,9 @@ def worth(random: Float[Array, " tasks"], blind: Float[Array, " tasks"], told: F
     The standard error is that of a ratio of two means over tasks (Cochran, Sampling Techniques, 1977, section 6.4).
 
     Args:
-        random, blind, told: returns on each task, of which ``told`` has the higher mean than ``random``.
+        random: returns of random actions, on each task.
+        blind: those of the best blind policy.
+        told: those of the expert that is told its task; their mean must be higher than that of ``random``.
     """
     gain, whole = told - blind, told - random
     ratio = gain.mean() / whole.mean()

@@ -10,7 +10,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -69,6 +71,28 @@ def fetch(spec: DatasetSpec, address: str, known: Mapping[str, Any] | None, cons
     storage.check_place(spec)
     if remote_hash(spec, address) is None:
         raise RemoteError(f"{address} does not have {spec.id}. Build it with: offlinemeta datasets build {spec.id}")
+    with _received(spec, address, None if known is None else known["sha256"], console) as (came, dataset):
+        storage.install(came, spec)
+    how = "as the manifest says" if known else "as its own metadata say (it is not in the manifest of this package)"
+    text = f"Downloaded {spec.id} from {address}; content {dataset.hash[:12]}..., {how}."
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def check(spec: DatasetSpec, address: str, sha256: str, console: Console) -> None:
+    """Download a dataset, compare its content with a hash, and keep nothing of it; for who holds its lock.
+
+    Raises:
+        RemoteError: the remote is down, does not have the dataset, or answers with garbage.
+        DamagedDatasetError: what came has another content, or is damaged.
+        OtherVersionError: what came was written for another version of the family.
+    """
+    with _received(spec, address, sha256, console):
+        pass
+
+
+@contextmanager
+def _received(spec: DatasetSpec, address: str, sha256: str | None, console: Console) -> Iterator[tuple[Path, Dataset]]:
+    """Download a dataset into a draft folder, which is gone afterwards; give its place there, and its content."""
     with storage.draft(spec) as folder, console.status(f"downloading {spec.id} from {address}"):
         local = {"MINARI_DATASETS_PATH": str(folder)}
         run(DOWNLOAD, spec, address, local, f"{spec.id} cannot be downloaded", TRANSFER)
@@ -83,15 +107,12 @@ def fetch(spec: DatasetSpec, address: str, known: Mapping[str, Any] | None, cons
             raise DamagedDatasetError(f"What {address} sent for {spec.id} is damaged ({why!s:.300}). {kept}") from error
         except OtherVersionError as error:
             raise OtherVersionError(f"What {address} sent is for another version: {error} {kept}") from error
-        if known is not None and dataset.hash != known["sha256"]:
+        if sha256 is not None and dataset.hash != sha256:
             raise DamagedDatasetError(
                 f"What {address} sent for {spec.id} has the hash {dataset.hash}; the manifest of this package says "
-                f"{known['sha256']}. It is altered, or meant for another version of offlinemeta. {kept}"
+                f"{sha256}. It is altered, or meant for another version of offlinemeta. {kept}"
             )
-        storage.install(came, spec)
-    how = "as the manifest says" if known else "as its own metadata say (it is not in the manifest of this package)"
-    text = f"Downloaded {spec.id} from {address}; content {dataset.hash[:12]}..., {how}."
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+        yield came, dataset
 
 
 def remote_hash(spec: DatasetSpec, address: str) -> str | None:

@@ -48,7 +48,8 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         split: one of :data:`offlinemeta.envs.SPLITS`.
         task: index in the split; 0 by default.
         render_mode: ``"rgb_array"``, ``"human"`` or None.
-        width, height: size of pictures [pixels].
+        width: width of pictures [pixels].
+        height: height of pictures [pixels].
         options: those of the family (:meth:`TaskFamily.with_options`), such as ``variant="corro"``.
 
     Raises:

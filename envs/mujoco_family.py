@@ -81,7 +81,8 @@ class MujocoFamily(TaskFamily):
         """Return everything that the reward of a step depends on, in the order of ``feature_names``.
 
         Args:
-            before, after: the states before and after the step; they are equal where the simulation diverged.
+            before: the states before the step.
+            after: the states after it; where the simulation diverged, they are those before it.
             actions: the actions, in [-1, 1].
             ended: whether the step terminated the episode, by a divergence too.
         """

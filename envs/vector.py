@@ -57,7 +57,8 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         max_episode_steps: can shorten the family's horizon, not extend it.
         autoreset_mode: Gymnasium's ``AutoresetMode``, or its value as a string.
         render_mode: ``"rgb_array"`` or None.
-        width, height: size of pictures [pixels].
+        width: width of pictures [pixels].
+        height: height of pictures [pixels].
         num_threads: number of threads (for Meta-World, of processes); by default, all available cores
             (:func:`available_cores`).
         options: those of the family (:meth:`TaskFamily.with_options`), such as ``variant="corro"``.

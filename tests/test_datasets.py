@@ -224,18 +224,6 @@ def datasets_from(dataset: Dataset, arrays: dict[str, Any]) -> Dataset:
     return from_arrays(dataset.spec, dataset.behaviours, arrays, {})
 
 
-def test_the_examples_of_the_docs_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One after the other, as a reader would; the one about replaying asserts by itself."""
-    import re
-
-    text = (Path(__file__).parent.parent / "docs" / "datasets.md").read_text()
-    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(examples) == 3
-    for example in examples:
-        exec(example, {})
-    assert capsys.readouterr().out == "('low-worth',)\n"
-
-
 def test_minari_s_own_episodes_have_their_task_and_a_score(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import minari
 

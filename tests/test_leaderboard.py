@@ -171,7 +171,7 @@ def test_figures_do_not_depend_on_the_last_bits() -> None:
 
 def test_the_agent_in_readme_is_short_and_climbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT.parent / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n([^`]*class Climber[^`]*)```", text)
+    (code,) = re.findall(r"```python title=\"climber.py\"\n([^`]*class Climber[^`]*)```", text)
     assert len(code.splitlines()) <= 30
     (tmp_path / "climber.py").write_text(code)
     monkeypatch.chdir(tmp_path)

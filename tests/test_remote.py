@@ -298,3 +298,67 @@ def test_round_trip_through_a_bucket(built: Path, here: Path, tmp_path: Path) ->
         said = ours("download", ID, MINARI_REMOTE=remote, MINARI_DATASETS_PATH=third, STORAGE_EMULATOR_HOST=url)
         assert "Downloaded" in said
         assert files(third) == files(here)
+
+
+def test_all_datasets_of_a_manifest_are_published_and_checked_and_a_stopped_run_goes_on(
+    built: Path, here: Path, hub: Hub, tmp_path: Path
+) -> None:
+    from offlinemeta.datasets.loading import read_manifest
+
+    third = "OfflineMeta/SparsePointRobot/smac-v1"
+    chosen = {each: read_manifest()[each] for each in (ID, "OfflineMeta/PointRobot/smac-heldout-v1", third)}
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({**chosen, third: {**chosen[third], "sha256": "f" * 64}}))
+    command = ("publish", "--all", "--remote", REMOTE, "--manifest", manifest)
+
+    # the third one stops it: its content is not the manifest's, so it is not published
+    said = ours(*command, code=2)
+    assert f"1 of 3: published {ID}, downloaded it again" in said
+    assert "2 of 3: published OfflineMeta/PointRobot/smac-heldout-v1" in said  # built first
+    assert f"{third} has the content {chosen[third]['sha256']} here" in said
+    stored = hub.repos["om-bench/OfflineMeta"]
+    assert not [name for name in stored if "SparsePointRobot" in name]
+
+    # a repetition goes on there, and uploads nothing twice
+    manifest.write_text(json.dumps(chosen))
+    before = dict(stored)
+    said = ours(*command)
+    assert f"1 of 3: {ID} is published, with the content of the manifest" in said
+    assert f"3 of 3: published {third}" in said
+    assert "3 of 3 datasets are published" in said
+    assert {name: stored[name] for name in before if "metadata" not in name} == {
+        name: content for name, content in before.items() if "metadata" not in name
+    }
+    assert json.loads(manifest.read_text()) == chosen
+
+    # what the remote has with another content is told, and left as it is
+    manifest.write_text(json.dumps({**chosen, ID: {**chosen[ID], "sha256": "f" * 64}}))
+    said = ours(*command, code=1)
+    assert f"has {ID} with another content, {chosen[ID]['sha256']}" in said
+    assert "2 of 3 datasets are published" in said
+    assert "Name one dataset" in ours("publish", "--remote", REMOTE, code=2)
+    assert "Name one dataset" in ours("publish", ID, "--all", "--remote", REMOTE, code=2)
+
+
+def test_an_upload_that_the_remote_has_spoilt_is_noticed(
+    built: Path, here: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from offlinemeta.datasets import publishing, remote
+    from offlinemeta.datasets.errors import DamagedDatasetError
+    from offlinemeta.datasets.loading import read_manifest
+
+    uploaded = remote.publish
+
+    def spoil(*arguments: object) -> None:
+        uploaded(*arguments)  # type: ignore[arg-type]
+        stored = hub.repos["om-bench/OfflineMeta"]
+        name = next(name for name in stored if name.endswith("main_data.hdf5"))
+        stored[name] = stored[name][: len(stored[name]) // 2]
+
+    monkeypatch.setattr(remote, "publish", spoil)
+    with pytest.raises(DamagedDatasetError, match=f"What {REMOTE} sent for {ID} is damaged"):
+        publishing.publish_all({ID: read_manifest()[ID]}, REMOTE, "any", Console(file=StringIO()))

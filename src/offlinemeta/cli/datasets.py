@@ -133,32 +133,54 @@ def download(
 
 @app.command(
     epilog="Examples:\n\n  HF_TOKEN=... offlinemeta datasets publish AntDir/history --remote hf://<organisation>\n\n"
-    "  offlinemeta datasets publish AntDir/history --remote gcp://<bucket> --key service-account.json"
+    "  offlinemeta datasets publish AntDir/history --remote gcp://<bucket> --key service-account.json\n\n"
+    "  HF_TOKEN=... offlinemeta datasets publish --all --remote hf://<organisation>   [dim]# repeat it to go on[/dim]"
 )
 def publish(
-    name: Id,
+    name: Annotated[
+        str | None, typer.Argument(help="The dataset: OfflineMeta/AntDir/smac-v1, or AntDir/smac for short.")
+    ] = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Publish all datasets of the manifest that the remote does not have: build what is missing here, "
+            "upload, download again and compare.",
+        ),
+    ] = False,
     remote: Remote = None,
     key: Annotated[
         Path | None,
         typer.Option(help="The key of a Google service account, for gcp://. For hf://, set HF_TOKEN instead."),
     ] = None,
     manifest: Annotated[
-        Path | None, typer.Option(help="The manifest to write. Default: the one of this package.")
+        Path | None,
+        typer.Option(help="The manifest to write, or with --all to read. Default: the one of this package."),
     ] = None,
 ) -> None:
-    """Upload a local dataset through Minari, and record its hash in the manifest."""
+    """Upload a local dataset through Minari, and record its hash in the manifest; or all datasets of the manifest."""
     from offlinemeta.console import say
     from offlinemeta.datasets import remote as remotes
     from offlinemeta.datasets.manifest import MANIFEST, read_manifest, write_manifest
+    from offlinemeta.datasets.publishing import publish_all
     from offlinemeta.datasets.spec import get_spec
     from offlinemeta.envs.errors import ArgumentError
 
-    spec, address = get_spec(name), _address(remote)
+    if every == (name is not None):
+        raise ArgumentError("Name one dataset to publish, or give --all.")
+    address = _address(remote)
     token = str(key.resolve()) if key is not None else os.environ.get("HF_TOKEN")
     if not token or (key is None) != address.startswith("hf://"):
         raise ArgumentError("Publishing needs HF_TOKEN in the environment for hf://, or --key FILE for gcp://.")
     target = (manifest or MANIFEST).resolve()
-    read_manifest(target)
+    entries = read_manifest(target)
+    if name is None:
+        others = publish_all(entries, address, token, console)
+        say(console, f"{len(entries) - len(others)} of {len(entries)} datasets are published at {address}.")
+        if others or not entries:
+            raise typer.Exit(1)
+        return
+    spec = get_spec(name)
     if not os.access(target if target.exists() else target.parent, os.W_OK):
         raise ArgumentError(f"The manifest {target} cannot be written. Name another with --manifest.")
     dataset = remotes.publish(spec, address, token, console)
