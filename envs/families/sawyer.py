@@ -107,7 +107,7 @@ class SawyerScene(MujocoFamily):
     info_names = ("success",)
     observation_space = box(-LIMIT, LIMIT, 13)
     action_space = box(-1, 1, 4)
-    camera = Camera(lookat=(0.66, 0.0, 0.06), distance=0.95, azimuth=155, elevation=-38)
+    camera = Camera(lookat=(0.665, 0.0, 0.10), distance=0.92, azimuth=155, elevation=-35)
 
     # --- tasks
 

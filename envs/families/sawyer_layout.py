@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -60,30 +61,30 @@ SLOTS = np.array([[0.59, -0.14], [0.76, -0.14], [0.76, 0.14], [0.59, 0.14]])
 """Where tray and object may stand [m]; y times the side."""
 
 
-# --- where things are
+# --- where things are: an entry for each of the tasks, or a number for a single one
 
 
-def stack(params: Float[Array, "*batch P"]) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
+def stack(params: Float[Array, "*batch P"]) -> tuple[Any, Any]:
     """Return x and y of the drawers and the button [m]."""
     return params[..., STACK_X], params[..., SIDE] * params[..., STACK_Y]
 
 
-def handle_z(params: Float[Array, "*batch P"]) -> Float[Array, "*batch"]:
+def handle_z(params: Float[Array, "*batch P"]) -> Any:
     """Return the height of the handle drawer's centre [m], which stands on the bottom drawer if there is one."""
     return DRAWER * (0.5 + (params[..., BOTTOM] > 0))
 
 
-def bar_y(params: Float[Array, "*#batch P"], opening: float | Float[Array, "*#batch"]) -> Float[Array, "*#batch"]:
+def bar_y(params: Float[Array, "*#batch P"], opening: float | Float[Array, "*#batch"]) -> Any:
     """Return where the handle's bar is [m], of a drawer that is open by ``opening`` [m]."""
     return params[..., SIDE] * (params[..., STACK_Y] - BAR - opening)
 
 
-def base_z(params: Float[Array, "*batch P"]) -> Float[Array, "*batch"]:
+def base_z(params: Float[Array, "*batch P"]) -> Any:
     """Return the height of the centre of the button's base [m], which stands on the drawers."""
     return DRAWER * ((params[..., HANDLE] > 0) * 1.0 + (params[..., BOTTOM] > 0)) + BASE / 2
 
 
-def button_z(params: Float[Array, "*#batch P"], depressed: float | Float[Array, "*#batch"]) -> Float[Array, "*#batch"]:
+def button_z(params: Float[Array, "*#batch P"], depressed: float | Float[Array, "*#batch"]) -> Any:
     """Return the height of the button's centre [m]."""
     return base_z(params) + DISC - depressed
 
@@ -191,7 +192,7 @@ def misplaced(params: Sequence[float]) -> str | None:
         if params[there] and not (0.54 <= params[x] <= 0.81 and abs(params[y]) <= 0.17):
             return f"its {what} at x={params[x]:g}, y={params[y]:g} m is out of reach (x in 0.54 to 0.81, |y| to 0.17)"
     if aim in ("move_object", "move_block"):
-        x, y = TABLE_GOAL[:2]
+        x, y = TABLE_GOAL[:2].tolist()
         things["goal"] = (x - 0.025, x + 0.025, y - 0.025, y + 0.025)
         away = np.hypot(params[OBJECT_X] - x, params[OBJECT_Y] - y)
         if aim == "move_object" and away < NEAR + 0.02:
@@ -241,10 +242,10 @@ def _draw_one(aim: int, rng: np.random.RandomState, elsewhere: bool) -> list[flo
     """Draw scenes as the study does, each thing with a probability of 0.75, until one allows the aim."""
     while True:
         params = [0.0] * len(PARAMS)
-        side = rng.choice([-1.0, 1.0])
+        side = float(rng.choice([-1.0, 1.0]))
         params[AIM], params[SIDE] = float(aim), side
         shift = rng.choice([-1, 1]) * rng.uniform(0.02, 0.04) if elsewhere else rng.uniform(-0.01, 0.01)
-        params[STACK_X] = 0.60 + shift
+        params[STACK_X] = float(0.60 + shift)
         params[STACK_Y] = 0.145 + (0.01 if elsewhere else 0.0)
         there = rng.uniform(size=5) < 0.75
         for column, present in zip((HANDLE, BOTTOM), there[:2], strict=True):
