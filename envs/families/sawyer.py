@@ -65,7 +65,7 @@ PARKED = (0.0, 0.0, 5.0)
 LIMIT = 2.0
 """Bound to which observed positions are clipped [m]."""
 
-GOLD = (0.98, 0.78, 0.10, 0.40)
+GOLD = (0.98, 0.78, 0.10, 0.28)
 
 TOOL, GAP, OPENINGS, DOWN, SWITCH, THING, CUBE = (
     slice(0, 3), slice(3, 5), slice(5, 7), slice(7, 8), slice(8, 9), slice(9, 12), slice(16, 19)
@@ -107,7 +107,7 @@ class SawyerScene(MujocoFamily):
     info_names = ("success",)
     observation_space = box(-LIMIT, LIMIT, 13)
     action_space = box(-1, 1, 4)
-    camera = Camera(lookat=(0.665, 0.0, 0.10), distance=0.92, azimuth=155, elevation=-35)
+    camera = Camera(lookat=(0.675, 0.0, 0.09), distance=0.80, azimuth=152, elevation=-33)
 
     # --- tasks
 
