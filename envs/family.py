@@ -86,6 +86,7 @@ class TaskFamily(ABC):
     summary: str
     """One line that describes the family in lists."""
     varies: Literal["reward", "dynamics", "both"]
+    """What tasks differ in; where it is both, in what is observed at the start, too."""
     horizon: int = 200
     """Steps until truncation."""
     dt: float

@@ -273,7 +273,7 @@ def test_random_behaviour_meets_about_half_of_the_aims_and_does_not_look_at_them
 
 @pytest.mark.gl
 def test_pictures_show_what_is_there() -> None:
-    """A task's own model is drawn: hiding the tray changes the picture of a scene that has one, and of no other."""
+    """A task's own model is drawn: moving or painting a tray changes pictures of scenes that have one, no others."""
     env = TaskEnv("SawyerScene", render_mode="rgb_array", width=160, height=160)
     trays = FAMILY.params(FAMILY.tasks["train"])[:, scene.TRAY]
     for there in (1, 0):
@@ -285,4 +285,8 @@ def test_pictures_show_what_is_there() -> None:
         changed = (env.render() != whole).any(-1).mean()
         model.body("tray").pos[:] = kept
         assert changed > 0.01 if there else changed == 0
+        colours = model.geom_rgba.copy()
+        model.geom("tray_floor").rgba[:] = (0.0, 0.0, 1.0, 1.0)
+        assert ((env.render() != whole).any(-1).mean() > 0.001) == there
+        model.geom_rgba[:] = colours
     env.close()

@@ -79,8 +79,9 @@ class SawyerScene(MujocoFamily):
     The observation is the tool's x, y, z, the fingers' gap, x, y, z of object and block, the bottom drawer's x, the
     handle's y and the button's z [m]; zeros stand for what is not there. An action sets the tool's target up to 0.05 m
     from where the tool is, inside of the workspace, and the fingers, from open (-1) to closed (1). Tasks differ in the
-    aim and in the scene: the side of the drawers, what there is, and where. The module's table says where this departs
-    from the study.
+    aim and in the scene: the side of the drawers, what there is, and where. The aims are move_hand, open_handle,
+    close_handle, press_button, open_bottom, close_bottom, move_block, move_object and object_in_tray. The docstring of
+    the module says where this departs from the study.
     """
 
     name = "SawyerScene"
