@@ -18,7 +18,7 @@ from offlinemeta.datasets.explorers import has_stages, training_of
 from offlinemeta.datasets.identifiability import TRANSITIONS, Identifiability, identifiability
 from offlinemeta.datasets.picture import Coverage, blank_figure, coverage, draw
 from offlinemeta.datasets.references import LOW_WORTH, References, read_references
-from offlinemeta.datasets.spec import QUALITIES
+from offlinemeta.datasets.spec import QUALITIES, RANDOM_BEHAVIOUR
 from offlinemeta.envs import SPLITS, env_id
 from offlinemeta.envs.shapes import Array, Float
 from offlinemeta.files import check_writable, replacing, write_text
@@ -120,6 +120,11 @@ def how_collected(dataset: Dataset) -> str:
         trained = f"The policies are checkpoints of one run, `{command}`, their actions tanh-Gaussian samples."
     if not spec.visited:
         return f"{trained} They are told the task, unless the table says otherwise."
+    if spec.family in RANDOM_BEHAVIOUR:
+        return (
+            "Episodes of random behaviour, as the study's in this domain: one thing that the scene offers after the "
+            "other, whatever the aim, by scripts with Gaussian noise. They are told the scene."
+        )
     half = spec.rollouts // 2
     visit = (
         "Every agent visits each task: rollouts that explore, and rollouts that use what those found, in turn. "

@@ -16,10 +16,10 @@ from gymnasium.vector import AutoresetMode
 
 from offlinemeta.datasets.dataset import ASTRAY, EXPLORING, Dataset, Episode, join_episodes
 from offlinemeta.datasets.errors import DatasetError
-from offlinemeta.datasets.explorers import Explorer, PosteriorSampler, best_of_training, has_stages, stages
+from offlinemeta.datasets.explorers import Explorer, PosteriorSampler, Wanderer, best_of_training, has_stages, stages
 from offlinemeta.datasets.policies import Act, behaviours, uniform
 from offlinemeta.datasets.references import References, read_references
-from offlinemeta.datasets.spec import QUALITIES, DatasetSpec, nearest_to_half
+from offlinemeta.datasets.spec import QUALITIES, RANDOM_BEHAVIOUR, DatasetSpec, nearest_to_half
 from offlinemeta.envs import Task, TaskFamily, TaskVectorEnv, get_family
 from offlinemeta.envs.shapes import Array, Float
 
@@ -169,10 +169,10 @@ def _visits(spec: DatasetSpec, progress: Callable[[int], None], num_threads: int
     family, quality = get_family(spec.family), QUALITIES[spec.quality]
     agents, returns = candidates(family, read_references(spec.family), quality.stages)
     shares = spec.shares(returns)
-    names = [f"{agent.name}, {kind}" for agent in agents for kind in (EXPLORING, agent.exploits)]
+    names = [f"{agent.name}, {kind}" for agent in agents for kind in (EXPLORING, agent.exploits) if kind is not None]
     episodes: list[Episode] = []
     for place in sorted(set(shares)):
-        kinds = list(islice(cycle(quality.visit), shares.count(place)))
+        kinds = list(islice(cycle(quality.visit if agents[place].exploits else "x"), shares.count(place)))
         for part, envs in in_batches(family, len(spec.tasks), num_threads):
             rng = np.random.default_rng([zlib.crc32(spec.id.encode()), place, part.start])
             rolled = visit(envs, spec.tasks[part], agents[place], kinds, rng, progress)
@@ -187,13 +187,15 @@ def candidates(
 ) -> tuple[Sequence[Explorer], list[float]]:
     """Return the explorers of a family, and the normalised return of each after it has explored.
 
-    They are the stages of online PEARL, where its training got half of the way from a blind policy to the told one
-    on training tasks, or where ``poor`` ones will do; else posterior sampling over the behaviour policy nearest to half
-    of the expert's return.
+    In the manipulation scenes it is random behaviour. Elsewhere they are the stages of online PEARL, where its training
+    got half of the way from a blind policy to the told one on training tasks, or where ``poor`` ones will do; else
+    posterior sampling over the behaviour policy nearest to half of the expert's return.
 
     Raises:
         DatasetError: the references are not those of the stages that ship.
     """
+    if family.name in RANDOM_BEHAVIOUR:
+        return (Wanderer(family),), [0.0]
     if has_stages(family.name):
         (low, high), returns = references.ranking, references.normalised_explorers
         if poor or best_of_training(family.name) >= (low + high) / 2:
@@ -256,7 +258,7 @@ def provenance() -> dict[str, Any]:
 def play(
     family: TaskFamily,
     tasks: Sequence[Task],
-    act: Act,
+    act: Act | Explorer,
     episodes: int,
     seed: int,
     sample: bool,
@@ -265,6 +267,8 @@ def play(
 ) -> tuple[Float[Array, "tasks episodes"], list[Episode]]:
     """Run whole episodes on every task; the policy sees the tasks in ``told``, by default the same.
 
+    In place of a policy there may be an explorer, which then explores.
+
     Returns:
         The returns ``[tasks, episodes]``, and the episodes themselves, task by task.
     """
@@ -272,7 +276,10 @@ def play(
     seen = [task for task in told or tasks for _ in range(episodes)]
     first = []
     for part, envs in in_batches(family, len(plan)):
-        rng, acts = np.random.default_rng([seed, part.start]), [act] * envs.num_envs
+        rng, policy = np.random.default_rng([seed, part.start]), act
+        if isinstance(policy, Explorer):
+            policy = policy.explore(plan[part])
+        acts = [policy] * envs.num_envs
         first += [several[0] for several in roll_out(envs, plan[part], acts, rng, progress, sample, told=seen[part])]
     returns = np.array([episode.rewards.sum(dtype=np.float64) for episode in first])
     return returns.reshape(len(tasks), episodes), first

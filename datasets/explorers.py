@@ -4,6 +4,7 @@ The study's data are slices of an online PEARL run, half of whose rollouts explo
 A :class:`Stage` is such an agent, taken from ``datasets/online/<family>.safetensors``, where the stages of a run ship
 (``baselines/training/stages.py`` makes the file). Where online PEARL does not get far enough, a
 :class:`PosteriorSampler` stands in for it: a policy that is told a task, and explores by being told tasks at random.
+The study's manipulation data were made by a :class:`Wanderer`, which does one thing after the other whatever the task.
 
 Stages act in numpy's float64 and on a grid, as behaviour policies do, so that every machine collects the same bytes.
 """
@@ -18,7 +19,9 @@ import numpy as np
 
 from offlinemeta.datasets.behaviour import on_grid
 from offlinemeta.datasets.dataset import EXPLOITING, TOLD, Episode
+from offlinemeta.datasets.manipulation import RandomBehaviour
 from offlinemeta.datasets.policies import Act, Behaviour
+from offlinemeta.datasets.scripted import JITTER
 from offlinemeta.datasets.spec import ONLINE
 from offlinemeta.envs import Task, TaskFamily
 from offlinemeta.envs.shapes import Array, Float
@@ -43,8 +46,8 @@ class Explorer(Protocol):
         """What the agent is."""
 
     @property
-    def exploits(self) -> str:
-        """The end of the name of its behaviour after exploring."""
+    def exploits(self) -> str | None:
+        """The end of the name of its behaviour after exploring; None where all it does is explore."""
 
     def explore(self, tasks: Sequence[Task]) -> Act:
         """Return the policy of exploring rollouts in N tasks."""
@@ -187,6 +190,27 @@ class PosteriorSampler:
         differences = self.family.reward(features[:, None], self.family.params(train)[None]) - rewards[:, None]
         error = (differences**2).mean(0)  # [task]
         return train[rng.choice(np.flatnonzero(error <= error.min() + TIE))]
+
+
+@dataclass(frozen=True)
+class Wanderer:
+    """Random behaviour in SawyerScene, whatever the aim (:class:`RandomBehaviour`), with Gaussian noise.
+
+    Attributes:
+        family: the family.
+    """
+
+    family: TaskFamily
+    name: str = "random behaviour"
+    exploits: None = None
+
+    def explore(self, tasks: Sequence[Task]) -> Act:
+        """Return the policy of a rollout in N tasks."""
+        return RandomBehaviour(self.family.params(tasks), JITTER[self.family.name])
+
+    def exploit(self, tasks: Sequence[Task], visits: Sequence[Visit], rng: np.random.Generator) -> Act:
+        """Explore again: random behaviour makes no use of what was seen."""
+        return self.explore(tasks)
 
 
 TIE = 1e-9

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from offlinemeta.datasets.collect import in_batches, play, provenance, visit
-from offlinemeta.datasets.explorers import Stage, has_stages, stages
+from offlinemeta.datasets.explorers import Explorer, Stage, Wanderer, has_stages, stages
 from offlinemeta.datasets.policies import Act, Behaviour, behaviours, blind_expert, uniform
 from offlinemeta.datasets.references import worth
+from offlinemeta.datasets.spec import RANDOM_BEHAVIOUR
 from offlinemeta.envs import SPLITS, Task, TaskFamily, get_family
 from offlinemeta.envs.shapes import Array
 
@@ -23,6 +24,9 @@ TRIALS = 5
 
 PAIRED, PAIRED_IN_PROCESSES = 20, 10
 """How many constants are tried, each on as many training tasks, where each has to be tried on each task."""
+
+WANDERING = "random behaviour"
+"""Name of the blind policy that does one thing after the other, in scenes that offer several."""
 
 LEAST_SAMPLED = 100
 """Least number of episodes for the mean return of a behaviour policy."""
@@ -62,18 +66,20 @@ def measure(name: str, progress: Callable[[int], None], episodes: int = EPISODES
     policies = behaviours(family)
     told = policies[-1].act
     constant = best_constant(family, told, seed + 2, progress)
-    blind = {
+    blind: dict[str, Act | Explorer] = {
         "random": uniform(family).act,
         "no action": still(family),
         f"told train {constant.index}": always_told(told, constant),
     }
     if (trained := blind_expert(family)) is not None:
         blind["trained blind"] = trained.act
+    if name in RANDOM_BEHAVIOUR:
+        blind[WANDERING] = Wanderer(family)
 
     @cache
     def played(which: str, split: str) -> tuple[list[float], float, float]:
         """Return the mean return on each task, the share of episodes with a success, and the mean progress."""
-        tasks, act, sample = family.tasks[split], {**blind, "told": told}[which], which == "random"
+        tasks, act, sample = family.tasks[split], {**blind, "told": told}[which], which in ("random", WANDERING)
         count = episodes if sample else needed(family, episodes)
         returns, ran = play(family, tasks, act, count, seed if sample else seed + 1, sample, progress)
         success = [episode.infos["success"].max() for episode in ran if "success" in episode.infos]
@@ -188,5 +194,6 @@ def work(name: str, episodes: int = EPISODES) -> int:
     count += len(family.tasks["train"]) * needed(family, TRIALS) if family.rewards_tell else len(paired(family)) ** 2
     count += sum(len(family.tasks[split]) for split in splits_of(family)) * (episodes + 2 * needed(family, episodes))
     count += (1 + (blind_expert(family) is not None)) * len(family.tasks["train"]) * needed(family, episodes)
+    count += (name in RANDOM_BEHAVIOUR) * len(family.tasks["train"]) * episodes
     count += len(stages_of(family)) * len(family.tasks["train"]) * len(VISIT)
     return count * family.horizon

@@ -10,7 +10,7 @@ import numpy as np
 
 from offlinemeta.datasets.behaviour import CHECKPOINTS, BehaviourPolicy, load_checkpoints, on_grid
 from offlinemeta.datasets.dataset import RANDOM, Dataset
-from offlinemeta.datasets.scripted import NOISE, SCRIPTED, with_noise
+from offlinemeta.datasets.scripted import JITTER, NOISE, SCRIPTED, with_noise
 from offlinemeta.envs import TaskFamily
 from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.envs.shapes import Array, Float, Float32
@@ -60,8 +60,10 @@ def behaviours(family: TaskFamily) -> tuple[Behaviour, ...]:
     if family.name not in NOISE:
         known = {*NOISE, *(path.stem for path in CHECKPOINTS.glob("*.safetensors"))}
         raise UnknownNameError("Behaviour policy of family", family.name, sorted(known))
-    script = SCRIPTED[family.name]
-    return tuple(Behaviour(f"noise {noise:.0%}", partial(with_noise, script, noise)) for noise in NOISE[family.name])
+    script, jitter = SCRIPTED[family.name], JITTER.get(family.name, 0.0)
+    return tuple(
+        Behaviour(f"noise {noise:.0%}", partial(with_noise, script, noise, jitter)) for noise in NOISE[family.name]
+    )
 
 
 def blind_expert(family: TaskFamily) -> Behaviour | None:

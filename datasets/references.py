@@ -76,11 +76,12 @@ class References:
         blind: the same of the best policy that is not told its task; ``blind_policy`` says which one it is.
         told: the same of the expert that is told its task: the last behaviour policy's mean action.
         blind_policy: ``"told train 17"`` for the expert that is always told training task 17, ``"trained blind"`` for
-            one that was trained without its task, ``"no action"`` for standing still, or ``"random"``.
+            one that was trained without its task, ``"no action"`` for standing still, ``"random behaviour"`` for doing
+            one thing after the other in a manipulation scene, or ``"random"``.
         behaviours: mean return of each behaviour policy over the training tasks (Meta-World: every fifth of them).
         explorers: mean return of each stage of online PEARL over the training tasks, after it has explored; empty
             where no stages ship.
-        success: the told expert's share of episodes with a success, by split; Meta-World only.
+        success: the told expert's share of episodes with a success, by split, in families whose info has it.
         progress: mean speed in the wanted direction [m/s] of ``random``, ``blind`` and ``told``, by split; of families
             that reward survival too, where a return does not say how much of it is progress.
         saturated: the largest share of action components beyond ±0.99 among the behaviour policies.

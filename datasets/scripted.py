@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from offlinemeta.datasets.manipulation import aimed
 from offlinemeta.envs.errors import MissingExtraError
 from offlinemeta.envs.families.cheetah import CheetahVel
 from offlinemeta.envs.families.point import STEP
@@ -73,16 +74,24 @@ GAIN = 0.98
 
 
 def with_noise(
-    script: Scripted, noise: float, observations: Array, params: Array, rng: np.random.Generator | None
+    script: Scripted, noise: float, jitter: float, observations: Array, params: Array, rng: np.random.Generator | None
 ) -> Float[Array, "N A"]:
-    """Mix a script's action, times :data:`GAIN`, with a uniformly random one; without a generator, no noise.
+    """Mix a script's action, times :data:`GAIN`, with a uniformly random one, and add Gaussian noise.
 
-    For scripts that do not look at the clock.
+    For scripts that do not look at the clock. Without a generator there is no noise.
+
+    Args:
+        script: the script.
+        noise: share of the uniformly random action.
+        jitter: standard deviation of the Gaussian noise.
+        observations, params: what the script maps to actions.
+        rng: draws the noise.
     """
     action = GAIN * script(observations, params, 0)
     if rng is None:
         return action
-    return (1 - noise) * action + noise * rng.uniform(-1, 1, action.shape)
+    mixed = (1 - noise) * action + noise * rng.uniform(-1, 1, action.shape)
+    return mixed + jitter * rng.standard_normal(action.shape) if jitter else mixed
 
 
 MANIPULATED = {
@@ -92,13 +101,18 @@ MANIPULATED = {
         "peg-insert-side", "coffee-button",
     )
 }  # fmt: skip
+SCENES = dict.fromkeys(("SawyerScene", "SawyerSceneDense"), aimed)
 WALKED = {"PointRobot": walk_to_goal, "SparsePointRobot": walk_to_goal, "RotatedPointRobot": walk_back}
 
-SCRIPTED: Mapping[str, Scripted] = {**WALKED, "CheetahVel": gallop, **MANIPULATED}
+SCRIPTED: Mapping[str, Scripted] = {**WALKED, "CheetahVel": gallop, **SCENES, **MANIPULATED}
 """The script of each family that has one."""
 
 NOISE: Mapping[str, tuple[float, ...]] = {
     **dict.fromkeys(WALKED, (1.0, 0.894, 0.789, 0.683, 0.578, 0.472, 0.367, 0.261, 0.156, 0.05)),
+    **dict.fromkeys(SCENES, (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)),
     **dict.fromkeys(MANIPULATED, (1.0, 0.8, 0.6, 0.4, 0.2, 0.05)),
 }
 """Share of noise in each behaviour policy, from random to expert, of families whose policies are noisy scripts."""
+
+JITTER: Mapping[str, float] = dict.fromkeys(SCENES, 0.1)
+"""Standard deviation of the Gaussian noise on all scripted actions of a family, where there is any: the study's."""

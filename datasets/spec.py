@@ -30,6 +30,10 @@ MAX_STEPS = 10_000
 STUDY_POLICIES = 6
 """How many behaviour policies make ``spread``."""
 
+RANDOM_BEHAVIOUR = {"SawyerScene": 40, "SawyerSceneDense": 40}
+"""Families whose ``smac`` data are episodes of random behaviour (``manipulation.py``), as the study's were in this
+domain; and how many on each training task."""
+
 ONLINE = Path(__file__).parent / "online"
 """The folder of the stages of online trainings, which ``explorers.py`` reads."""
 
@@ -202,7 +206,8 @@ def _specs(family: TaskFamily) -> list[DatasetSpec]:
     for name, quality in QUALITIES.items():
         if quality.stages and not (ONLINE / f"{family.name}.safetensors").exists():
             continue
-        specs.append(DatasetSpec(family.name, name, False, min(quality.rollouts, most)))
+        rollouts = RANDOM_BEHAVIOUR.get(family.name, quality.rollouts) if quality.visit else quality.rollouts
+        specs.append(DatasetSpec(family.name, name, False, min(rollouts, most)))
         specs.append(DatasetSpec(family.name, name, True, quality.heldout))
     return specs
 

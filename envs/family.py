@@ -85,7 +85,8 @@ class TaskFamily(ABC):
     name: str
     summary: str
     """One line that describes the family in lists."""
-    varies: Literal["reward", "dynamics"]
+    varies: Literal["reward", "dynamics", "both"]
+    """What tasks differ in; where it is both, in what is observed at the start, too."""
     horizon: int = 200
     """Steps until truncation."""
     dt: float
@@ -155,9 +156,13 @@ class TaskFamily(ABC):
         """The frozen task lists by split.
 
         Raises:
-            TaskFileError: the file is missing or corrupt.
+            TaskFileError: the file is missing or corrupt, or has a task that cannot be (:meth:`refuse`).
         """
-        return read_tasks(TASK_FILES / f"{self.name}.json", self.name, self.param_names)
+        return read_tasks(TASK_FILES / f"{self.name}.json", self.name, self.param_names, self.refuse)
+
+    def refuse(self, params: Sequence[float]) -> str | None:
+        """Say why there can be no task of these parameters, or return None; by default, any numbers make a task."""
+        return None
 
     @cached_property
     def _all_tasks(self) -> frozenset[Task]:

@@ -22,37 +22,44 @@ if TYPE_CHECKING:
 STATE_LIMIT = 1e3
 """Positions [m, rad] and velocities [m/s, rad/s] beyond it count as unstable; it also bounds observation spaces."""
 
+NO_PARAMS = np.empty(0)
+"""Stands for task parameters where a function needs none."""
+
 
 @dataclass(frozen=True)
 class Physics:
     """A model and how it is integrated; no option is left to the file or to a simulator's default.
 
     Attributes:
-        asset: name of a file among Gymnasium's MuJoCo assets.
-        sha256: the SHA-256 of that file when these families were defined.
+        asset: name of a file among Gymnasium's MuJoCo assets, or of one in ``envs/assets``.
+        sha256: the SHA-256 of Gymnasium's file when these families were defined; None for a file of this package.
         timestep: duration of one simulator step [s].
         frame_skip: number of simulator steps in an env step.
-        integrator, solver, iterations: MuJoCo's options of these names.
+        integrator, solver, iterations, cone, impratio: MuJoCo's options of these names.
     """
 
     asset: str
-    sha256: str
+    sha256: str | None
     timestep: float
     frame_skip: int
-    integrator: Literal["Euler", "RK4"]
+    integrator: Literal["Euler", "RK4", "implicitfast"]
     solver: Literal["Newton", "PGS"]
     iterations: int
+    cone: Literal["pyramidal", "elliptic"] = "pyramidal"
+    impratio: float = 1.0
 
 
 class State(NamedTuple):
     """The states of any number of environments.
 
     ``com`` is the centre of mass of the body that the family tracks [m]; it is empty where the family tracks none.
+    ``params`` are those of each environment's task, for families whose tasks decide what is in the scene.
     """
 
     qpos: Float[Array, "... nq"]
     qvel: Float[Array, "... nv"]
     com: Float[Array, "... xyz"]
+    params: Float[Array, "... P"] = NO_PARAMS
 
 
 class MujocoFamily(TaskFamily):
@@ -95,8 +102,14 @@ class MujocoFamily(TaskFamily):
         """Tell where the MDP has ended; by default nowhere."""
         return np.zeros(state.qpos.shape[:-1], dtype=bool)
 
+    def control(
+        self, state: State, actions: Float[Array, "... A"], gear: Float[Array, " nu"]
+    ) -> Float[Array, "... nu"]:
+        """Return what the actuators are told throughout a step; by default, actions times the control range."""
+        return actions * gear
+
     def reset_state(
-        self, qpos0: Float[Array, " nq"], nv: int, rng: np.random.Generator
+        self, qpos0: Float[Array, " nq"], nv: int, rng: np.random.Generator, params: Float[Array, " P"] = NO_PARAMS
     ) -> tuple[Float[Array, " nq"], Float[Array, " nv"]]:
         """Draw an initial state: uniform noise on positions, normal or uniform noise on velocities."""
         noise = self.reset_noise
@@ -106,7 +119,7 @@ class MujocoFamily(TaskFamily):
         return qpos, rng.uniform(-noise, noise, nv)
 
     def apply(self, params: Sequence[float], model: mujoco.MjModel) -> None:
-        """Write a task's dynamics into a fresh copy of the model; only families that vary in dynamics do so."""
+        """Write a task's dynamics into a fresh copy of the model; families that vary in rewards alone do nothing."""
 
     def simulator(self, num_envs: int, num_threads: int) -> Simulator:
         """Build the simulator of a batch, which uses ``num_threads`` threads."""

@@ -36,6 +36,9 @@ from offlinemeta.envs.task import Task
 REFERENCE_MUJOCO = "3.3.0"
 """The version that defines the benchmark's physics; it is what Meta-World allows."""
 
+ASSETS = Path(__file__).parent / "assets"
+"""The folder of the models that are this package's own."""
+
 CHUNKS_PER_THREAD = 6
 
 Job = tuple[Any, ...]
@@ -89,12 +92,12 @@ class MujocoSimulator:
     def set_task(self, i: int, task: Task) -> None:
         """Give copy ``i`` a task, and its dynamics."""
         self._params[i] = task.params
-        if self._family.varies == "dynamics":
+        if self._family.varies != "reward":
             self._jobs[i // self._chunk][0][i % self._chunk] = task_model(self._family, task)
 
     def reset(self, i: int, rng: np.random.Generator) -> None:
         """Draw an initial state for copy ``i``."""
-        qpos, qvel = self._family.reset_state(self._model.qpos0, self._nv, rng)
+        qpos, qvel = self._family.reset_state(self._model.qpos0, self._nv, rng, self._params[i])
         self._state[i] = np.concatenate([[0.0], qpos, qvel])
         if self._family.tracked_body is not None:
             self._com[i] = self._load(i).sensordata
@@ -106,7 +109,8 @@ class MujocoSimulator:
         terminated as diverged. MuJoCo resets such a copy by itself, which shows in its clock: every step starts at 0.
         """
         family = self._family
-        np.multiply(actions[:, None], self._gear, out=self._control)
+        before = self._now(self._state.copy(), self._com.copy())
+        self._control[:] = family.control(before, actions, self._gear)[:, None]
         self._team.run(self._jobs)
         after = self._trajectory[:, -1]
         reset_by_mujoco = after[:, 0] < family.dt - family.physics.timestep / 2
@@ -114,7 +118,6 @@ class MujocoSimulator:
         if reset_by_mujoco.any() or not np.abs(after).max() <= STATE_LIMIT:
             diverged = reset_by_mujoco | ~(np.abs(after) <= STATE_LIMIT).all(axis=1)
             after[diverged] = self._state[diverged]
-        before = self._now(self._state.copy(), self._com.copy())
         self._state[:, 1:] = after[:, 1:]
         if family.tracked_body is not None:
             self._team.run(self._com_jobs)
@@ -128,18 +131,22 @@ class MujocoSimulator:
         return self._family.observe(self._now(self._state, self._com))
 
     def _now(self, state: Float[Array, "N S"], com: Float[Array, "N _"]) -> State:
-        return State(state[:, 1 : 1 + self._nq], state[:, 1 + self._nq :], com)
+        return State(state[:, 1 : 1 + self._nq], state[:, 1 + self._nq :], com, self._params)
 
     def _load(self, i: int) -> mujoco.MjData:
         """Return a MjData with copy ``i``'s state, in which all positions and position sensors are computed."""
         data = self._data
         data.qpos[:], data.qvel[:] = self._state[i, 1 : 1 + self._nq], self._state[i, 1 + self._nq :]
-        mujoco.mj_forward(self._model, data)
+        mujoco.mj_forward(self._model_of(i), data)
         return data
+
+    def _model_of(self, i: int) -> mujoco.MjModel:
+        """Return copy ``i``'s model: that of its task where tasks differ in dynamics."""
+        return self._jobs[i // self._chunk][0][i % self._chunk]
 
     def view(self, i: int) -> View:
         """Return the model, state and camera with which a renderer draws copy ``i``."""
-        return View(self._model, self._load(i), self._family.camera)
+        return View(self._model_of(i), self._load(i), self._family.camera)
 
     def close(self) -> None:
         """Stop the helper threads."""
@@ -239,9 +246,11 @@ class RolloutTeam:
 
 @cache
 def load_model(physics: Physics, tracked_body: str | None = None) -> mujoco.MjModel:
-    """Load a model from Gymnasium's assets, with every physics option explicit."""
+    """Load a model from Gymnasium's assets, or from this package's, with every physics option explicit."""
     path = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / physics.asset
-    if hashlib.sha256(path.read_bytes()).hexdigest() != physics.sha256:
+    if physics.sha256 is None:
+        path = ASSETS / physics.asset
+    elif hashlib.sha256(path.read_bytes()).hexdigest() != physics.sha256:
         warnings.warn(
             f"Gymnasium {gymnasium.__version__} ships another {physics.asset} than the one that the families were "
             f"defined with, so returns may not compare. Use the versions in constraints.txt.",
@@ -257,14 +266,19 @@ def load_model(physics: Physics, tracked_body: str | None = None) -> mujoco.MjMo
         model = spec.compile()
     option = model.opt
     option.timestep = physics.timestep
-    option.integrator = {"Euler": mujoco.mjtIntegrator.mjINT_EULER, "RK4": mujoco.mjtIntegrator.mjINT_RK4}[
-        physics.integrator
-    ]
+    option.integrator = {
+        "Euler": mujoco.mjtIntegrator.mjINT_EULER,
+        "RK4": mujoco.mjtIntegrator.mjINT_RK4,
+        "implicitfast": mujoco.mjtIntegrator.mjINT_IMPLICITFAST,
+    }[physics.integrator]
     option.solver = {"Newton": mujoco.mjtSolver.mjSOL_NEWTON, "PGS": mujoco.mjtSolver.mjSOL_PGS}[physics.solver]
     option.iterations = physics.iterations
     option.ls_iterations, option.noslip_iterations = 50, 0
-    option.tolerance, option.ls_tolerance, option.impratio = 1e-8, 0.01, 1.0
-    option.cone, option.jacobian = mujoco.mjtCone.mjCONE_PYRAMIDAL, mujoco.mjtJacobian.mjJAC_AUTO
+    option.tolerance, option.ls_tolerance, option.impratio = 1e-8, 0.01, physics.impratio
+    option.cone = {"pyramidal": mujoco.mjtCone.mjCONE_PYRAMIDAL, "elliptic": mujoco.mjtCone.mjCONE_ELLIPTIC}[
+        physics.cone
+    ]
+    option.jacobian = mujoco.mjtJacobian.mjJAC_AUTO
     option.gravity[:], option.wind[:] = (0.0, 0.0, -9.81), 0.0
     option.density = option.viscosity = 0.0
     option.disableflags = option.enableflags = 0

@@ -14,6 +14,7 @@ from offlinemeta.envs.families.humanoid import HumanoidDir, HumanoidWalk
 from offlinemeta.envs.families.ml1 import ML1, ML1_TASKS
 from offlinemeta.envs.families.point import PointRobot, RotatedPointRobot, SparsePointRobot
 from offlinemeta.envs.families.rand_params import HopperParam, WalkerParam
+from offlinemeta.envs.families.sawyer import SawyerScene, SawyerSceneDense
 from offlinemeta.envs.family import TaskFamily
 
 NAMESPACE = "OfflineMeta"
@@ -34,6 +35,8 @@ FAMILIES: Mapping[str, TaskFamily] = {
         HumanoidWalk(),
         WalkerParam(),
         HopperParam(),
+        SawyerScene(),
+        SawyerSceneDense(),
         *(ML1(task) for task in ML1_TASKS),
     )
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
@@ -72,16 +72,23 @@ def write_tasks(
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
-def read_tasks(path: Path, family: str, param_names: Sequence[str] | None) -> TaskLists:
+def read_tasks(
+    path: Path,
+    family: str,
+    param_names: Sequence[str] | None,
+    refuse: Callable[[Sequence[float]], str | None] = lambda params: None,
+) -> TaskLists:
     """Read a family's frozen task lists.
 
     Args:
         path: the JSON file.
         family: name of the family that the file must be of.
         param_names: names of the parameters that its tasks must have; with None, the file's own names are taken.
+        refuse: says why there can be no task of some parameters, or returns None.
 
     Raises:
-        TaskFileError: the file is missing, is not JSON, belongs to another family, or has other or broken tasks.
+        TaskFileError: the file is missing, is not JSON, belongs to another family, or has other, broken or refused
+            tasks.
     """
 
     def fail(why: object) -> TaskFileError:
@@ -108,5 +115,7 @@ def read_tasks(path: Path, family: str, param_names: Sequence[str] | None) -> Ta
             numbers = isinstance(row, list) and all(isinstance(p, float) and math.isfinite(p) for p in row)
             if not numbers or len(row) != len(names):
                 raise fail(f"{split} task {index} is {row!r}, not {len(names)} finite numbers")
+            if (why := refuse(row)) is not None:
+                raise fail(f"{split} task {index} cannot be: {why}")
         tasks[split] = tuple(Task(family, split, index, tuple(row)) for index, row in enumerate(rows))
     return tasks

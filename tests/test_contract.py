@@ -13,7 +13,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from helpers import by_family, pickled
 
-from offlinemeta.datasets.scripted import walk_to_goal
+from offlinemeta.datasets.scripted import SCRIPTED, walk_to_goal
 from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, TaskVectorEnv, env_id, get_family
 from offlinemeta.envs.errors import ArgumentError, NotRelabelableError, ResetNeededError, UnknownNameError
 from offlinemeta.envs.freeze import agree
@@ -92,11 +92,23 @@ def test_reset_states_are_random_but_for_those_that_are_fixed(env: gym.Env, fami
     assert np.array_equal(first, second) == family.fixed_start
 
 
+def scripted_plan(env: gym.Env, family: TaskFamily, steps: int = 40) -> np.ndarray:
+    """What the family's script does in task 0."""
+    params, plan = family.params(family.tasks["train"][:1]), []
+    observation, _ = env.reset(seed=3, options={"task": 0})
+    for t in range(steps):
+        plan.append(SCRIPTED[family.name](observation[None], params, t)[0])
+        observation = env.step(plan[-1])[0]
+    return np.array(plan)
+
+
 def telling_plan(env: gym.Env, bare: TaskEnv, family: TaskFamily) -> np.ndarray:
     """Actions whose rewards tell tasks apart: random ones, or a script's on task 0 where the reward needs skill."""
     if family.name == "SparsePointRobot":
         goal = family.params(family.tasks["train"][:1])
         return np.array([walk_to_goal(t * np.clip(goal, -0.1, 0.1), goal, t)[0] for t in range(family.horizon)])
+    if family.varies == "both":
+        return scripted_plan(env, family)
     if family.suite is None:
         return actions(family, 40)
     from metaworld.policies import ENV_POLICY_MAP
@@ -121,7 +133,9 @@ def test_tasks_differ_in_reward_or_dynamics(env: gym.Env, bare: TaskEnv, family:
         assert not np.array_equal(first["obs"][1:], second["obs"][1:])
         return
     assert not np.array_equal(first["reward"], second["reward"])
-    if family.suite != "ML1":  # Meta-World's tasks place objects too
+    if family.varies == "both":
+        assert not np.array_equal(first["obs"][0], second["obs"][0])
+    elif family.suite != "ML1":  # Meta-World's tasks place objects too
         assert np.array_equal(first["obs"], second["obs"])
 
 
@@ -376,7 +390,7 @@ def test_options_that_do_not_exist() -> None:
 def test_the_registry_holds_exactly_the_families() -> None:
     ids = {id for id in gym.registry if id.startswith("OfflineMeta/")}
     assert ids == {env_id(family) for family in FAMILIES.values()}
-    assert len(FAMILIES) == 12 + 50
+    assert len(FAMILIES) == 14 + 50
     envs = gym.make_vec("OfflineMeta/PointRobot-v0", num_envs=2)
     assert isinstance(envs, TaskVectorEnv)
     envs.close()

@@ -25,7 +25,7 @@ from offlinemeta.datasets.dataset import Dataset, Episode, join_episodes
 from offlinemeta.datasets.errors import DamagedDatasetError, DatasetError, DatasetMissingError, OtherContentError
 from offlinemeta.datasets.policies import behaviours
 from offlinemeta.datasets.references import read_references
-from offlinemeta.datasets.spec import DATASETS, DatasetSpec, get_spec, spread
+from offlinemeta.datasets.spec import DATASETS, RANDOM_BEHAVIOUR, DatasetSpec, get_spec, spread
 from offlinemeta.envs import Task, get_family
 from offlinemeta.envs.errors import NotRelabelableError, TaskError, UnknownNameError
 
@@ -340,7 +340,9 @@ def test_snapshots_are_chosen_evenly_in_return() -> None:
 def test_sizes_are_the_promised_ones() -> None:
     for spec in DATASETS.values():
         per_task = spec.rollouts * get_family(spec.family).horizon
-        if spec.quality in ("smac", "spread"):
+        if spec.family in RANDOM_BEHAVIOUR and spec.quality == "smac" and not spec.heldout:
+            assert spec.rollouts == 40
+        elif spec.quality in ("smac", "spread"):
             assert spec.rollouts == 6
         elif spec.quality == "replay":
             assert spec.rollouts == (20 if spec.heldout else 40)

@@ -33,6 +33,16 @@ A34 = atan2(0.8, 0.6)  # cos 0.6, sin 0.8
         ("HumanoidWalk", (2.0, 1.0, 0.5), (A34,), 1.25 * (1.2 + 0.8) - 0.05 + 1.0),
         ("WalkerParam", (1.5, 3.0), (1.0,) * 65, 1.5 + 1.0 - 0.003),
         ("HopperParam", (-0.5, 0.0), (1.0,) * 41, 0.5),
+        # all other aims are in tests/test_sawyer.py; here the hand is 0.0781 and 0.0814 m from its goal
+        ("SawyerScene", (0.675, 0.06, 0.31, *[0.0] * 9), (0.0, 1.0, 0.6, 0.145, *[0.0] * 9), 0.0),
+        ("SawyerScene", (0.675, 0.06, 0.315, *[0.0] * 9), (0.0, 1.0, 0.6, 0.145, *[0.0] * 9), -1.0),
+        # 0.11 m from it, of which 0.08 m need not be gone
+        (
+            "SawyerSceneDense",
+            (0.675, 0.11, 0.26, *[0.0] * 9),
+            (0.0, 1.0, 0.6, 0.145, *[0.0] * 9),
+            -0.5 * (11 / 30 + 0.2),
+        ),
     ],
 )
 def test_rewards(family: str, features: tuple[float, ...], params: tuple[float, ...], reward: float) -> None:

@@ -9,6 +9,9 @@ them; a figure is the median over rounds, a ratio the median of the rounds' rati
 - limit: bare ``mujoco.rollout`` of the same physics: the very states and controls of our own run, all in one call, so
   with no round trip to Python between steps;
 - closed loop: the same in one call per env step, as any environment must, with mujoco's own thread pool.
+
+SawyerScene, which has no counterpart in Gymnasium, is measured beside Meta-World's drawer-open in as many processes as
+there are cores.
 """
 
 from __future__ import annotations
@@ -149,6 +152,20 @@ def bench_family(family: str, rounds: int, seconds: float) -> dict[str, float]:
     }
 
 
+def bench_scene(rounds: int, seconds: float) -> dict[str, float]:
+    """Measure SawyerScene beside bare MuJoCo and Meta-World's drawer-open."""
+    threads = available_cores()
+    ours = gymnasium.make_vec("OfflineMeta/SawyerScene-v0", num_envs=NUM_ENVS, num_threads=threads)
+    drawer = gymnasium.make_vec("OfflineMeta/ML1-drawer-open-v0", num_envs=8, num_threads=threads)
+    contenders = {"ours": stepper(ours, seconds), "drawer-open": stepper(drawer, seconds)}
+    contenders["limit"], contenders["closed loop"] = bare("SawyerScene", threads, steps=60)
+    figures = measure(contenders, rounds)
+    for envs in (ours, drawer):
+        envs.close()
+    rates = {name: median(runs) for name, runs in figures.items()}
+    return rates | {f"ours / {name}": ratio(figures["ours"], runs) for name, runs in figures.items() if name != "ours"}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
@@ -177,6 +194,10 @@ def main() -> None:
         "ours": median(measure({"ours": stepper(points, options.seconds)}, options.rounds)["ours"])
     }
     console.print(f"PointRobot at 1,024 envs: {results['PointRobot']['ours'] / 1e6:.1f}M env steps per second")
+
+    results["SawyerScene"] = figures = bench_scene(options.rounds, options.seconds)
+    shown = (f"{name} {value:.2f}" if "/" in name else f"{name} {value:,.0f}" for name, value in figures.items())
+    console.print(f"SawyerScene, env steps per second: {', '.join(shown)}")
 
     options.out.parent.mkdir(parents=True, exist_ok=True)
     content = {"mujoco": mujoco.__version__, "cores": available_cores(), "num_envs": NUM_ENVS, "results": results}
