@@ -45,20 +45,20 @@ def _each(families: Sequence[str], quality: str, protocols: Sequence[str]) -> tu
 
 CORE = (
     "PointRobot", "SparsePointRobot", "RotatedPointRobot", "CheetahVel", "CheetahGear", "AntDir", "AntGoal",
-    "HumanoidWalk",
+    "HumanoidWalk", "SawyerSceneDense",
 )  # fmt: skip
 """Families in which knowing the task is worth a lot, with tasks enough to tell methods apart."""
 
 REST = (
     "CheetahDir", "HumanoidDir", "WalkerParam", "HopperParam", "ML1-reach", "ML1-push", "ML1-pick-place",
     "ML1-peg-insert-side", "ML1-button-press", "ML1-coffee-button", "ML1-door-open", "ML1-drawer-close",
-    "ML1-drawer-open", "ML1-window-open",
+    "ML1-drawer-open", "ML1-window-open", "SawyerScene",
 )  # fmt: skip
-"""All other families with datasets: with two tasks, with a worth of little or nothing, and Meta-World's."""
+"""All other families with datasets: of two tasks, worth little, paid for success alone, and Meta-World's."""
 
 WITH_OOD = (
     "PointRobot", "SparsePointRobot", "RotatedPointRobot", "CheetahVel", "CheetahGear", "AntGoal", "WalkerParam",
-    "HopperParam",
+    "HopperParam", "SawyerScene", "SawyerSceneDense",
 )  # fmt: skip
 """Families with tasks outside of the training distribution."""
 

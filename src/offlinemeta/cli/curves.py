@@ -88,7 +88,7 @@ def draw(logs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path) -> Path:
     """
     from offlinemeta.envs.errors import MissingExtraError
     from offlinemeta.files import replacing
-    from offlinemeta.leaderboard.report import COLOURS
+    from offlinemeta.leaderboard.charts import COLOURS
 
     try:
         from matplotlib.figure import Figure
