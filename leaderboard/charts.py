@@ -92,7 +92,10 @@ def _adaptation(rows: Sequence[Row]) -> Spec | None:
     if not values:
         return None
     chosen = _chosen()
-    x = alt.X("episode:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="episode on a new task")
+    episodes = range(1, 1 + max(value["episode"] for value in values))
+    x = alt.X(
+        "episode:Q", axis=alt.Axis(values=list(episodes), format="d", labelOverlap=True), title="episode on a new task"
+    )
     y = alt.Y("return:Q", scale=alt.Scale(zero=False), title="mean return")
     base = _chart("values").encode(x=x, color=_colour(rows))
     lines = base.mark_line(point=True).encode(
