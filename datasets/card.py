@@ -78,7 +78,7 @@ def _facts(
             dt=family.dt,
             terminates=family.terminates,
         ),
-        "quality": QUALITIES[spec.quality].what,
+        "quality": spec.what,
         "picture": picture,
         "env": env_id(family),
         "tasks": ", ".join(f"{count} {split}" for split, count in counts.items() if count),

@@ -189,6 +189,13 @@ class DatasetSpec:
         return [QUALITIES[self.quality].strays and place % 2 == 0 for place in range(self.rollouts)]
 
     @property
+    def what(self) -> str:
+        """Which policies collect it, in words."""
+        if self.visited and self.family in RANDOM_BEHAVIOUR:
+            return "episodes of random behaviour: one thing that the scene offers after the other, whatever the aim"
+        return QUALITIES[self.quality].what
+
+    @property
     def visited(self) -> bool:
         """Whether explorers collect, in place of policies that are told a task."""
         return bool(QUALITIES[self.quality].visit)

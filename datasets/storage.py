@@ -34,7 +34,7 @@ import offlinemeta
 from offlinemeta.datasets.dataset import STEP_ARRAYS, Dataset, Episode, from_arrays, header
 from offlinemeta.datasets.errors import BusyError, DamagedDatasetError, DatasetError, OtherVersionError
 from offlinemeta.datasets.references import read_references
-from offlinemeta.datasets.spec import HELDOUT, QUALITIES, DatasetSpec
+from offlinemeta.datasets.spec import HELDOUT, DatasetSpec
 from offlinemeta.envs import Task, env_id, get_family
 from offlinemeta.envs.registry import NAMESPACE
 from offlinemeta.envs.shapes import Array
@@ -302,7 +302,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     spec, references = dataset.spec, read_references(dataset.spec.family)
     scales = {split: references.scale(split) for split in {task.split for task in spec.tasks}}
     low, high = np.mean([scales[task.split] for task in spec.tasks], axis=0).tolist()
-    where, what = ", ".join(HELDOUT) if spec.heldout else "training", QUALITIES[spec.quality].what
+    where, what = ", ".join(HELDOUT) if spec.heldout else "training", spec.what
     return {
         "dataset_id": spec.id,
         "minari_version": importlib.metadata.version("minari"),

@@ -158,7 +158,7 @@ def bench_scene(rounds: int, seconds: float) -> dict[str, float]:
     ours = gymnasium.make_vec("OfflineMeta/SawyerScene-v0", num_envs=NUM_ENVS, num_threads=threads)
     drawer = gymnasium.make_vec("OfflineMeta/ML1-drawer-open-v0", num_envs=8, num_threads=threads)
     contenders = {"ours": stepper(ours, seconds), "drawer-open": stepper(drawer, seconds)}
-    contenders["limit"], contenders["closed loop"] = bare("SawyerScene", threads, steps=60)
+    contenders["limit"], contenders["closed loop"] = bare("SawyerScene", threads, steps=75)  # whole episodes
     figures = measure(contenders, rounds)
     for envs in (ours, drawer):
         envs.close()
