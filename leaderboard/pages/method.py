@@ -109,7 +109,10 @@ def _origins(part: Sequence[Cell]) -> list[tuple[str, str]]:
     found: dict[str, list[str]] = {}
     for cell in part:
         for seed, provenance in zip(cell.result.seeds, cell.result.provenance, strict=True):
-            shown = provenance.model_dump(include={"config", "dataset", "context", "versions", "machine"})
-            text = json.dumps({name: of for name, of in shown.items() if of}, indent=1, ensure_ascii=False)
-            found.setdefault(text, []).append(f"{cell.benchmark.protocol.name} seed {seed}")
-    return [(text, ", ".join(of) if len(found) > 1 else "the same for all") for text, of in found.items()]
+            said = provenance.model_dump_json(include={"config", "dataset", "context", "versions", "machine"})
+            found.setdefault(said, []).append(f"{cell.benchmark.protocol.name} seed {seed}")
+    texts = [{name: of for name, of in json.loads(said).items() if of} for said in found]
+    return [
+        (json.dumps(text, indent=1, ensure_ascii=False), ", ".join(of) if len(found) > 1 else "the same for all")
+        for text, of in zip(texts, found.values(), strict=True)
+    ]
