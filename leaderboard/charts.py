@@ -92,10 +92,9 @@ def _adaptation(rows: Sequence[Row]) -> Spec | None:
     if not values:
         return None
     chosen = _chosen()
-    episodes = range(1, 1 + max(value["episode"] for value in values))
-    x = alt.X(
-        "episode:Q", axis=alt.Axis(values=list(episodes), format="d", labelOverlap=True), title="episode on a new task"
-    )
+    ticks = list(range(1, 1 + max(len(row.curve) for row in rows)))
+    axis = alt.Axis(values=ticks, format="d", labelOverlap=True)
+    x = alt.X("episode:Q", axis=axis, title="episode on a new task")
     y = alt.Y("return:Q", scale=alt.Scale(zero=False), title="mean return")
     base = _chart("values").encode(x=x, color=_colour(rows))
     lines = base.mark_line(point=True).encode(
