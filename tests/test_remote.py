@@ -303,7 +303,7 @@ def test_round_trip_through_a_bucket(built: Path, here: Path, tmp_path: Path) ->
 def test_all_datasets_of_a_manifest_are_published_and_checked_and_a_stopped_run_goes_on(
     built: Path, here: Path, hub: Hub, tmp_path: Path
 ) -> None:
-    from offlinemeta.datasets.loading import read_manifest
+    from offlinemeta.datasets.manifest import read_manifest
 
     third = "OfflineMeta/SparsePointRobot/smac-v1"
     chosen = {each: read_manifest()[each] for each in (ID, "OfflineMeta/PointRobot/smac-heldout-v1", third)}
@@ -349,7 +349,7 @@ def test_an_upload_that_the_remote_has_spoilt_is_noticed(
 
     from offlinemeta.datasets import publishing, remote
     from offlinemeta.datasets.errors import DamagedDatasetError
-    from offlinemeta.datasets.loading import read_manifest
+    from offlinemeta.datasets.manifest import read_manifest
 
     uploaded = remote.publish
 
