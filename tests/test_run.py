@@ -20,7 +20,6 @@ from typer.testing import CliRunner
 
 from offlinemeta import datasets
 from offlinemeta.baselines.registry import METHODS
-from offlinemeta.baselines.training import loop
 from offlinemeta.baselines.training.board import Board
 from offlinemeta.baselines.training.cell import Cell, plan, split, steps_of
 from offlinemeta.baselines.training.estimate import alike, estimate
@@ -302,14 +301,15 @@ def grid(root: Path, methods: str, *more: str, **environment: str) -> subprocess
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What comes out when nothing is killed, each method trained alone in this process."""
+    """What comes out when nothing is killed, with as many threads: in the last bits, the number matters."""
     root = tmp_path_factory.mktemp("uninterrupted")
-    for name in ("smac", "true-labels"):
-        cell = Cell(datasets.get_spec("PointRobot/smac"), name, 0, "smoke", root, LONG, ("online-3",))
-        loop.train(cell.run, console=QUIET)
-    return returns(root)
+    process = grid(root, "smac,true-labels")
+    said, _ = process.communicate(timeout=250)
+    assert process.returncode == 0, said
+    return returns(root / "results")
 
 
+@pytest.mark.xdist_group("killed")  # both need what is trained uninterrupted
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def test_killed_cells_and_a_killed_runner_go_on_to_the_same_results(
     tmp_path: Path, uninterrupted: dict[str, Any]
@@ -403,6 +403,7 @@ def test_what_a_node_without_shared_storage_returns_is_a_finished_run(tmp_path: 
     )
 
 
+@pytest.mark.xdist_group("killed")
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install '.[ray]'")
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 @pytest.mark.filterwarnings("ignore")  # Ray's own
