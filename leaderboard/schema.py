@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from offlinemeta.benchmark.result import Result
+from offlinemeta.envs.errors import UnknownNameError
 from offlinemeta.leaderboard.method import Method
 
 MODELS: dict[str, type[BaseModel]] = {"result": Result, "method": Method}
@@ -20,7 +21,13 @@ END = r"(?![\s\S])"
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of ``result`` or ``method``."""
+    """Return the JSON Schema (draft 2020-12) of ``result`` or ``method``.
+
+    Raises:
+        UnknownNameError: it is another name.
+    """
+    if name not in MODELS:
+        raise UnknownNameError("Schema", name, MODELS)
     content = _exact(MODELS[name].model_json_schema())
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **content}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -155,7 +155,7 @@ def submit(
     "  offlinemeta leaderboard schema method"
 )
 def schema(
-    of: Annotated[Literal["result", "method"], typer.Argument(help="Result files, or method.yaml.")] = "result",
+    of: Annotated[str, typer.Argument(help="result, for result files; or method, for method.yaml.")] = "result",
 ) -> None:
     """Print the JSON Schema of result files, or of method.yaml, for tools of any language."""
     import json
