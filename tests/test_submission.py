@@ -72,7 +72,12 @@ def test_our_own_results_keep_the_rules_but_those_that_came_later() -> None:
         found = check(folder)
         assert found.refused(listed=True) == [], folder.name
         lacking = {fault.rule for fault in found.faults}
-        assert lacking <= {"older data", "data", "provenance", "checkpoint", "seeds"}, folder.name
+        if folder.name.startswith("pearl-online"):
+            assert lacking <= {"older data", "data", "seeds"}, folder.name
+        elif folder.name in ("macaw", "borel", "borel-rr"):  # their trainings go on
+            assert lacking <= {"seeds"}, folder.name
+        else:
+            assert lacking <= {"older data", "data", "provenance", "checkpoint"}, folder.name
 
 
 def test_the_order_of_seeds_and_tasks_plays_no_role(mine: Path) -> None:

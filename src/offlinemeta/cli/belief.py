@@ -91,15 +91,10 @@ def draw(found: Mapping[str, Tightening], family: TaskFamily, split: str, rollou
         MissingExtraError: matplotlib is not installed.
         FileError: the file cannot be written.
     """
-    from offlinemeta.envs.errors import MissingExtraError
-    from offlinemeta.files import replacing
+    from offlinemeta.cli.picture import new_figure, save
     from offlinemeta.leaderboard.charts import COLOURS
 
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("plots", "Drawing a picture") from error
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    figure = new_figure(11, 4)
     left, right = figure.subplots(1, 2)
     for place, (name, beliefs) in enumerate(found.items()):
         colour = COLOURS[place % len(COLOURS)]
@@ -115,6 +110,4 @@ def draw(found: Mapping[str, Tightening], family: TaskFamily, split: str, rollou
         for k in range(1, rollouts):
             axes.axvline(k * family.horizon, color="0.8", lw=0.8)
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=1 if len(found) < 3 else 2)
-    with replacing(file) as draft:
-        figure.savefig(draft, dpi=130, format="png")
-    return file
+    return save(figure, file)

@@ -86,17 +86,12 @@ def draw(logs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path) -> Path:
         MissingExtraError: matplotlib is not installed.
         FileError: the file cannot be written.
     """
-    from offlinemeta.envs.errors import MissingExtraError
-    from offlinemeta.files import replacing
+    from offlinemeta.cli.picture import new_figure, save
     from offlinemeta.leaderboard.charts import COLOURS
 
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("plots", "Drawing a picture") from error
     names = sorted({name for log in logs.values() for name in losses(log)})
     across, down = min(1 + len(names), ACROSS), math.ceil((1 + len(names)) / ACROSS)
-    figure = Figure(figsize=(4.2 * across, 3.2 * down + 0.4), layout="constrained")
+    figure = new_figure(4.2 * across, 3.2 * down + 0.4)
     panels = list(figure.subplots(down, across, squeeze=False).flat)
     for spare in panels[1 + len(names) :]:
         spare.remove()
@@ -116,6 +111,4 @@ def draw(logs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path) -> Path:
         axes.set_xlabel("gradient steps")
         axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 4))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=1 if across < 3 else 2)
-    with replacing(file) as draft:
-        figure.savefig(draft, dpi=130, format="png")
-    return file
+    return save(figure, file)
