@@ -63,7 +63,13 @@ METHODS = {
     "true-labels": Method(
         "offlinemeta.baselines.smac:SMAC",
         "SMAC whose own rollouts have their true rewards in place of decoded ones.",
-        {"online_rewards": "true", "online_nets": "actor-critic"},
+        {"online_rewards": "true"},
+        "smac:offline",
+    ),
+    "smac-frozen": Method(
+        "offlinemeta.baselines.smac:SMAC",
+        "SMAC with its encoder frozen after the offline phase, as published.",
+        {"online_nets": "actor-critic"},
         "smac:offline",
     ),
     "smac-no-interaction": Method(

@@ -15,12 +15,12 @@ logged actions are clipped to ±0.9999 for the inverse of tanh; where dynamics v
 
 The default preset also has the sizes and the schedule in ``PRESETS``, with more tasks and fewer transitions of each in
 a batch. It normalises observations by the moments of the logged ones, normalises the critics' layers, divides
-advantages by their standard deviation, and draws a context in the self-supervised phase from one own visit, half of
-which explored.
-``docs/training.md`` says what was tried and seen.
+advantages by their standard deviation, draws a context in the self-supervised phase from one own visit, half of which
+explored, and goes on training the encoder in that phase, on rewards that the decoder labelled with the encoder of the
+offline phase; ``smac-frozen`` freezes it, as published. ``docs/training.md`` says what was tried and seen.
 
-The methods ``oracle`` and ``true-labels`` are given the true rewards of their interaction: the oracle trains encoder
-and decoder on them too, as the study's does; with true labels, actor and critics alone go on training.
+The methods ``oracle`` and ``true-labels`` are given the true rewards of their interaction; the oracle trains the
+decoder on them too, as the study's does.
 """
 
 from __future__ import annotations
@@ -143,6 +143,7 @@ PRESETS = {
         normalise=True,
         layer_norm=True,
         online_contexts="visit",
+        online_nets="encoder",
     ),
     "smoke": Config(
         offline_steps=20,

@@ -283,7 +283,12 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 SHORT = ("third return", "score", "logged context", "shift", "gradient steps", "env steps")
-"""Columns of a short table, such as README's."""
+"""Columns of README's table."""
+
+
+def short(rows: Sequence[Row], remarks: Sequence[str] = ()) -> str:
+    """Return README's table as Markdown: the main columns, on test tasks alone."""
+    return report([row for row in rows if row.split == "test"], remarks, SHORT)
 
 
 def report(rows: Sequence[Row], remarks: Sequence[str] = (), columns: Sequence[str] = tuple(MEANING)) -> str:

@@ -840,8 +840,13 @@ def test_configs_are_read_from_text() -> None:
         "smac", "default", {"lr": "0.01", "hidden": "64,32", "actor": "pearl", "normalise": "false"}
     )
     assert (config.lr, config.hidden, config.actor, config.normalise) == (0.01, (64, 32), "pearl", False)
-    for method, trained in (("oracle", "all"), ("true-labels", "actor-critic")):
-        assert (make_config(method).online_rewards, make_config(method).online_nets) == ("true", trained)
+    for method, rewards, trained in (
+        ("smac", "decoder", "encoder"),
+        ("smac-frozen", "decoder", "actor-critic"),
+        ("true-labels", "true", "encoder"),
+        ("oracle", "true", "all"),
+    ):
+        assert (make_config(method).online_rewards, make_config(method).online_nets) == (rewards, trained)
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def constant(family: str, method: str, *levels: float) -> Result:
 def test_the_table_as_it_should_be() -> None:
     """Two seeds of 70 and 80: t of one degree of freedom, 12.706, times half of their distance."""
     rows = table.summarise([constant("PointRobot", "smac", 70, 80), constant("AntDir", "mine", 1234.0)])
-    assert table.report(rows, ["Look out."], table.SHORT) == (
+    assert table.short(rows, ["Look out."]) == (
         "| data | method | seeds | third return | score |\n"
         "| --- | --- | --- | --- | --- |\n"
         "| AntDir/smac | mine | 1 | 1,230 [1,230, 1,230] | 1,230 [1,230, 1,230] |\n"

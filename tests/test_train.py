@@ -49,7 +49,7 @@ QUIET = Console(quiet=True)
 
 ONLINE = ("online-3", "offline-context")
 
-ACTING = ("smac", "smac-q", "oracle", "true-labels", "pearl-online")
+ACTING = ("smac", "smac-q", "smac-frozen", "oracle", "true-labels", "pearl-online")
 """Methods that act in training tasks while they are trained."""
 
 
@@ -306,6 +306,21 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_end(method: str, tmp_pat
     assert a == b
     steps = [[e["step"] for e in read_log(f) if not {"result", "curve"} & e.keys()] for f in (whole, killed)]
     assert steps[1] == steps[0] == list(range(10, 161, 10)), "no step twice, none lost"
+
+
+def test_a_run_that_ends_while_a_phase_is_evaluated_goes_on_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    run = run_of(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Trainer, "evaluate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(run)
+    assert step_of(tmp_path / "state.safetensors") == run.config.offline_steps
+    assert len(train(run, resume=True)) == 2
 
 
 def test_the_oracle_branches_from_the_same_offline_phase(tmp_path: Path) -> None:

@@ -179,7 +179,8 @@ class Trainer:
     def end_phase(self, phase: Phase, log: Log) -> None:
         """Save the state and the agent, and evaluate the agent."""
         run, learner = self.run, self.learner
-        self.save(run.file_of("state", phase))
+        for file in dict.fromkeys((run.file_of("state", phase), run.folder / file_name("state"))):
+            self.save(file)  # the latest one too, so that a run that is killed now goes on from here
         save_agent(run.file_of("agent", phase), learner, self.about, run.name_of(phase), self.seconds())
         self.evaluate(phase, learner, self.seconds(), log)
 

@@ -170,7 +170,7 @@ def report(
     text += table.report_further(rows) + claims.report(found)
     write_text(out / "report.md", text)
     if readme is not None:
-        fill(readme, "results", table.report(rows, said, table.SHORT))
+        fill(readme, "results", table.short(rows, said))
         say(console, f"written: {readme}")
     for file in [*plot(rows, pictures), page(rows, out / "report.html", remarks=said), out / "report.md"]:
         say(console, f"written: {file}")

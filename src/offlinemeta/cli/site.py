@@ -39,7 +39,7 @@ def build(
     board = site.build(paths, out)
     if readme is not None:
         said = [*table.remarks(board.rows), *remarks(list(board.methods.values()))]
-        fill(readme, "results", table.report(board.rows, said, table.SHORT))
+        fill(readme, "results", table.short(board.rows, said))
         say(console, f"written: {readme}")
     say(console, f"written: {out / 'index.html'}, to be opened in a browser; methods: {', '.join(board.names)}")
 
