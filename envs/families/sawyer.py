@@ -65,7 +65,10 @@ PARKED = (0.0, 0.0, 5.0)
 LIMIT = 2.0
 """Bound to which observed positions are clipped [m]."""
 
-GOLD = (0.98, 0.78, 0.10, 0.28)
+RGB = tuple[float, float, float]
+GOLD, BLUE, RED, ORANGE = (0.98, 0.78, 0.10), (0.20, 0.60, 1.00), (0.85, 0.18, 0.18), (0.93, 0.62, 0.20)
+TEAL, PURPLE = (0.10, 0.62, 0.58), (0.56, 0.30, 0.66)
+"""The colours of goals: gold for the hand, else about that of the thing in ``sawyer_scene.xml``."""
 
 TOOL, GAP, OPENINGS, DOWN, SWITCH, THING, CUBE = (
     slice(0, 3), slice(3, 5), slice(5, 7), slice(7, 8), slice(8, 9), slice(9, 12), slice(16, 19)
@@ -125,6 +128,10 @@ class SawyerScene(MujocoFamily):
     def refuse(self, params: Sequence[float]) -> str | None:
         """Say why a task cannot be: it is contradictory, out of reach, or solved at the start; else None."""
         return scene.refusal(params)
+
+    def describe(self, params: Sequence[float]) -> str:
+        """Return the aim."""
+        return scene.AIMS[int(params[scene.AIM])]
 
     def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
         """Return a task's parameters, with a number for each value of aim, drawers and shape."""
@@ -230,23 +237,24 @@ class SawyerScene(MujocoFamily):
                 geom.contype[:], geom.conaffinity[:], geom.rgba[:] = 0, 0, 0.0
 
     def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
-        """Return a translucent sphere: where hand, handle, drawer front, object or block should go, or the button."""
+        """Return a translucent sphere where hand, handle, drawer front, object or block should go, in its colour."""
         told = np.array(task.params)
         x, y = scene.stack(told)
         front, low, high = x + 0.082, scene.DRAWER / 2, scene.handle_z(told)
-        spheres: Mapping[str, tuple[Any, float]] = {
-            "move_hand": (scene.HAND_GOAL, scene.NEAR),
-            "open_handle": ((x, scene.bar_y(told, scene.TRAVEL), high), 0.03),
-            "close_handle": ((x, scene.bar_y(told, 0.0), high), 0.03),
-            "press_button": ((x, y, scene.button_z(told, 0.0)), 0.035),
-            "open_bottom": ((front + scene.TRAVEL, y, low), 0.03),
-            "close_bottom": ((front, y, low), 0.03),
-            "move_block": (scene.TABLE_GOAL, scene.NEAR),
-            "move_object": (scene.TABLE_GOAL, scene.NEAR),
-            "object_in_tray": ((told[scene.TRAY_X], told[scene.TRAY_Y], 0.02), 0.06),
+        goals: Mapping[str, tuple[Any, float, RGB]] = {
+            "move_hand": (scene.HAND_GOAL, scene.NEAR, GOLD),
+            "open_handle": ((x, scene.bar_y(told, scene.TRAVEL), high), 0.03, BLUE),
+            "close_handle": ((x, scene.bar_y(told, 0.0), high), 0.03, BLUE),
+            "press_button": ((x, y, scene.button_z(told, 0.0)), 0.035, RED),
+            "open_bottom": ((front + scene.TRAVEL, y, low), 0.03, ORANGE),
+            "close_bottom": ((front, y, low), 0.03, ORANGE),
+            "move_block": (scene.TABLE_GOAL, scene.NEAR, TEAL),
+            "move_object": (scene.TABLE_GOAL, scene.NEAR, PURPLE),
+            "object_in_tray": ((told[scene.TRAY_X], told[scene.TRAY_Y], 0.02), 0.06, PURPLE),
         }
-        (gx, gy, gz), size = spheres[scene.AIMS[int(told[scene.AIM])]]
-        return (Marker("sphere", (float(gx), float(gy), float(gz)), size=size, rgba=GOLD),)
+        (gx, gy, gz), size, colour = goals[self.describe(task.params)]
+        alpha = 0.3 if size > 0.05 else 0.5
+        return (Marker("sphere", (float(gx), float(gy), float(gz)), size=size, rgba=(*colour, alpha)),)
 
 
 class SawyerSceneDense(SawyerScene):

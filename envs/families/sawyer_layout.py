@@ -230,6 +230,17 @@ def refusal(params: Sequence[float]) -> str | None:
     return contradiction(params) or misplaced(params)
 
 
+def asking(aim: str, params: Sequence[float]) -> list[float]:
+    """Return the parameters of the same scene with another aim, which it may not allow (:func:`refusal`)."""
+    return [float(AIMS.index(aim)), *params[1:]]
+
+
+def alternatives(params: Sequence[float]) -> list[list[float]]:
+    """Return the parameters of the same scene with each of the aims that it allows."""
+    others = (asking(aim, params) for aim in AIMS)
+    return [other for other in others if refusal(other) is None]
+
+
 # --- drawing tasks
 
 
