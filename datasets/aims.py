@@ -36,7 +36,7 @@ def aim_identifiability(dataset: Dataset) -> Identifiability:
                 wrong = np.abs(paid - dataset.rewards[rows, None]).max(0)
                 guesses.append([guess(-np.maximum(wrong, CLOSE), right), guess(paid.sum(0), right)])
             shares[place, 2 * column : 2 * column + 2] = np.mean(guesses, axis=0)
-    return Identifiability(*(round(float(share), 3) for share in shares.mean(0)), chance=float(np.mean(chances)))
+    return Identifiability(*(round(float(share), 3) for share in [*shares.mean(0), np.mean(chances)]))
 
 
 def guess(values: Float[Array, " aims"], right: Array) -> float:

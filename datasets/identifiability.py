@@ -74,13 +74,13 @@ class Identifiability:
             (self.task_with_rewards, self.task_without_rewards),
             (self.episode_with_rewards, self.episode_without_rewards),
         )
-        pairs = [tuple(max(x - self.chance, 0) / (1 - self.chance) for x in pair) for pair in pairs]
-        gap = max(told - untold for told, untold in pairs)  # less than 0, or than chance, is no knowledge at all
-        if gap >= 0.1 and max(told for told, _ in pairs) >= WELL:
+        known = np.maximum(np.array(pairs) - self.chance, 0) / (1 - self.chance)  # below chance is no knowledge at all
+        gap, best = (known[:, 0] - known[:, 1]).max(), known[:, 0].max()
+        if gap >= 0.1 and best >= WELL:
             return "The rewards tell what the states do not: these data can teach a method to infer the task from them."
         if gap >= 0.03:
             return "The rewards add a little to what the states tell: these data teach reward inference weakly."
-        if pairs[0][0] >= WELL:
+        if known[0, 0] >= WELL:
             return "The states alone tell the task, the rewards add nothing: these data cannot teach reward inference."
         return "This reader cannot tell the task, with rewards or without."
 

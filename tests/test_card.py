@@ -178,7 +178,7 @@ def test_in_the_manipulation_scenes_the_aim_is_told_by_rewards_alone(here: Path)
     dataset = few("SawyerSceneDense/smac", rollouts=2)
     known = aim_identifiability(dataset)
     aims = [alternatives(task.params) for task in dataset.tasks]
-    assert known.chance == pytest.approx(np.mean([1 / len(each) for each in aims]))
+    assert known.chance == pytest.approx(np.mean([1 / len(each) for each in aims]), abs=5e-4)
     assert known.task_with_rewards == known.episode_with_rewards == 1
     assert known.task_without_rewards < 0.5
     assert "can teach" in known.verdict

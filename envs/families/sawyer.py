@@ -9,8 +9,8 @@ What the public code does, and what is done here:
 ====================  =============================================  ================================================
 quirk                 published                                      here
 ====================  =============================================  ================================================
-goal of object and    a point in the air, which they share with the  the clear table at (0.75, 0) m, to 0.08 m:
-block                 hand, so that letting go loses it              reachable, and kept after letting go
+goal of things        a point in the air, which object and block     the clear table at (0.75, 0) m, to 0.08 m:
+                      share with the hand: letting go loses it       reachable, and kept after letting go
 ``object_in_tray``    scored as object at that point                 the object is inside of the tray's walls
 ``close_bottom``      scored by the handle drawer                    scored by the bottom drawer
 ``close_handle``      the same test as ``open_handle``               open by at most 0.065 m
@@ -23,8 +23,15 @@ goal of the handle    drawn anew at each reset                       the whole t
 drawers               0.12 m apart in height                         one on the other, so that the hand clears them
 tray                  0.175 m wide, walls of 0.09 m                  0.15 m wide, walls of 0.04 m
 speed of the hand     at most 0.15 m/s                               at most 0.4 m/s, so that 75 steps do for each aim
-what leaves the box   is put back                                    stays where it is
+force of the hand     at most 100 in each joint of the arm           at most 60 N along each axis
+start                 the object is dropped and settles, turned at   things are at rest, the object's yaw is at most
+                      random or as its kind wants; three idle steps  0.4 rad; hand, object and block are off by 0.01 m
+open drawers          one flag, drawn with a probability of 0.5      each drawer has its own
+what leaves the box   is put back                                    may roll away, and is lost
 ====================  =============================================  ================================================
+
+A limit of these soft contacts: who shoves the button's disc from its side, with all force for half a second or more,
+presses it.
 
 The study draws an aim uniformly from those that a scene allows. Here aims take turns, so that each has the same share
 of a task list, and scenes are drawn until one allows the aim.
@@ -260,8 +267,9 @@ class SawyerScene(MujocoFamily):
 class SawyerSceneDense(SawyerScene):
     """SawyerScene with a reward that shows the way: 0 where the aim is met, else -(d / 0.3 + e / 0.15) / 2.
 
-    d is how far the tool is from what the aim is about: the handle's bar, the button, the block, the object; for
-    ``move_hand``, its goal. e is how far that has yet to go (for a button, times 15). Both terms are at most 1 [m].
+    d is how far the tool is from what it has to reach: the handle's bar, the button (which drives the bottom drawer),
+    the block, the object; for ``move_hand``, its goal. e is how far the aim is from being met (for ``press_button``,
+    times 15). Both are in metres, and each of the two terms is at most 1.
     """
 
     name = "SawyerSceneDense"

@@ -172,9 +172,9 @@ Rectangle = tuple[float, float, float, float]
 
 def contradiction(params: Sequence[float]) -> str | None:
     """Say what is wrong with the parameters of a task apart from places, or return None."""
-    for column, values in VALUES.items():
-        if params[column] not in values:
-            known = ", ".join(f"{value} ({meaning})" for value, meaning in values.items())
+    for column, meanings in VALUES.items():
+        if params[column] not in meanings:
+            known = ", ".join(f"{value} ({meaning})" for value, meaning in meanings.items())
             return f"its {PARAMS[column]} is {params[column]:g}, which is none of {known}"
     aim = AIMS[int(params[AIM])]
     for column, values, what in NEEDS.get(aim, ()):

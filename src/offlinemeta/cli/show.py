@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,6 @@ from offlinemeta.datasets.references import (
     shipped,
 )
 from offlinemeta.envs import FAMILIES, SPLITS, TaskFamily, env_id, get_family
-from offlinemeta.envs.shapes import Array
 
 
 def family_list(every: bool) -> RenderableType:
@@ -78,7 +78,7 @@ def family_detail(family: TaskFamily) -> RenderableType:
             f"{name}={value!r}" for name, values in family.choices.items() for value in values[1:]
         )
     for split in SPLITS:
-        rows[f"{split} tasks"] = _describe(np.array([task.params for task in family.tasks[split]]))
+        rows[f"{split} tasks"] = _describe(family, split)
     if family.name in shipped():
         references = read_references(family.name)
         low = f", {LOW_WORTH}: averages over families should leave it out"
@@ -89,10 +89,14 @@ def family_detail(family: TaskFamily) -> RenderableType:
     return table
 
 
-def _describe(params: Array) -> str:
-    """Return the number of tasks and the ranges of their parameters, in words."""
+def _describe(family: TaskFamily, split: str) -> str:
+    """Return the number of tasks of a split, and what they ask for or the ranges of their parameters, in words."""
+    tasks = family.tasks[split]
+    params = family.params(tasks)
     if len(params) == 0:
         return "none"
+    if asked := Counter(filter(None, (family.describe(task.params) for task in tasks))):
+        return f"{len(params)}: " + ", ".join(f"{count} {what}" for what, count in asked.items())
     if params.shape[1] > 6:
         return f"{len(params)}, each parameter in [{params.min():.3g}, {params.max():.3g}]"
     ranges = (f"[{low:.3g}, {high:.3g}]" for low, high in zip(params.min(0), params.max(0), strict=True))
