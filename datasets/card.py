@@ -12,12 +12,14 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader
 
 from offlinemeta.datasets import storage
+from offlinemeta.datasets.aims import aim_identifiability
 from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
 from offlinemeta.datasets.dataset import RANDOM, Dataset
 from offlinemeta.datasets.explorers import has_stages, training_of
 from offlinemeta.datasets.identifiability import TRANSITIONS, Identifiability, identifiability
 from offlinemeta.datasets.picture import Coverage, blank_figure, coverage, draw
 from offlinemeta.datasets.references import LOW_WORTH, References, read_references
+from offlinemeta.datasets.scripted import SCENES
 from offlinemeta.datasets.spec import QUALITIES, RANDOM_BEHAVIOUR
 from offlinemeta.envs import SPLITS, env_id
 from offlinemeta.envs.shapes import Array, Float
@@ -48,7 +50,8 @@ def write_card(
     page, picture = (folder / f"{spec.family}-{spec.name}.{end}" for end in ("md", "png"))
     figure = blank_figure()
     check_writable(folder)
-    known, covered = identifiability(dataset, progress), coverage(dataset)
+    in_scenes, covered = spec.family in SCENES, coverage(dataset)
+    known = aim_identifiability(dataset) if in_scenes else identifiability(dataset, progress)
     draw(figure, dataset, references, known, covered)
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), keep_trailing_newline=True)
     text = templates.get_template("card.md.jinja").render(_facts(dataset, references, known, covered, picture.name))

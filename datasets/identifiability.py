@@ -42,7 +42,7 @@ WORK = 4 * SPLITS
 """Regressions in all, which is what progress counts."""
 
 WELL = 0.5
-"""R² from which on a task counts as told."""
+"""R², or share of right guesses beyond those by chance, from which on a task counts as told."""
 
 LEAST_TASKS = 5
 """Tasks without which nothing is measured."""
@@ -53,6 +53,7 @@ class Identifiability:
     """R² of the predicted task (``family.encode``) on tasks that were not learned from.
 
     1 is a perfect prediction, 0 is no better than always naming the mean of the held-out tasks, and less is worse.
+    In the manipulation scenes, the share of right guesses of the aim (``aims.py``), ``chance`` of which are so blindly.
 
     The transitions of a set come from all of a task's data, or from one of its episodes; in the data of a good policy
     the states tell the task, in those of a poor one only the rewards can.
@@ -62,6 +63,7 @@ class Identifiability:
     task_without_rewards: float
     episode_with_rewards: float
     episode_without_rewards: float
+    chance: float = 0.0
 
     @property
     def verdict(self) -> str:
@@ -72,14 +74,15 @@ class Identifiability:
             (self.task_with_rewards, self.task_without_rewards),
             (self.episode_with_rewards, self.episode_without_rewards),
         )
-        gap = max(max(told, 0) - max(untold, 0) for told, untold in pairs)  # R² below 0 is no knowledge at all
-        if gap >= 0.1 and max(told for told, _ in pairs) >= WELL:
+        known = np.maximum(np.array(pairs) - self.chance, 0) / (1 - self.chance)  # below chance is no knowledge at all
+        gap, best = (known[:, 0] - known[:, 1]).max(), known[:, 0].max()
+        if gap >= 0.1 and best >= WELL:
             return "The rewards tell what the states do not: these data can teach a method to infer the task from them."
         if gap >= 0.03:
             return "The rewards add a little to what the states tell: these data teach reward inference weakly."
-        if self.task_with_rewards >= WELL:
+        if known[0, 0] >= WELL:
             return "The states alone tell the task, the rewards add nothing: these data cannot teach reward inference."
-        return "This regressor cannot tell the task, with rewards or without."
+        return "This reader cannot tell the task, with rewards or without."
 
 
 def identifiability(dataset: Dataset, progress: Callable[[int], None] = lambda regressions: None) -> Identifiability:

@@ -142,5 +142,8 @@ def _draw_identifiability(axes: Any, known: Identifiability) -> None:
         bars = axes.bar(np.arange(2) + 0.4 * (place - 0.5), heights, 0.38, color=colour, label=label)
         axes.bar_label(bars, [f"{value:.2f}" for value in values])
     axes.set_xticks(range(2), [f"{TRANSITIONS} transitions of a task", f"{TRANSITIONS} of one episode"])
-    axes.set(ylim=(0, 1.35), ylabel="R², tasks not seen", title="Task identifiability")
-    axes.legend(loc="upper right", ncols=2, fontsize="small")
+    if known.chance:
+        axes.axhline(known.chance, color="black", ls="--", lw=1, label="by chance")
+    what = "right guesses of the aim" if known.chance else "R², tasks not seen"
+    axes.set(ylim=(0, 1.35), ylabel=what, title="Task identifiability")
+    axes.legend(loc="upper right", ncols=3, fontsize="small")

@@ -164,6 +164,10 @@ class TaskFamily(ABC):
         """Say why there can be no task of these parameters, or return None; by default, any numbers make a task."""
         return None
 
+    def describe(self, params: Sequence[float]) -> str:
+        """Say in a word what a task of these parameters asks for; by default, nothing: its parameters say it."""
+        return ""
+
     @cached_property
     def _all_tasks(self) -> frozenset[Task]:
         return frozenset(task for tasks in self.tasks.values() for task in tasks)

@@ -93,8 +93,8 @@ def read_tasks(
 
     def fail(why: object) -> TaskFileError:
         return TaskFileError(
-            f"The task list {path} cannot be used: {why}. Reinstall offlinemeta, or in a checkout write it anew with: "
-            f"python -m offlinemeta.envs.freeze {family}"
+            f"The task list {path} cannot be used: {why}. Correct it, reinstall offlinemeta, or in a checkout write it "
+            f"anew with: python -m offlinemeta.envs.freeze {family}"
         )
 
     try:
@@ -114,7 +114,7 @@ def read_tasks(
         for index, row in enumerate(rows):
             numbers = isinstance(row, list) and all(isinstance(p, float) and math.isfinite(p) for p in row)
             if not numbers or len(row) != len(names):
-                raise fail(f"{split} task {index} is {row!r}, not {len(names)} finite numbers")
+                raise fail(f"{split} task {index} is {row!r}, not {len(names)} finite numbers with a decimal point")
             if (why := refuse(row)) is not None:
                 raise fail(f"{split} task {index} cannot be: {why}")
         tasks[split] = tuple(Task(family, split, index, tuple(row)) for index, row in enumerate(rows))

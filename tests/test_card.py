@@ -11,6 +11,7 @@ import pytest
 from offlinemeta import datasets
 from offlinemeta.datasets import card
 from offlinemeta.datasets import identifiability as module
+from offlinemeta.datasets.aims import aim_identifiability, guess
 from offlinemeta.datasets.collect import collect
 from offlinemeta.datasets.dataset import Dataset
 from offlinemeta.datasets.identifiability import (
@@ -22,6 +23,7 @@ from offlinemeta.datasets.identifiability import (
     transitions,
 )
 from offlinemeta.datasets.spec import get_spec
+from offlinemeta.envs.families.sawyer_layout import alternatives
 from offlinemeta.files import FileError
 
 
@@ -169,3 +171,30 @@ def test_cards_of_other_kinds(name: str, here: Path, monkeypatch: pytest.MonkeyP
     assert ("posterior sampling" in text) == ("smac" in name)
     assert ("cannot be computed for another task" in text) == ("ML1" in name)
     assert ("The family is low-worth" in text) == ("0 for random actions" in text) == ("HopperParam" in name)
+
+
+def test_in_the_manipulation_scenes_the_aim_is_told_by_rewards_alone(here: Path) -> None:
+    """Random behaviour does not look at the aim, so its states do not tell it; rewards fit one aim alone."""
+    dataset = few("SawyerSceneDense/smac", rollouts=2)
+    known = aim_identifiability(dataset)
+    aims = [alternatives(task.params) for task in dataset.tasks]
+    assert known.chance == pytest.approx(np.mean([1 / len(each) for each in aims]), abs=5e-4)
+    assert known.task_with_rewards == known.episode_with_rewards == 1
+    assert known.task_without_rewards < 0.5
+    assert "can teach" in known.verdict
+    blurred = replace(dataset, rewards=np.full_like(dataset.rewards, -0.5))
+    assert aim_identifiability(blurred).task_with_rewards == pytest.approx(known.chance, abs=0.15)
+    page, picture = card.write_card(dataset, here / "cards")
+    text = page.read_text()
+    assert f"from 64 transitions;\n{known.chance:.2f} of blind guesses are right" in text
+    assert "kernel regression" not in text
+    assert "| all episodes of a task | 1.00 |" in text
+    assert picture.exists()
+
+
+def test_guesses_by_hand() -> None:
+    """The right one of three: alone the best, one of two best, not the best."""
+    right = np.array([False, True, False])
+    assert guess(np.array([-1.0, 0.0, -2.0]), right) == 1
+    assert guess(np.array([0.0, 0.0, -2.0]), right) == 0.5
+    assert guess(np.array([0.0, -1.0, -1.0]), right) == 0

@@ -88,6 +88,37 @@ def test_films_have_a_picture_for_each_step(suffix: str, tmp_path: Path) -> None
 
 
 @pytest.mark.gl
+def test_manipulation_scenes_are_filmed_by_the_script_of_an_aim_and_by_random_behaviour(tmp_path: Path) -> None:
+    import imageio.v2 as imageio
+
+    film = ("envs", "SawyerScene", "--film", tmp_path / "film.mp4", "--policy")
+    said = offlinemeta(*film, "move_block", "--split", "test")
+    assert "SawyerScene test[1]: 6" in said, "the first test task of that aim"
+    assert "(move_block), move_block policy, return -5" in said, "its success, after some fifty steps"
+    with imageio.get_reader(tmp_path / "film.mp4") as reader:
+        assert reader.count_frames() == 76
+    assert "(move_hand), random-behaviour policy, return -" in offlinemeta(*film, "random-behaviour")
+    said = offlinemeta(*film, "move_block", "--task", "0", code=2)
+    assert "its aim move_block needs a bottom drawer that starts open" in said
+    assert "There are: random, scripted, expert, random-behaviour" in offlinemeta(*film, "fly", code=2)
+    assert "Did you mean 'move_block'" in offlinemeta(*film, "moveblock", code=2)
+    assert "does not exist" in offlinemeta("envs", "AntDir", "--film", "x.mp4", "--policy", "move_block", code=2)
+
+
+@pytest.mark.gl
+def test_an_agent_is_filmed_after_rollouts_of_its_own(tmp_path: Path) -> None:
+    """In its third rollout an agent acts otherwise than in its first: it has adapted."""
+    train = ("train", "smac", "PointRobot/smac", "--preset", "smoke", "--protocols", "", "--watch", "0")
+    offlinemeta(*train, "--out", tmp_path)
+    agent = tmp_path / "agent.safetensors"
+    film = ("envs", "PointRobot", "--film", tmp_path / "film.gif", "--policy", agent, "--split", "val", "--task", "3")
+    first, third = (offlinemeta(*film, "--rollout", k) for k in ("1", "3"))
+    assert f"rollout 3 of {agent}, return -" in third
+    assert third.rpartition(" ")[2] != first.rpartition(" ")[2]
+    assert "is an agent for OfflineMeta/PointRobot-v0, not" in offlinemeta("envs", "AntDir", *film[2:6], code=2)
+
+
+@pytest.mark.gl
 def test_the_demo_runs(tmp_path: Path) -> None:
     """Its smoke preset, which learns nothing; and it says so."""
     said = offlinemeta("demo", "PointRobot/smac", "--out", tmp_path, "--preset", "smoke")

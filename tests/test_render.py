@@ -7,11 +7,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from offlinemeta.cli.film import explored, film_episode
+from offlinemeta.envs import get_family
 from offlinemeta.envs.render import write_film
 from offlinemeta.files import FileError
 
@@ -55,3 +59,35 @@ def test_a_film_to_a_forbidden_place_is_refused_before_it_is_drawn(tmp_path: Pat
         with pytest.raises(FileError, match=message):
             write_film(tmp_path / name, pictures(), 20)
     assert not drawn
+
+
+@dataclass
+class Learns:
+    """An agent that notes what it is given, and whose policy notes what it observes."""
+
+    contexts: list[int] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+
+    def adapt(self, contexts):
+        self.contexts.append(len(contexts[0]))
+        return self
+
+    def act(self, observations):
+        return np.full((len(observations), 2), 2.0)  # clipped to the box
+
+    def observe(self, observations, actions, rewards, next_observations, over):
+        assert actions.tolist() == [[1.0, 1.0]]
+        assert np.abs(next_observations - observations) == pytest.approx(0.1, abs=1e-5)
+        self.rewards.append(float(rewards[0]))
+
+
+@pytest.mark.gl
+def test_a_filmed_agent_has_explored_and_observes_its_steps(tmp_path: Path) -> None:
+    family, agent = get_family("PointRobot"), Learns()
+    task = family.tasks["val"][2]
+    policy = explored(agent, family, task, rollouts=2)
+    assert agent.contexts == [0, 20, 40]
+    assert len(agent.rewards) == 40
+    total = film_episode(family, tmp_path / "film.gif", task, policy, 0, Console(quiet=True))
+    assert sum(agent.rewards[40:]) == pytest.approx(total, rel=1e-5)
+    assert len(agent.rewards) == 60

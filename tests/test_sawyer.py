@@ -7,18 +7,15 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
+from scenes import DENSE, FAMILY, NOISE, idle, near, run, simulate, told, wandering
 
-from offlinemeta.datasets.behaviour import on_grid
 from offlinemeta.datasets.manipulation import BEHAVIOURS, RandomBehaviour, aimed
-from offlinemeta.envs import SPLITS, Task, TaskEnv, get_family
+from offlinemeta.envs import SPLITS, Task, TaskEnv
 from offlinemeta.envs.errors import TaskFileError
 from offlinemeta.envs.families import sawyer_layout as scene
 from offlinemeta.envs.families.sawyer import SawyerScene
 from offlinemeta.envs.mujoco_simulator import MujocoSimulator
 from offlinemeta.envs.task import write_tasks
-
-FAMILY, DENSE = get_family("SawyerScene"), get_family("SawyerSceneDense")
-NOISE = 0.1
 
 
 def task(aim: str, **params: float) -> np.ndarray:
@@ -31,13 +28,12 @@ def task(aim: str, **params: float) -> np.ndarray:
     return np.array([scene.AIMS.index(aim), *(float(values[name]) for name in names[1:])])
 
 
-def simulate(params: np.ndarray, seed: int = 0) -> MujocoSimulator:
-    """A simulator in which env i has the task of row i."""
-    simulator = MujocoSimulator(FAMILY, len(params), num_threads=2)
-    for i, row in enumerate(params):
-        simulator.set_task(i, Task(FAMILY.name, "train", i, tuple(row.tolist())))
-        simulator.reset(i, np.random.default_rng([seed, i]))
-    return simulator
+NO_TRAY, NO_OBJECT = {"tray": 0, "tray_x": 0, "tray_y": 0}, {"object": 0, "object_x": 0, "object_y": 0}
+
+
+def unknown(aim: float) -> np.ndarray:
+    """Parameters of a task whose aim is a number that stands for none."""
+    return np.array([aim, *task("press_button", **NO_TRAY)[1:]])
 
 
 FEATURES = {"tool": 0, "object": 3, "block": 6, "handle": 9, "bottom": 10, "button": 11}
@@ -97,23 +93,62 @@ def test_dense_rewards_by_hand() -> None:
 @pytest.mark.parametrize(
     ("params", "why"),
     [
-        (task("move_object", object=0), "its aim move_object needs an object"),
+        (task("move_object", object=0), "its aim move_object needs an object; its object is 0"),
         (task("object_in_tray", tray=0), "its aim object_in_tray needs a tray"),
         (task("object_in_tray", object=0), "its aim object_in_tray needs an object"),
         (task("move_block", bottom_drawer=0), "needs a bottom drawer that starts open, for the block is in it"),
+        (task("move_block", bottom_drawer=1), "needs a bottom drawer that starts open, for the block is in it"),
+        (task("press_button", button=0), "its aim press_button needs a button; its button is 0"),
         (task("open_bottom", bottom_drawer=1, button=0), "needs a button to drive it"),
-        (task("open_bottom"), "needs a bottom drawer that starts closed"),  # solved at the start
+        (
+            task("open_bottom"),
+            "needs a bottom drawer that starts closed; its bottom drawer is 2",
+        ),  # solved at the start
+        (task("close_bottom", bottom_drawer=1), "needs a bottom drawer that starts open"),
         (task("close_handle"), "needs a handle drawer that starts open"),
-        (task("press_button", object=7), "its object is 7, not one of 0, 1, 2, 3, 4, 5"),
-        (task("press_button", side=0), "its side is 0, not one of -1, 1"),
-        (task("press_button", stack_x=0.8), "its drawers at x=0.8, y=0.145 m are out of reach"),
-        (task("press_button", tray=0, object_y=-0.3), "its object at x=0.76, y=-0.3 m is out of reach"),
-        (task("press_button", tray=0, object_x=0.6), "its handle drawer and its object are in each other's way"),
-        (task("press_button", handle_drawer=0), "its tray and its object are in each other's way"),
-        (task("press_button", object=0, tray_y=0.14), "drawer and its tray are in each other's way"),
-        (task("move_object", tray=0, object_y=-0.05), "its object is at the goal from the start (they are 0.051 m"),
-        (task("move_block", tray_x=0.78, tray_y=-0.04, object=0), "its tray and its goal are in each other's way"),
-        (task("move_object", tray=0), None),
+        (task("open_handle", handle_drawer=2), "needs a handle drawer that starts closed"),
+        (
+            unknown(9),
+            "its aim is 9, which is none of 0 (move_hand), 1 (open_handle), 2 (close_handle), 3 (press_button)",
+        ),
+        (unknown(-1), "its aim is -1, which is none of 0 (move_hand)"),
+        (unknown(2.5), "its aim is 2.5, which is none of 0 (move_hand)"),
+        (task("press_button", object=7), "its object is 7, which is none of 0 (none), 1 (mug), 2 (sofa), 3 (camera)"),
+        (
+            task("press_button", handle_drawer=3),
+            "its handle drawer is 3, which is none of 0 (none), 1 (closed), 2 (open)",
+        ),
+        (task("press_button", tray=0.5), "its tray is 0.5, which is none of 0 (none), 1 (one)"),
+        (task("press_button", side=0), "its side is 0, which is none of -1 (at y < 0), 1 (at y > 0)"),
+        (task("press_button", stack_x=0.8), "its stack at x=0.8, y=0.145 m is out of reach"),
+        (task("press_button", stack_y=-0.145), "its stack at x=0.6, y=-0.145 m is out of reach"),
+        (task("press_button", object=0, object_x=0, object_y=0, tray_x=2), "its tray at x=2, y=-0.1 m is out of reach"),
+        (task("press_button", **NO_TRAY, object_y=-0.3), "its object at x=0.76, y=-0.3 m is out of reach"),
+        (
+            task("press_button", **NO_TRAY, object_x=0.6),
+            "its handle drawer (x 0.506 to 0.694, y -0.159 to 0.227 m) and ",
+        ),
+        (
+            task("press_button", **NO_TRAY, object_x=0.75, object_y=0.12),
+            "drawer (x 0.518 to 0.838, y 0.051 to 0.239 m)",
+        ),
+        (
+            task("press_button", handle_drawer=0),
+            "its tray (x 0.625 to 0.775, y -0.175 to -0.025 m) and its object (x 0.7",
+        ),
+        (task("object_in_tray", handle_drawer=0, object_x=0.7, object_y=-0.1), "its tray (x 0.625 to 0.775, y -0.175"),
+        (
+            task("press_button", **NO_OBJECT, tray_y=0.14),
+            "and its tray (x 0.625 to 0.775, y 0.065 to 0.215 m) are in each",
+        ),
+        (task("move_object", **NO_TRAY, object_y=-0.05), "its object is at the goal from the start (they are 0.051 m"),
+        (
+            task("move_block", tray_x=0.78, tray_y=-0.04, **NO_OBJECT),
+            "its tray (x 0.705 to 0.855, y -0.115 to 0.035 m)",
+        ),
+        (task("press_button", tray=0), "it has no tray, so that the tray's place is to be 0, 0, not 0.7, -0.1"),
+        (task("press_button", object=0), "it has no object, so that the object's place is to be 0, 0, not 0.76, -0.14"),
+        (task("move_object", **NO_TRAY), None),
     ],
 )
 def test_tasks_that_cannot_be_are_refused(
@@ -127,7 +162,7 @@ def test_tasks_that_cannot_be_are_refused(
     lists["val"][3] = params.tolist()
     write_tasks(tmp_path / "SawyerScene.json", "SawyerScene", scene.PARAMS, lists)
     monkeypatch.setattr("offlinemeta.envs.family.TASK_FILES", tmp_path)
-    with pytest.raises(TaskFileError, match=r"val task 3 cannot be: its ") as error:
+    with pytest.raises(TaskFileError, match=r"val task 3 cannot be: it") as error:
         _ = SawyerScene().tasks
     assert why in str(error.value)
 
@@ -229,16 +264,6 @@ def test_observations_by_hand() -> None:
     assert np.array_equal(*seen.observe())  # the aim is never in it
 
 
-def run(params: np.ndarray, act, steps: int = 75) -> np.ndarray:
-    """Successes ``[steps, N]`` of a policy."""
-    simulator, success = simulate(params), []
-    for t in range(steps):
-        step = simulator.step(np.asarray(act(simulator.observe(), t), dtype=np.float64))
-        assert not step.diverged.any()
-        success.append(step.info["success"])
-    return np.array(success)
-
-
 SHARES = dict(zip(scene.AIMS, (0.98, 0.9, 0.9, 0.98, 0.85, 0.85, 0.7, 0.9, 0.85), strict=True))
 """The least share of scenes in which a script has to succeed."""
 
@@ -246,17 +271,28 @@ SHARES = dict(zip(scene.AIMS, (0.98, 0.9, 0.9, 0.98, 0.85, 0.85, 0.7, 0.9, 0.85)
 @pytest.mark.parametrize("aim", scene.AIMS)
 def test_scripts_succeed_with_noise(aim: str) -> None:
     """In 100 random scenes, until the end of the episode: what is put down stays there."""
-    rng, params = np.random.default_rng(0), FAMILY.draw_params(900, np.random.RandomState(11))
+    params = FAMILY.draw_params(900, np.random.RandomState(11))
     params = params[params[:, scene.AIM] == scene.AIMS.index(aim)]
     assert len(params) == 100
-    success = run(params, lambda seen, t: on_grid(aimed(seen, params, t) + NOISE * rng.standard_normal((100, 4))))
+    success, _ = run(params, told(params))
     assert success[-1].mean() >= SHARES[aim]
+
+
+def test_nothing_short_of_an_aim_is_paid_more_than_meeting_it() -> None:
+    """In each scene the dense return of the told script is above that of standing still or just short of the aim."""
+    params = FAMILY.draw_params(54, np.random.RandomState(13))
+    _, paid = run(params, told(params))
+    for act in (idle(params), near(params), wandering(params)):
+        success, rewards = run(params, act)
+        short = ~success.any(0)
+        assert short.mean() > 0.4
+        assert (rewards.sum(0)[short] < paid.sum(0)[short]).all()
 
 
 def test_random_behaviour_meets_about_half_of_the_aims_and_does_not_look_at_them() -> None:
     params, rng = FAMILY.draw_params(180, np.random.RandomState(12)), np.random.default_rng(0)
     act = RandomBehaviour(params, NOISE)
-    met = run(params, lambda seen, t: act(seen, params, rng)).any(0).mean()
+    met = run(params, lambda seen, t: act(seen, params, rng))[0].any(0).mean()
     assert 0.4 < met < 0.65
     assert 1.3 < act.done.sum(1).mean() < 2.5  # behaviours that were finished in an episode
     there = params > 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,8 +88,27 @@ def qualities() -> str:
 
 
 def _text(thing: Any) -> str:
-    """Return a docstring as Markdown: double backticks are code."""
-    return (inspect.getdoc(thing) or "").replace("``", "`")
+    """Return a docstring as Markdown: double backticks are code, and tables between lines of ``=`` are tables."""
+    text = inspect.getdoc(thing) or ""
+    text = re.sub(r"^(=+ +=[= ]+)\n(.+)\n\1\n((?:.+\n)+?)\1$", _table, text, flags=re.MULTILINE)
+    return text.replace("``", "`")
+
+
+def _table(found: re.Match[str]) -> str:
+    """Return a docstring's table as Markdown; a line without a first cell goes on with the line above."""
+    starts = [column.start() for column in re.finditer("=+", found[1])]
+    ends = [*starts[1:], None]
+
+    def cells(line: str) -> list[str]:
+        return [line[start:end].strip() for start, end in zip(starts, ends, strict=True)]
+
+    rows: list[list[str]] = []
+    for row in map(cells, found[3].splitlines()):
+        if row[0] or not rows:
+            rows.append(row)
+        else:
+            rows[-1] = [f"{above} {more}".strip() for above, more in zip(rows[-1], row, strict=True)]
+    return markdown(cells(found[2]), rows)
 
 
 def _first(thing: Any) -> str:
@@ -128,7 +149,7 @@ def _facts(family: TaskFamily) -> str:
         "Reward": _first(family._reward) if family.feature_names else "Meta-World's, version 2",
         "Reward features": ", ".join(family.feature_names) or "none",
         "Task parameters": params,
-        "What varies": f"the {family.varies}",
+        "What varies": "the reward and the dynamics" if family.varies == "both" else f"the {family.varies}",
         "Horizon": f"{family.horizon} steps of {family.dt:g} s",
         "Terminates": family.terminates,
         "Start": "the same in every episode of a task" if family.fixed_start else "drawn anew at every reset",
@@ -144,11 +165,20 @@ def _facts(family: TaskFamily) -> str:
 
 
 def _tasks(family: TaskFamily) -> str:
-    counts = [[split, str(len(family.tasks[split]))] for split in SPLITS]
+    counts = [[split, str(len(family.tasks[split])), _asked(family, split)] for split in SPLITS]
+    head = ["split", "tasks", "which ask for"]
+    if not any(asked for *_, asked in counts):
+        head, counts = head[:2], [line[:2] for line in counts]
     drawn, fresh = _first(family.draw_tasks), _first(family.draw_params)
     usual = type(family).draw_lists is TaskFamily.draw_lists
     others = f"Fresh tasks, for `val` and `test100`: {fresh}" if usual else f"{_text(family.draw_lists)}"
-    return f"{drawn[0].upper()}{drawn[1:]} {others}\n\n" + markdown(["split", "tasks"], counts)
+    return f"{drawn[0].upper()}{drawn[1:]} {others}\n\n" + markdown(head, counts)
+
+
+def _asked(family: TaskFamily, split: str) -> str:
+    """Return what the tasks of a split ask for, where a family can say it, and how many for each."""
+    asked = Counter(filter(None, (family.describe(task.params) for task in family.tasks[split])))
+    return ", ".join(f"{count} {what}" for what, count in asked.items())
 
 
 def _references(name: str, references: References) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from families import shown
 from PIL import Image
 
-from offlinemeta.cli.show import draw, get_policy
+from offlinemeta.cli.film import draw, get_policy
 from offlinemeta.envs import TaskEnv, get_family
 
 FOLDER = Path(__file__).parent.parent / "pictures" / "families"
@@ -25,12 +25,12 @@ TASKS = {"PointRobot": 2, "RotatedPointRobot": 4}
 def picture(name: str) -> None:
     """Write the picture of a family: its expert, told the task, after some steps in a test task."""
     family = get_family(name)
-    act = get_policy(family, "expert", 0)
-    env = TaskEnv(family, split="test", task=TASKS.get(name, 1), render_mode="rgb_array")
+    task = family.task(TASKS.get(name, 1), "test")
+    policy = get_policy(family, task, "expert", 0)
+    env = TaskEnv(family, split="test", task=task.index, render_mode="rgb_array")
     observation, _ = env.reset(seed=0)
-    params = family.params([env.get_task()])
-    for t in range(STEPS.get(name, 40)):
-        observation, *_ = env.step(act(observation[None], params, t)[0])
+    for _ in range(STEPS.get(name, 40)):
+        observation, *_ = env.step(policy.act(observation[None])[0])
     frame = Image.fromarray(draw(env)).resize((480, 480))
     frame = frame.crop(CLOSER[name]).resize((480, 480)) if name in CLOSER else frame
     frame.save(FOLDER / f"{name}.jpg", quality=82, optimize=True)

@@ -9,8 +9,8 @@ What the public code does, and what is done here:
 ====================  =============================================  ================================================
 quirk                 published                                      here
 ====================  =============================================  ================================================
-goal of object and    a point in the air, which they share with the  the clear table at (0.75, 0) m, to 0.08 m:
-block                 hand, so that letting go loses it              reachable, and kept after letting go
+goal of things        a point in the air, which object and block     the clear table at (0.75, 0) m, to 0.08 m:
+                      share with the hand: letting go loses it       reachable, and kept after letting go
 ``object_in_tray``    scored as object at that point                 the object is inside of the tray's walls
 ``close_bottom``      scored by the handle drawer                    scored by the bottom drawer
 ``close_handle``      the same test as ``open_handle``               open by at most 0.065 m
@@ -23,8 +23,15 @@ goal of the handle    drawn anew at each reset                       the whole t
 drawers               0.12 m apart in height                         one on the other, so that the hand clears them
 tray                  0.175 m wide, walls of 0.09 m                  0.15 m wide, walls of 0.04 m
 speed of the hand     at most 0.15 m/s                               at most 0.4 m/s, so that 75 steps do for each aim
-what leaves the box   is put back                                    stays where it is
+force of the hand     at most 100 in each joint of the arm           at most 60 N along each axis
+start                 the object is dropped and settles, turned at   things are at rest, the object's yaw is at most
+                      random or as its kind wants; three idle steps  0.4 rad; hand, object and block are off by 0.01 m
+open drawers          one flag, drawn with a probability of 0.5      each drawer has its own
+what leaves the box   is put back                                    may roll away, and is lost
 ====================  =============================================  ================================================
+
+A limit of these soft contacts: who shoves the button's disc from its side, with all force for half a second or more,
+presses it.
 
 The study draws an aim uniformly from those that a scene allows. Here aims take turns, so that each has the same share
 of a task list, and scenes are drawn until one allows the aim.
@@ -65,7 +72,10 @@ PARKED = (0.0, 0.0, 5.0)
 LIMIT = 2.0
 """Bound to which observed positions are clipped [m]."""
 
-GOLD = (0.98, 0.78, 0.10, 0.28)
+RGB = tuple[float, float, float]
+GOLD, BLUE, RED, ORANGE = (0.98, 0.78, 0.10), (0.20, 0.60, 1.00), (0.85, 0.18, 0.18), (0.93, 0.62, 0.20)
+TEAL, PURPLE = (0.10, 0.62, 0.58), (0.56, 0.30, 0.66)
+"""The colours of goals: gold for the hand, else about that of the thing in ``sawyer_scene.xml``."""
 
 TOOL, GAP, OPENINGS, DOWN, SWITCH, THING, CUBE = (
     slice(0, 3), slice(3, 5), slice(5, 7), slice(7, 8), slice(8, 9), slice(9, 12), slice(16, 19)
@@ -125,6 +135,10 @@ class SawyerScene(MujocoFamily):
     def refuse(self, params: Sequence[float]) -> str | None:
         """Say why a task cannot be: it is contradictory, out of reach, or solved at the start; else None."""
         return scene.refusal(params)
+
+    def describe(self, params: Sequence[float]) -> str:
+        """Return the aim."""
+        return scene.AIMS[int(params[scene.AIM])]
 
     def encode(self, params: Float[Array, "... P"]) -> Float32[Array, "... E"]:
         """Return a task's parameters, with a number for each value of aim, drawers and shape."""
@@ -230,30 +244,32 @@ class SawyerScene(MujocoFamily):
                 geom.contype[:], geom.conaffinity[:], geom.rgba[:] = 0, 0, 0.0
 
     def markers(self, task: Task, time: float) -> tuple[Marker, ...]:
-        """Return a translucent sphere: where hand, handle, drawer front, object or block should go, or the button."""
+        """Return a translucent sphere where hand, handle, drawer front, object or block should go, in its colour."""
         told = np.array(task.params)
         x, y = scene.stack(told)
         front, low, high = x + 0.082, scene.DRAWER / 2, scene.handle_z(told)
-        spheres: Mapping[str, tuple[Any, float]] = {
-            "move_hand": (scene.HAND_GOAL, scene.NEAR),
-            "open_handle": ((x, scene.bar_y(told, scene.TRAVEL), high), 0.03),
-            "close_handle": ((x, scene.bar_y(told, 0.0), high), 0.03),
-            "press_button": ((x, y, scene.button_z(told, 0.0)), 0.035),
-            "open_bottom": ((front + scene.TRAVEL, y, low), 0.03),
-            "close_bottom": ((front, y, low), 0.03),
-            "move_block": (scene.TABLE_GOAL, scene.NEAR),
-            "move_object": (scene.TABLE_GOAL, scene.NEAR),
-            "object_in_tray": ((told[scene.TRAY_X], told[scene.TRAY_Y], 0.02), 0.06),
+        goals: Mapping[str, tuple[Any, float, RGB]] = {
+            "move_hand": (scene.HAND_GOAL, scene.NEAR, GOLD),
+            "open_handle": ((x, scene.bar_y(told, scene.TRAVEL), high), 0.03, BLUE),
+            "close_handle": ((x, scene.bar_y(told, 0.0), high), 0.03, BLUE),
+            "press_button": ((x, y, scene.button_z(told, 0.0)), 0.035, RED),
+            "open_bottom": ((front + scene.TRAVEL, y, low), 0.03, ORANGE),
+            "close_bottom": ((front, y, low), 0.03, ORANGE),
+            "move_block": (scene.TABLE_GOAL, scene.NEAR, TEAL),
+            "move_object": (scene.TABLE_GOAL, scene.NEAR, PURPLE),
+            "object_in_tray": ((told[scene.TRAY_X], told[scene.TRAY_Y], 0.02), 0.06, PURPLE),
         }
-        (gx, gy, gz), size = spheres[scene.AIMS[int(told[scene.AIM])]]
-        return (Marker("sphere", (float(gx), float(gy), float(gz)), size=size, rgba=GOLD),)
+        (gx, gy, gz), size, colour = goals[self.describe(task.params)]
+        alpha = 0.3 if size > 0.05 else 0.5
+        return (Marker("sphere", (float(gx), float(gy), float(gz)), size=size, rgba=(*colour, alpha)),)
 
 
 class SawyerSceneDense(SawyerScene):
     """SawyerScene with a reward that shows the way: 0 where the aim is met, else -(d / 0.3 + e / 0.15) / 2.
 
-    d is how far the tool is from what the aim is about: the handle's bar, the button, the block, the object; for
-    ``move_hand``, its goal. e is how far that has yet to go (for a button, times 15). Both terms are at most 1 [m].
+    d is how far the tool is from what it has to reach: the handle's bar, the button (which drives the bottom drawer),
+    the block, the object; for ``move_hand``, its goal. e is how far the aim is from being met (for ``press_button``,
+    times 15). Both are in metres, and each of the two terms is at most 1.
     """
 
     name = "SawyerSceneDense"

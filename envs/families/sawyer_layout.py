@@ -25,7 +25,7 @@ PARAMS = (
 )  # fmt: skip
 """Task parameters. The side of the stack of drawers is -1 or 1, and ``stack_y`` its distance from the middle. A drawer
 is 0 (there is none), 1 (it starts closed) or 2 (open); button and tray are 0 or 1; the object is 0 or a shape's number,
-from 1. Places of things that are not there are 0."""
+from 1. The stack always has a place; the places of a tray and of an object that are not there are 0."""
 
 AIM, SIDE, STACK_X, STACK_Y, HANDLE, BOTTOM, BUTTON, TRAY, TRAY_X, TRAY_Y, OBJECT, OBJECT_X, OBJECT_Y = range(13)
 
@@ -155,16 +155,16 @@ NEEDS: Mapping[str, tuple[tuple[int, tuple[int, ...], str], ...]] = {
 }
 """What an aim needs: a parameter, its possible values, and what these mean."""
 
-VALUES: Mapping[int, tuple[int, ...]] = {
-    AIM: tuple(range(len(AIMS))),
-    SIDE: (-1, 1),
-    HANDLE: (ABSENT, CLOSED, OPEN),
-    BOTTOM: (ABSENT, CLOSED, OPEN),
-    BUTTON: (0, 1),
-    TRAY: (0, 1),
-    OBJECT: tuple(range(len(SHAPES) + 1)),
+VALUES: Mapping[int, Mapping[int, str]] = {
+    AIM: dict(enumerate(AIMS)),
+    SIDE: {-1: "at y < 0", 1: "at y > 0"},
+    HANDLE: (drawer := {ABSENT: "none", CLOSED: "closed", OPEN: "open"}),
+    BOTTOM: drawer,
+    BUTTON: (there := {0: "none", 1: "one"}),
+    TRAY: there,
+    OBJECT: {0: "none", **dict(enumerate(SHAPES, start=1))},
 }
-"""The possible values of parameters that are not places."""
+"""The possible values of parameters that are not places, and what they mean."""
 
 Rectangle = tuple[float, float, float, float]
 """Least and largest x, least and largest y [m]."""
@@ -172,13 +172,18 @@ Rectangle = tuple[float, float, float, float]
 
 def contradiction(params: Sequence[float]) -> str | None:
     """Say what is wrong with the parameters of a task apart from places, or return None."""
-    for column, values in VALUES.items():
-        if params[column] not in values:
-            return f"its {PARAMS[column]} is {params[column]:g}, not one of {', '.join(map(str, values))}"
+    for column, meanings in VALUES.items():
+        if params[column] not in meanings:
+            known = ", ".join(f"{value} ({meaning})" for value, meaning in meanings.items())
+            return f"its {PARAMS[column]} is {params[column]:g}, which is none of {known}"
     aim = AIMS[int(params[AIM])]
     for column, values, what in NEEDS.get(aim, ()):
         if params[column] not in values:
-            return f"its aim {aim} needs {what}"
+            return f"its aim {aim} needs {what}; its {PARAMS[column]} is {params[column]:g}"
+    for there, x, y in ((TRAY, TRAY_X, TRAY_Y), (OBJECT, OBJECT_X, OBJECT_Y)):
+        if not params[there] and (params[x], params[y]) != (0, 0):
+            what = PARAMS[there]
+            return f"it has no {what}, so that the {what}'s place is to be 0, 0, not {params[x]:g}, {params[y]:g}"
     return None
 
 
@@ -187,7 +192,7 @@ def misplaced(params: Sequence[float]) -> str | None:
     aim, things = AIMS[int(params[AIM])], footprints(params)
     stack_x, stack_y = params[STACK_X], params[STACK_Y]
     if not (0.55 <= stack_x <= 0.69 and 0.13 <= stack_y <= 0.18):
-        return f"its drawers at x={stack_x:g}, y={stack_y:g} m are out of reach (x in 0.55 to 0.69, y in 0.13 to 0.18)"
+        return f"its stack at x={stack_x:g}, y={stack_y:g} m is out of reach (x in 0.55 to 0.69, y in 0.13 to 0.18)"
     for what, there, x, y in (("tray", TRAY, TRAY_X, TRAY_Y), ("object", OBJECT, OBJECT_X, OBJECT_Y)):
         if params[there] and not (0.54 <= params[x] <= 0.81 and abs(params[y]) <= 0.17):
             return f"its {what} at x={params[x]:g}, y={params[y]:g} m is out of reach (x in 0.54 to 0.81, |y| to 0.17)"
@@ -196,10 +201,12 @@ def misplaced(params: Sequence[float]) -> str | None:
         things["goal"] = (x - 0.025, x + 0.025, y - 0.025, y + 0.025)
         away = np.hypot(params[OBJECT_X] - x, params[OBJECT_Y] - y)
         if aim == "move_object" and away < NEAR + 0.02:
-            return f"its object is at the goal from the start (they are {away:.3f} m apart)"
+            return (
+                f"its object is at the goal from the start (they are {away:.3f} m apart, not {NEAR + 0.02:g} or more)"
+            )
     for (one, a), (other, b) in combinations(things.items(), 2):
         if {one, other} != {"handle drawer", "bottom drawer"} and _meet(a, b):  # which stand one on the other
-            return f"its {one} and its {other} are in each other's way"
+            return f"its {one} ({_extent(a)}) and its {other} ({_extent(b)}) are in each other's way"
     return None
 
 
@@ -225,9 +232,24 @@ def _meet(a: Rectangle, b: Rectangle) -> bool:
     return a[0] < b[1] and b[0] < a[1] and a[2] < b[3] and b[2] < a[3]
 
 
+def _extent(a: Rectangle) -> str:
+    return f"x {a[0]:.3f} to {a[1]:.3f}, y {a[2]:.3f} to {a[3]:.3f} m"
+
+
 def refusal(params: Sequence[float]) -> str | None:
     """Say why there can be no task of these parameters, or return None."""
     return contradiction(params) or misplaced(params)
+
+
+def asking(aim: str, params: Sequence[float]) -> list[float]:
+    """Return the parameters of the same scene with another aim, which it may not allow (:func:`refusal`)."""
+    return [float(AIMS.index(aim)), *params[1:]]
+
+
+def alternatives(params: Sequence[float]) -> list[list[float]]:
+    """Return the parameters of the same scene with each of the aims that it allows."""
+    others = (asking(aim, params) for aim in AIMS)
+    return [other for other in others if refusal(other) is None]
 
 
 # --- drawing tasks

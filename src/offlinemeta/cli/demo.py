@@ -10,22 +10,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from offlinemeta.baselines.training.cell import Cell, plan
 from offlinemeta.baselines.training.checkpoint import load_agent
 from offlinemeta.baselines.training.grid import run_grid
 from offlinemeta.baselines.training.run import PROTOCOLS, file_name
-from offlinemeta.benchmark.agent import Agent, Policy
-from offlinemeta.benchmark.context import empty_context
 from offlinemeta.benchmark.result import read_results
-from offlinemeta.benchmark.runner import own_rollout
-from offlinemeta.cli.show import film_episode
+from offlinemeta.cli.film import ROLLOUT, explored, film_episode
 from offlinemeta.console import say
-from offlinemeta.datasets.scripted import Scripted
 from offlinemeta.datasets.spec import get_spec
-from offlinemeta.envs import TaskFamily, TaskVectorEnv, get_family
+from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import MissingExtraError, RenderError
 from offlinemeta.files import check_writable
 from offlinemeta.leaderboard import table
@@ -36,9 +31,6 @@ METHODS = STUDY["demo"]["methods"]
 
 FILMED = (0, 5)
 """Indices of the test tasks that are filmed."""
-
-EXPLORATION = 2
-"""Number of rollouts in which an agent explores before the filmed one."""
 
 
 def run(data: str | None, out: Path, seed: int, preset: str, console: Console) -> None:
@@ -87,25 +79,10 @@ def film(cells: Sequence[Cell], out: Path, console: Console) -> dict[str, Path]:
         agent = load_agent(family, cell.folder / file_name("agent"))
         for index in FILMED:
             path = out / f"{cell.method}-task{index}.mp4"
-            total = film_episode(family, path, "test", index, by(explored(agent, family, index)), 0, console)
+            task = family.task(index, "test")
+            total = film_episode(family, path, task, explored(agent, family, task, ROLLOUT - 1), 0, console)
             films[f"{cell.method} on {family.name}'s test task {index}, third episode, return {total:.0f}"] = path
     return films
-
-
-def by(policy: Policy) -> Scripted:
-    """Return a policy in the form of a script, which ignores the task's parameters and the time."""
-    return lambda observations, params, t: policy.act(observations)
-
-
-def explored(agent: Agent, family: TaskFamily, index: int) -> Policy:
-    """Return an agent's policy for a test task after two rollouts of its own exploration."""
-    task, contexts = family.task(index, "test"), [empty_context(family)]
-    envs = TaskVectorEnv(family, 1, split="test", task=index, autoreset_mode="Disabled")
-    rng = np.random.default_rng(0)
-    for _ in range(EXPLORATION):
-        _, contexts = own_rollout(agent, envs, [task], contexts, rng)
-    envs.close()
-    return agent.adapt(contexts)
 
 
 def verdict(rows: list[table.Row]) -> str:

@@ -14,7 +14,10 @@ console = Console()
 ENVS_EPILOG = (
     "Examples:\n\n  offlinemeta envs\n\n  offlinemeta envs AntDir\n\n"
     "  offlinemeta envs AntDir --film out.mp4 --task 3\n\n"
-    "  offlinemeta envs PointRobot --film goal.gif --policy scripted --split test"
+    "  offlinemeta envs PointRobot --film goal.gif --policy scripted --split test\n\n"
+    "  offlinemeta envs SawyerScene --film block.mp4 --policy move_block\n\n"
+    "  offlinemeta envs SawyerScene --film logged.mp4 --policy random-behaviour --task 3\n\n"
+    "  offlinemeta envs AntDir --film third.mp4 --split val --policy out/runs/AntDir-smac/smac-s0/agent.safetensors"
 )
 BEHAVIOUR_EPILOG = "Example:\n\n  offlinemeta behaviour"
 
@@ -23,19 +26,33 @@ def envs(
     family: Annotated[str | None, typer.Argument(help="A family to show in detail, such as AntDir.")] = None,
     every: Annotated[bool, typer.Option("--all", help="List each ML1 family on a line of its own.")] = False,
     film: Annotated[Path | None, typer.Option(help="Write a film of one episode: a .mp4 or a .gif.")] = None,
-    split: Annotated[str, typer.Option(help="Split of the filmed task: train, test or ood.")] = "train",
-    task: Annotated[int, typer.Option(help="Index of the filmed task.")] = 0,
+    split: Annotated[str, typer.Option(help="Split of the filmed task: train, val, test, test100 or ood.")] = "train",
+    task: Annotated[
+        int | None,
+        typer.Option(help="Index of the filmed task; by default 0, or the first with the aim of the policy."),
+    ] = None,
     policy: Annotated[
-        str, typer.Option(help="Policy that acts in the film: random, scripted or expert, where there is one.")
+        str,
+        typer.Option(
+            help="Who acts in the film: random, scripted or expert, where there is one; in the manipulation scenes "
+            "random-behaviour, or an aim, such as move_block; or the file of an agent of ours, agent.safetensors."
+        ),
     ] = "random",
+    rollout: Annotated[
+        int,
+        typer.Option(min=1, help="Which of an agent's rollouts in the task is filmed: it has adapted to those before."),
+    ] = 3,
     seed: Annotated[int, typer.Option(help="Seed of the film.")] = 0,
 ) -> None:
     """List the task families, show one family, or film one of its tasks."""
+    from offlinemeta.cli import film as films
     from offlinemeta.cli import show
+    from offlinemeta.cli.training import require_torch
     from offlinemeta.envs import get_family
     from offlinemeta.envs.checks import check_count
     from offlinemeta.envs.errors import ArgumentError
     from offlinemeta.envs.task import check_split
+    from offlinemeta.files import check_replaceable
 
     if family is None:
         if film is not None:
@@ -48,9 +65,16 @@ def envs(
         console.print(show.family_detail(chosen))
         return
     check_count("seed", seed, least=0)
-    act = show.get_policy(chosen, policy, seed)
-    total = show.film_episode(chosen, film, split, task, act, seed, console)
-    shown = f"{film}: {chosen.task(task, split)}, {policy} policy, return {total:.1f}"
+    check_replaceable(film)
+    who = f"{policy} policy"
+    if policy.endswith(".safetensors"):
+        require_torch("An agent of ours")
+        who = f"rollout {rollout} of {policy}"
+    filmed = films.get_task(chosen, split, task, policy)
+    actor = films.get_policy(chosen, filmed, policy, seed, rollout)
+    total = films.film_episode(chosen, film, filmed, actor, seed, console)
+    aim = f" ({described})" if (described := chosen.describe(filmed.params)) else ""
+    shown = f"{film}: {filmed}{aim}, {who}, return {total:.1f}"
     console.print(escape(shown), highlight=False, soft_wrap=True)
 
 

@@ -1,22 +1,19 @@
-"""Tables and films of families, behaviour policies, datasets and methods, for the command line."""
+"""Tables of families, behaviour policies, datasets and methods, for the command line."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.progress import track
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from offlinemeta.datasets.behaviour import CHECKPOINTS, load_checkpoints
 from offlinemeta.datasets.dataset import Dataset
-from offlinemeta.datasets.policies import behaviours
 from offlinemeta.datasets.references import (
     LEAST_WORTH,
     LOW_WORTH,
@@ -26,14 +23,7 @@ from offlinemeta.datasets.references import (
     read_references,
     shipped,
 )
-from offlinemeta.datasets.scripted import SCRIPTED, Scripted
-from offlinemeta.envs import FAMILIES, SPLITS, TaskEnv, TaskFamily, env_id, get_family
-from offlinemeta.envs.errors import UnknownNameError
-from offlinemeta.envs.render import write_film
-from offlinemeta.envs.shapes import Array, UInt8
-
-MAX_FPS = 40
-"""The most pictures per second of a film; where a simulation has more steps a second, some are left out."""
+from offlinemeta.envs import FAMILIES, SPLITS, TaskFamily, env_id, get_family
 
 
 def family_list(every: bool) -> RenderableType:
@@ -88,7 +78,7 @@ def family_detail(family: TaskFamily) -> RenderableType:
             f"{name}={value!r}" for name, values in family.choices.items() for value in values[1:]
         )
     for split in SPLITS:
-        rows[f"{split} tasks"] = _describe(np.array([task.params for task in family.tasks[split]]))
+        rows[f"{split} tasks"] = _describe(family, split)
     if family.name in shipped():
         references = read_references(family.name)
         low = f", {LOW_WORTH}: averages over families should leave it out"
@@ -99,10 +89,14 @@ def family_detail(family: TaskFamily) -> RenderableType:
     return table
 
 
-def _describe(params: Array) -> str:
-    """Return the number of tasks and the ranges of their parameters, in words."""
+def _describe(family: TaskFamily, split: str) -> str:
+    """Return the number of tasks of a split, and what they ask for or the ranges of their parameters, in words."""
+    tasks = family.tasks[split]
+    params = family.params(tasks)
     if len(params) == 0:
         return "none"
+    if asked := Counter(filter(None, (family.describe(task.params) for task in tasks))):
+        return f"{len(params)}: " + ", ".join(f"{count} {what}" for what, count in asked.items())
     if params.shape[1] > 6:
         return f"{len(params)}, each parameter in [{params.min():.3g}, {params.max():.3g}]"
     ranges = (f"[{low:.3g}, {high:.3g}]" for low, high in zip(params.min(0), params.max(0), strict=True))
@@ -278,59 +272,3 @@ def method_detail(name: str, preset: str) -> RenderableType:
         facts.append(f"Its phases up to '{phase}' are those of {other}: --branch takes a run of {other}.")
     facts.append((module.__doc__ or "").strip())
     return Group(Text("\n".join(facts[:-1])), table, Text(facts[-1], style="dim"))
-
-
-def get_policy(family: TaskFamily, policy: str, seed: int) -> Scripted:
-    """Return a policy by kind: random actions, a script, or the trained expert that is told its task.
-
-    Raises:
-        UnknownNameError: there is no such kind, or the family has no policy of that kind.
-    """
-    if policy == "random":
-        rng, size = np.random.default_rng(seed), family.action_space.shape[0]
-        return lambda observations, params, t: rng.uniform(-1, 1, (len(observations), size))
-    if policy == "scripted" and family.name in SCRIPTED:
-        return SCRIPTED[family.name]
-    if policy == "scripted":
-        raise UnknownNameError("Scripted policy of family", family.name, SCRIPTED)
-    if policy == "expert":
-        best = behaviours(family)[-1]
-        return lambda observations, params, t: best.act(observations, params, None)
-    raise UnknownNameError("Policy", policy, ("random", "scripted", "expert"))
-
-
-def film_episode(
-    family: TaskFamily, path: Path, split: str, task: int, act: Scripted, seed: int, console: Console
-) -> float:
-    """Film one episode in real time, and return the episode's return.
-
-    Raises:
-        RenderError: OpenGL is not available; the message names the remedy.
-    """
-    env = TaskEnv(family, split=split, task=task, render_mode="rgb_array")
-    stride = math.ceil(env.metadata["render_fps"] / MAX_FPS)
-    total = 0.0
-
-    def pictures() -> Iterator[UInt8[Array, "H W 3"]]:
-        nonlocal total
-        observation, _ = env.reset(seed=seed)
-        params = family.params([env.get_task()])
-        yield draw(env)
-        for t in track(range(family.horizon), f"filming {family.name}", console=console, transient=True):
-            observation, reward, terminated, truncated, _ = env.step(act(observation[None], params, t)[0])
-            total += reward
-            if (t + 1) % stride == 0:
-                yield draw(env)
-            if terminated or truncated:
-                return
-
-    write_film(path, pictures(), fps=env.metadata["render_fps"] / stride)
-    env.close()
-    return total
-
-
-def draw(env: TaskEnv) -> UInt8[Array, "H W 3"]:
-    """Return a picture of an env made with ``rgb_array``."""
-    picture = env.render()
-    assert picture is not None
-    return picture
