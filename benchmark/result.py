@@ -361,8 +361,13 @@ def place(root: Path, result: Result) -> Path:
     """
     if len(result.seeds) != 1:
         raise ArgumentError(f"A result file is of one seed; this result of {result.method} is of {result.seeds}.")
-    family, quality, protocol = result.benchmark.split("/")
-    return root / result.method / f"{family}-{quality}" / f"{protocol}-s{result.seeds[0]}.json"
+    return root / result.method / result_place(result.benchmark, result.seeds[0])
+
+
+def result_place(benchmark: str, seed: int) -> Path:
+    """Return where a benchmark's result of one seed lies in the folder of its method."""
+    family, quality, protocol = benchmark.split("/")
+    return Path(f"{family}-{quality}") / f"{protocol}-s{seed}.json"
 
 
 def gather(folder: Path, root: Path) -> None:

@@ -686,4 +686,35 @@ def test_workflows_have_no_rights_and_put_nothing_from_outside_into_a_shell(name
         assert base["ref"] == "${{ github.event.pull_request.base.sha }}"
         assert theirs["path"] == "submission"
     else:
-        assert triggers["workflow_call"]["inputs"].keys() == {"agent", "benchmarks", "requirement", "checkpoint"}
+        assert triggers["workflow_call"]["inputs"].keys() == {"agent", "suite", "requirement", "checkpoint"}
+
+
+def test_the_workflow_for_agents_evaluates_one_on_the_suite_smoke(tmp_path: Path, built: Path) -> None:
+    """Its commands, run by a shell as GitHub runs them."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "evaluate-agent.yml").read_text())
+    (step,) = [one for one in workflow["jobs"]["evaluate"]["steps"] if one.get("name") == "evaluate"]
+    given = {
+        name: value["default"]
+        for name, value in workflow[True]["workflow_call"]["inputs"].items()
+        if not value.get("required")
+    }
+    assert given["suite"] == "smoke"
+    shim = tmp_path / "bin" / "offlinemeta"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m offlinemeta "$@"\n')
+    shim.chmod(0o755)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "mine.py").write_text("from offlinemeta.benchmark.agent import RandomAgent as Agent\n")
+    environment = {"AGENT": "mine:Agent", "SUITE": given["suite"], "CHECKPOINT": given["checkpoint"]}
+    environment |= {"RUNNER_TEMP": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
+    assert step["env"].keys() < environment.keys()
+    environment |= {**os.environ, "PATH": f"{shim.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+        cwd=tmp_path / "here", env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = (tmp_path / "summary.md").read_text()
+    assert "| PointRobot/smac | Agent | 1 |" in summary
+    assert "| SparsePointRobot/smac | Agent | 1 |" in summary
+    assert len(list((tmp_path / "results").rglob("*-s0.json"))) == 4
