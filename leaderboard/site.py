@@ -119,7 +119,7 @@ def _films(paths: Sequence[Path], methods: set[str], draft: Path) -> dict[str, d
     for path in paths:
         for film in sorted(path.rglob("*.mp4")) if path.is_dir() else []:
             method = next((folder.name for folder in film.parents if folder.name in methods), None)
-            if method is None or film.is_symlink():
+            if method is None or film.is_symlink() or not film.is_file():
                 continue
             own = found.setdefault(method, {})
             target = Path("films") / method / f"{len(own)}.mp4"

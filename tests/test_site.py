@@ -67,7 +67,7 @@ def made_up(name: str, method: str, seed: int, level: float) -> Result:
     about = Provenance(
         dataset={"id": f"OfflineMeta/{benchmark.family}/smac-v1{evil}", "sha256": "0" * 64},
         config={"lr": f"0.1{evil}"}, commit="c0ffee0", machine=f"x{evil}", started="2026-11-28T00:00:00Z",
-        versions={"offlinemeta": f"0.1.0{evil}", "mujoco": "3.3.0"},
+        versions={"offlinemeta": "0.1.0", "mujoco": "3.3.0"},
         gradient_steps=20_000, env_steps=1000 * (method == "smac"), wall_time=90.0,
     )  # fmt: skip
     figures = {"m": 1.0, "gap_told": high, "gap_reader": high - 1, "gap_own": high - 2}
@@ -348,6 +348,14 @@ def test_a_site_replaces_a_site_and_nothing_else(results: Path, tmp_path: Path) 
     with pytest.raises(FileError, match="holds something else than a site"):
         build([one], tmp_path / "mine")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["damaged.json", "mine", "site"]
+
+
+def test_folders_that_are_named_like_files_do_no_harm(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results / "smac" / "PointRobot-smac", tmp_path / "smac" / "PointRobot-smac")
+    for name in ("x.json", "film.mp4"):
+        (tmp_path / "smac" / name).mkdir()
+    build([tmp_path / "smac"], tmp_path / "site")
+    assert (tmp_path / "site" / "methods" / "smac.html").exists()
 
 
 def test_films_that_are_links_are_left_out(results: Path, tmp_path: Path) -> None:

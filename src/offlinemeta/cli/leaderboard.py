@@ -49,11 +49,14 @@ def check(
     """Check submissions by the rules of the leaderboard, and show their rows. Nothing in them is run."""
     from offlinemeta.console import say
     from offlinemeta.leaderboard.folder import SubmissionError, changes, submissions
+    from offlinemeta.leaderboard.listed import Listed
     from offlinemeta.leaderboard.method import FILE
-    from offlinemeta.leaderboard.submission import RESULTS
+    from offlinemeta.leaderboard.submission import RESULTS, check_same_author
     from offlinemeta.leaderboard.submission import check as check_folder
 
-    root, text, refused = against or RESULTS, "", list[str]()
+    if against is not None and not against.is_dir():
+        raise SubmissionError(f"--against {against} is no folder. Name that of the results as they were.")
+    others, text, refused = Listed(against or RESULTS), "", list[str]()
     folders = submissions(path)
     for folder in folders:
         kept, how = listed, ""
@@ -63,12 +66,20 @@ def check(
                 continue
             kept = listed or changed == [FILE]  # its results are those that are listed
             how = f" ({len(changed)} files changed)" if (against / folder.name).exists() else " (new)"
-        found = check_folder(folder, root)
+        found = check_folder(folder, listed=others)
+        others.add(found.name, list(found.results.values()))  # of two in one pull request, none may resemble the other
         said = _verdict(found, kept) + how
         say(console, said)
         text += f"\n### {_escaped(said)}\n\n{'' if found.refused(kept) else _rows(found)}"
         text += "".join(f"- {_escaped(line)}\n" for line in _faults(found))
         refused += [found.name] if found.refused(kept) else []
+        if against is not None and (against / folder.name).exists():
+            try:
+                check_same_author(found, against / folder.name)
+            except SubmissionError as error:
+                say(console, f"  {error}")
+                text += f"- {_escaped(str(error))}\n"
+                refused += [found.name]
     if against is not None and path != folders[0]:
         gone = sorted({one.name for one in against.iterdir() if one.is_dir()} - {folder.name for folder in folders})
         if gone:
@@ -82,7 +93,7 @@ def check(
         with markdown.open("a", encoding="utf-8") as file:
             file.write(f"## Submissions\n{text}")
     if refused:
-        raise SubmissionError(f"Refused: {', '.join(refused)}. docs/submit.md has the rules.")
+        raise SubmissionError(f"Refused: {', '.join(dict.fromkeys(refused))}. docs/submit.md has the rules.")
 
 
 def _verdict(found: Submission, listed: bool) -> str:
@@ -230,7 +241,7 @@ def replay(
 def _checkpoint(found: Submission, result: Result, given: Path | None, family: TaskFamily) -> Path:
     """Return the file of a result's checkpoint, whose hash is the one that the result states."""
     from offlinemeta.files import sha256
-    from offlinemeta.leaderboard.folder import SubmissionError, is_safetensors
+    from offlinemeta.leaderboard.folder import SubmissionError, tensors_hash
 
     wanted = result.provenance[0].checkpoint
     if not wanted:
@@ -243,7 +254,7 @@ def _checkpoint(found: Submission, result: Result, given: Path | None, family: T
     if given is None and not inside:
         raise SubmissionError(f"{found.folder} has no checkpoint {wanted[:12]}.... Name its file with --checkpoint.")
     file = given if given is not None else inside[0]
-    if not file.is_file() or not is_safetensors(file):
+    if not file.is_file() or tensors_hash(file) is None:
         raise SubmissionError(f"{file} is no safetensors file, and no other one is loaded.")
     if (hashed := sha256(file)) != wanted:
         raise SubmissionError(f"{file} is another checkpoint: {hashed[:12]}..., and the result's is {wanted[:12]}....")
