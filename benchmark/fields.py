@@ -126,6 +126,11 @@ def check_agent(name: str) -> str:
     )
 
 
+def is_place(text: str) -> bool:
+    """Tell whether a text is a link that begins with https://, or a path in this repository."""
+    return _fits(Place, text)
+
+
 def _fits(kind: Any, value: str) -> bool:
     try:
         TypeAdapter(kind).validate_python(value)

@@ -94,17 +94,22 @@ def read_method(file: Path) -> Method:
     return method
 
 
+def method_files(paths: Sequence[Path]) -> list[Path]:
+    """Return the files of descriptions that lie in or above result files or folders; there may be none."""
+    found: dict[Path, None] = {}
+    for path in (path.resolve() for path in paths):
+        above = [folder / FILE for folder in (path, *path.parents[:2])]
+        found |= dict.fromkeys([file for file in above if file.exists()] + sorted(path.rglob(FILE)))
+    return list(found)
+
+
 def find_methods(paths: Sequence[Path]) -> dict[str, Method]:
     """Return the descriptions that lie in or above result files or folders, by name; there may be none.
 
     Raises:
         ResultError: one of them is damaged.
     """
-    found: dict[Path, None] = {}
-    for path in (path.resolve() for path in paths):
-        above = [folder / FILE for folder in (path, *path.parents[:2])]
-        found |= dict.fromkeys([file for file in above if file.exists()] + sorted(path.rglob(FILE)))
-    return {method.name: method for method in map(read_method, found)}
+    return {method.name: method for method in map(read_method, method_files(paths))}
 
 
 def remarks(methods: Sequence[Method]) -> list[str]:

@@ -25,10 +25,14 @@ def of_claims(board: Board) -> dict[str, Any]:
     shown = []
     for claim in claims.check_claims(board.rows):
         data, text, verdict, figures, corrected = claims.line(claim)
+        alone = claim.verdict == claims.HOLDS and (claim.corrected is None or claim.corrected >= claims.LEVEL)
+        number, _, said = text.partition(" ")
         shown.append(
             {
                 "data": data,
-                "text": text,
+                "number": number,
+                "alone": alone,
+                "text": said,
                 "verdict": verdict,
                 "side": sides[claim.verdict],
                 "figures": figures,
