@@ -76,7 +76,8 @@ def _adaptation(rows: Sequence[Row], style: Mapping[str, Style], legend: bool) -
     drawn, chosen = _drawn(style, values, legend), _chosen() if legend else None
     ticks = list(range(1, 1 + max(len(row.curve) for row in rows)))
     axis = alt.Axis(values=ticks, format="d", labelOverlap=True)
-    x = alt.X("episode:Q", axis=axis, title="episode on a new task")
+    ends = alt.Scale(domain=[1, max(2, len(ticks))], nice=False)
+    x = alt.X("episode:Q", axis=axis, scale=ends, title="episode on a new task")
     scale = _scale(values, rows[0])
     y = alt.Y("return:Q", scale=scale, title="mean return")
     base = _chart("values").encode(x=x, color=drawn["color"], opacity=_seen(chosen, 1.0))
@@ -113,7 +114,7 @@ def _shift(rows: Sequence[Row], style: Mapping[str, Style]) -> Spec | None:
         legend=alt.Legend(orient="bottom", title="context"),
         scale=alt.Scale(domain=["logged", "its own"]),
     )
-    base = _chart("values", {"step": 42, "for": "position"}).encode(
+    base = _chart("values", 42 * len({value["method"] for value in values})).encode(
         y=_by_method(rows), yOffset=alt.YOffset("context:N", scale=alt.Scale(paddingInner=0.6, paddingOuter=0.9)),
         color=_drawn(style, values, legend=False)["color"],
     )  # fmt: skip
@@ -138,15 +139,21 @@ def _gap(rows: Sequence[Row]) -> Spec | None:
     ]
     if not values:
         return None
+    sums = [
+        sum(v["loss"] for v in values if v["method"] == value["method"] and v["loss"] * sign > 0)
+        for value in values
+        for sign in (1, -1)
+    ]
+    ends = alt.Scale(domain=[min(sums), max(sums) or 1.0])
     parts = [part for part in LOSSES if any(value["part"] == part for value in values)]
     colour = alt.Color(
         "part:N",
         scale=alt.Scale(domain=parts, range=[LOSS_COLOURS[part] for part in parts]),
         legend=alt.Legend(orient="bottom", columns=1, title=None, labelLimit=0),
     )
-    bars = _chart("values", alt.Step(30)).mark_bar()
+    bars = _chart("values", 30 * len({value["method"] for value in values}) + 10).mark_bar()
     bars = bars.encode(
-        x=alt.X("sum(loss):Q", title="lost mean return", axis=TICKS),
+        x=alt.X("sum(loss):Q", title="lost mean return", axis=TICKS, scale=ends),
         y=_by_method(rows),
         color=colour,
         order="order:Q",
@@ -198,7 +205,7 @@ def _tasks(rows: Sequence[Row], style: Mapping[str, Style], legend: bool) -> Spe
     return _spec(layers.add_params(chosen) if chosen else layers, values=values, known=known)
 
 
-def _chart(data: str, height: Any = 320) -> Any:
+def _chart(data: str, height: int = 320) -> Any:
     import altair as alt
 
     return alt.Chart(alt.NamedData(data)).properties(width="container", height=height)
