@@ -150,4 +150,6 @@ def same(ours: Sequence[float], theirs: Sequence[float]) -> bool:
         told = [a == b for a, b in zip(ours, theirs, strict=True) if not a == b == usual]
         if sum(told) >= max(LEAST_EQUAL, SHARE * len(told)):
             return True
+    if (min(ours), max(ours)) != (min(theirs), max(theirs)):  # which is quicker than to sort them
+        return False
     return len(set(ours)) >= LEAST_KINDS and sorted(ours) == sorted(theirs)

@@ -116,6 +116,7 @@ def results(board: Board) -> dict[str, Any]:
             {
                 **cell.setting._asdict(),
                 "family": cell.benchmark.family,
+                "protocol": cell.benchmark.protocol.kind,
                 "section": sections[id(cell.result)],
                 "method": cell.result.method,
                 "figures": [figure(value) for value in values],
