@@ -139,12 +139,10 @@ def _gap(rows: Sequence[Row]) -> Spec | None:
     ]
     if not values:
         return None
-    sums = [
-        sum(v["loss"] for v in values if v["method"] == value["method"] and v["loss"] * sign > 0)
-        for value in values
-        for sign in (1, -1)
-    ]
-    ends = alt.Scale(domain=[min(sums), max(sums) or 1.0])
+    losses = [list(gap_parts(row.online).values()) for row in rows]
+    low = min(sum(min(loss, 0.0) for loss in own) for own in losses)
+    high = max(sum(max(loss, 0.0) for loss in own) for own in losses)
+    ends = alt.Scale(domain=[low, high or 1.0])
     parts = [part for part in LOSSES if any(value["part"] == part for value in values)]
     colour = alt.Color(
         "part:N",

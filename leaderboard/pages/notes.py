@@ -8,7 +8,7 @@ from typing import Any
 from offlinemeta.benchmark.protocol import PROTOCOLS
 from offlinemeta.benchmark.result import Provenance
 from offlinemeta.datasets.references import LEAST_WORTH, read_references, shipped
-from offlinemeta.datasets.spec import VERSION
+from offlinemeta.datasets.spec import CHANGES, VERSION
 from offlinemeta.leaderboard import claims
 from offlinemeta.leaderboard.pages.board import (
     Board,
@@ -77,6 +77,7 @@ def versions(board: Board) -> dict[str, Any]:
     return {
         "title": "Versions",
         "present": VERSION,
+        "changes": CHANGES.items(),
         "tables": [
             {
                 "title": "Training data",
