@@ -12,7 +12,7 @@ from typing import NamedTuple
 from offlinemeta.benchmark.errors import ResultError
 from offlinemeta.benchmark.fields import NAME
 from offlinemeta.benchmark.result import Result, read_result
-from offlinemeta.leaderboard.rules import Fault
+from offlinemeta.leaderboard.rules import MOST_SEEDS, Fault
 from offlinemeta.leaderboard.table import STUDY
 
 RESERVED = frozenset({"all", "blind", "checkpoint", "expert", "index", "random", "told"})
@@ -120,6 +120,8 @@ def of_copies(results: Sequence[Result], listed: Listed) -> Iterator[Fault]:
     seen: dict[str, list[Played]] = {}
     for one in played(results):
         own = seen.setdefault(one.benchmark, [])
+        if len(own) == MOST_SEEDS:  # it is refused for their number
+            continue
         if other := next((other for other in own if same(one.returns, other.returns)), None):
             yield Fault(
                 "copies", one.benchmark, f"seeds {other.seed} and {one.seed} have the same returns to the last digit."

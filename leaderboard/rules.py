@@ -10,25 +10,22 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import islice
 from pathlib import Path
 
-from offlinemeta.benchmark.errors import ResultError
 from offlinemeta.benchmark.protocol import REPEATS, Benchmark, get_benchmark
-from offlinemeta.benchmark.result import Provenance, Result, join_results, place
+from offlinemeta.benchmark.result import Provenance, Result, place
 from offlinemeta.datasets.manifest import read_manifest
 from offlinemeta.datasets.references import read_references
 from offlinemeta.datasets.spec import VERSION, get_spec
 from offlinemeta.envs import get_family
 from offlinemeta.leaderboard.method import Method
 
-LEAST_SEEDS = 3
-LEAST_EPISODES = 3
-"""Episodes of the online protocol that every cell needs: the third one is what the table scores."""
+LEAST_SEEDS, MOST_SEEDS = 3, 100
 
 ABOVE = 3
 BELOW = 30
@@ -51,9 +48,9 @@ RULES: Mapping[str, str] = {
     "name": "the method's name looks like that of a method that is listed, or means something else",
     "result": "a result is no JSON, or against the schema: fields, types, bounds, number of tasks and episodes",
     "place": "a result lies elsewhere than its method, benchmark and seed say, or holds several seeds",
-    "alike": "results of one benchmark differ in what must agree: agent, data, config",
+    "alike": "results differ in what must agree: agent, whether it is told the task, data, config, budget of a seed",
     "cells": "a seed lacks a protocol that another one has; or there is no online protocol on the test tasks",
-    "seeds": f"fewer than {LEAST_SEEDS} seeds",
+    "seeds": f"fewer than {LEAST_SEEDS} seeds, or more than {MOST_SEEDS}",
     "copies": "two seeds have the same returns to the last digit, but for a few of them or for their order",
     "another": "returns, or a checkpoint, are those of another method that is listed",
     "repeats": f"a task was played fewer than {REPEATS} times",
@@ -218,70 +215,6 @@ def _of_data(stated: Mapping[str, str], wanted: str, kind: str, where: str) -> I
         yield Fault(
             "content", where, f"{kind}: {wanted} has the content {known[wanted]['sha256'][:12]}..., not {found}..."
         )
-
-
-def of_all(results: Sequence[Result]) -> Iterator[Fault]:
-    """Yield what is wrong with the results of a method beside one another."""
-    by_data: dict[str, list[Result]] = defaultdict(list)
-    by_benchmark: dict[str, list[Result]] = defaultdict(list)
-    for result in results:
-        by_data[result.benchmark.rpartition("/")[0]].append(result)
-        by_benchmark[result.benchmark].append(result)
-    if not results:
-        yield Fault("cells", "the whole", "there are no results.")
-    for name, own in by_benchmark.items():
-        try:
-            join_results(own)
-        except ResultError as error:
-            yield Fault("alike", name, str(error))
-        if len({bool(provenance.config) for result in own for provenance in result.provenance}) > 1:
-            yield Fault("alike", name, "some seeds state the config of their training, and others do not.")
-    for data, own in by_data.items():
-        yield from _cells(data, own)
-        yield from _checkpoints(data, own)
-    yield from _shared(results)
-
-
-def _cells(data: str, results: Iterable[Result]) -> Iterator[Fault]:
-    """Every seed has every protocol, and one of them is the online protocol that is scored."""
-    seeds: dict[str, set[int]] = defaultdict(set)
-    for result in results:
-        seeds[result.benchmark.rpartition("/")[2]].update(result.seeds)
-    every = set().union(*seeds.values())
-    for protocol, own in sorted(seeds.items()):
-        if lacking := sorted(every - own):
-            yield Fault("cells", data, f"{protocol} is not there for seeds {lacking}, which other protocols have.")
-    if len(every) < LEAST_SEEDS:
-        yield Fault("seeds", data, f"{len(every)} seeds; {LEAST_SEEDS} are needed, each a training of its own.")
-    protocols = [get_benchmark(f"{data}/{name}").protocol for name in seeds]
-    online = [
-        p for p in protocols if p.split == "test" and p.name.startswith("online-") and p.episodes >= LEAST_EPISODES
-    ]
-    if not online:
-        yield Fault(
-            "cells", data, f"online-{LEAST_EPISODES}, or with more episodes, is not there: it is what is scored."
-        )
-
-
-def _checkpoints(data: str, results: Iterable[Result]) -> Iterator[Fault]:
-    """A seed is one training, so that all protocols evaluate one checkpoint."""
-    files: dict[int, set[str]] = defaultdict(set)
-    for result in results:
-        files[result.seeds[0]].add(result.provenance[0].checkpoint)
-    for seed, own in sorted(files.items()):
-        if len(own - {""}) > 1:
-            shown = ", ".join(f"{one[:12]}..." for one in sorted(own))
-            yield Fault("checkpoint", data, f"seed {seed} has several checkpoints: {shown} A seed is one training.")
-
-
-def _shared(results: Iterable[Result]) -> Iterator[Fault]:
-    """Several evaluations of one checkpoint are not several seeds."""
-    seeds: dict[str, set[int]] = defaultdict(set)
-    for result in results:
-        seeds[result.provenance[0].checkpoint].update(result.seeds)
-    for file, own in seeds.items():
-        if file and len(own) > 1:
-            yield Fault("checkpoint", f"{file[:12]}...", f"one checkpoint is not the training of seeds {sorted(own)}.")
 
 
 @cache

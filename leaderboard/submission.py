@@ -22,6 +22,7 @@ from offlinemeta.leaderboard.folder import NOTHING, SubmissionError, scan, tenso
 from offlinemeta.leaderboard.listed import Listed, of_copies, of_name
 from offlinemeta.leaderboard.method import FILE, Method, read_method
 from offlinemeta.leaderboard.rules import LATER, Fault
+from offlinemeta.leaderboard.together import of_all
 
 RESULTS = Path(__file__).parent / "results"
 """The results that are listed."""
@@ -118,7 +119,7 @@ def check(folder: Path, root: Path = RESULTS, listed: Listed | None = None) -> S
         else:
             faults += rules.of_result(result, name, folder.name, method)
     faults += of_name(folder.name, results.values(), listed)
-    faults += rules.of_all(list(results.values()))
+    faults += of_all(list(results.values()))
     faults += of_copies(list(results.values()), listed)
     stated, tensors = {p.checkpoint for r in results.values() for p in r.provenance}, dict[str, str]()
     for name in sorted(found["checkpoint"]):

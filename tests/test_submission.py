@@ -282,6 +282,23 @@ def spoil_seeds(mine: Path) -> None:
         file.unlink()
 
 
+def spoil_budget(mine: Path) -> None:
+    content = hostile.result("offline-context")
+    content["provenance"][0]["gradient_steps"] = 10
+    hostile.put(mine, content)
+
+
+def spoil_agents(mine: Path) -> None:
+    for seed in hostile.SEEDS:
+        hostile.put(mine, {**hostile.result("offline-context", seed), "agent": "mine:Other", "sees_task": True})
+
+
+def spoil_many_seeds(mine: Path) -> None:
+    for seed in range(3, 200):
+        for protocol in hostile.PROTOCOLS:
+            hostile.put(mine, hostile.result(protocol, seed))
+
+
 def spoil_copy(mine: Path) -> None:
     content = hostile.result(seed=1)
     content["returns"] = hostile.result(seed=0)["returns"]
@@ -364,6 +381,10 @@ BAD_FOLDERS: list[tuple[Callable[[Path], Any], str, str]] = [
     (spoil_unknown_checkpoint, "checkpoint", "no result was made with it"),
     (spoil_seeds, "seeds", "2 seeds; 3 are needed"),
     (spoil_copy, "copies", "seeds 0 and 1 have the same returns"),
+    (spoil_budget, "alike", "trained for 10 gradient and 0 env steps and 20,000 gradient and 0 env steps"),
+    (spoil_agents, "alike", "a method is one agent, but agent differs: mine:Agent, mine:Other"),
+    (spoil_agents, "alike", "a method is one agent, but sees_task differs: False, True"),
+    (spoil_many_seeds, "seeds", "200 seeds; at most 100 are compared"),
     (spoil_altered_copy, "copies", "seeds 0 and 1 have the same returns"),
     (spoil_shuffled_copy, "copies", "seeds 0 and 1 have the same returns"),
     (spoil_their_returns, "another", "its returns are those of theirs"),
@@ -620,6 +641,11 @@ def test_a_pull_request_is_compared_with_what_is_listed(mine: Path, tmp_path: Pa
     said = offlinemeta("leaderboard", "check", theirs, "--against", base, code=2)
     assert "is by A. Author, Ω. Μέλος, of https://example.org/mine, and is not overwritten" in said
     assert "Refused: mine." in said
+    (theirs / "mine" / "method.yaml").write_text(hostile.METHOD, encoding="utf-8")
+    shutil.rmtree(theirs / "another")
+    shutil.copytree(another, theirs / "another")
+    spoil_salted_checkpoints(theirs / "mine")
+    assert "which stay with their authors" in offlinemeta("leaderboard", "check", theirs, "--against", base, code=2)
     (theirs / "another" / "a|<b>\n::warning::x").touch()
     shutil.rmtree(theirs / "mine")
     said = offlinemeta("leaderboard", "check", theirs, "--against", base, "--markdown", summary, code=2)

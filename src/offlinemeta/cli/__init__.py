@@ -20,6 +20,7 @@ from offlinemeta.cli import (
     evaluate,
     families,
     leaderboard,
+    replay,
     report,
     run,
     site,
@@ -36,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(datasets.app, name="datasets")
+leaderboard.app.command(epilog=replay.EPILOG)(replay.replay)
 leaderboard.app.command(epilog=site.BUILD_EPILOG)(site.build)
 leaderboard.app.command(epilog=site.SERVE_EPILOG)(site.serve)
 app.add_typer(leaderboard.app, name="leaderboard")
