@@ -13,8 +13,8 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 from offlinemeta.envs.errors import ArgumentError
 
 LETTERS = (
-    r" !-;=?-~\u00a1-\u00ac\u00ae-\u02ff\u0370-\u0482\u048a-\u058f\u1e00-\u1fff\u2010-\u2027\u2030-\u205e\u2070-\u2bff"
-    r"\u3001-\u3029\u3041-\u3096\u30a1-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3"
+    r" !-;=?-~\u00a1-\u00ac\u00ae-\u02ff\u0370-\u0482\u048a-\u058f\u1e00-\u1fff\u2010-\u2027\u2030-\u205e\u2070-\u27ff"
+    r"\u2801-\u2bff\u3001-\u3029\u3041-\u3096\u30a1-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3"
 )
 """Characters of plain text: letters of Latin, Greek, Cyrillic and East Asian scripts, digits, punctuation and signs.
 Control characters, marks of direction, characters that nobody sees or that are put on top of others, and the brackets
@@ -22,8 +22,9 @@ of HTML are not among them."""
 
 Text = Annotated[str, StringConstraints(max_length=600, pattern=f"^[{LETTERS}]*$")]
 """One line of plain text, or nothing."""
-Line = Annotated[str, StringConstraints(min_length=1, max_length=600, pattern=f"^[{LETTERS}]*$")]
-"""One line of plain text."""
+LINE = f"^[{LETTERS[1:]}][{LETTERS}]*$"
+Line = Annotated[str, StringConstraints(min_length=1, max_length=600, pattern=LINE)]
+"""One line of plain text, which does not begin with a space."""
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"
 MethodName = Annotated[str, StringConstraints(pattern=NAME)]
@@ -43,7 +44,7 @@ Place = Annotated[
     str,
     StringConstraints(
         max_length=300,
-        pattern=r"^(https://[A-Za-z0-9][!#-;=?-Z_a-z~]*|[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*)$",
+        pattern=r"^(https://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:[0-9]{1,5})?(/[!#-;=?-Z_a-z~]*)?|[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*)$",
     ),
 ]
 """A link that begins with https://, or a path in this repository."""
@@ -52,9 +53,14 @@ Hash = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")]
 """A SHA-256; or nothing."""
 Commit = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{7,64}\+?)?$")]
 """A commit, with ``+`` if there were changes on top; or nothing."""
+Version = Annotated[str, StringConstraints(pattern=r"^([0-9][A-Za-z0-9.+!_-]{0,63})?$")]
+"""The version of a package; or nothing."""
 Time = Annotated[
     str,
-    StringConstraints(pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2}))?$"),
+    StringConstraints(
+        pattern=r"^(20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3])(:[0-5][0-9]){2}"
+        r"(Z|[+-][01][0-9]:[0-5][0-9]))?$"
+    ),
 ]
 """A time in ISO 8601; or nothing."""
 
@@ -79,6 +85,7 @@ Setting = Scalar | Annotated[list[Scalar], Field(max_length=1000, fail_fast=True
 
 WORDS = {
     f"^[{LETTERS}]*$": "one line of plain text, without < and >, control and invisible characters",
+    LINE: "one line of plain text, without < and >, control and invisible characters, which is not blank",
     NAME: "a name of letters of ASCII, digits and - _ . +",
 }
 """What is said of a text in place of its pattern."""
@@ -117,6 +124,11 @@ def check_agent(name: str) -> str:
     raise ArgumentError(
         f"A result names its agent as module:Class, in letters of ASCII; not {name!r}. Rename the module."
     )
+
+
+def is_place(text: str) -> bool:
+    """Tell whether a text is a link that begins with https://, or a path in this repository."""
+    return _fits(Place, text)
 
 
 def _fits(kind: Any, value: str) -> bool:

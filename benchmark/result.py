@@ -33,6 +33,7 @@ from offlinemeta.benchmark.fields import (
     Steps,
     Text,
     Time,
+    Version,
     explain,
 )
 from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, Benchmark, get_benchmark
@@ -71,7 +72,7 @@ class Provenance(BaseModel):
     dataset: Origin = {}
     context: Origin = {}
     config: Annotated[dict[Key, Setting], Field(max_length=200)] = {}
-    versions: Annotated[dict[Key, Text], Field(max_length=50)] = {}
+    versions: Annotated[dict[Key, Version], Field(max_length=50)] = {}
     commit: Commit = ""
     machine: Text = ""
     wall_time: Seconds = 0.0
@@ -243,7 +244,7 @@ def result_files(paths: Sequence[Path]) -> list[Path]:
         ResultError: there are none.
     """
     files = [file for path in paths for file in (sorted(path.rglob("*.json")) if path.is_dir() else [path])]
-    files = [file for file in files if file.name != "run.json"]
+    files = [file for file in files if file.name != "run.json" and not file.is_dir()]
     if not files:
         raise ResultError(f"There are no results in {', '.join(map(str, paths)) or 'nothing'}.")
     return files
@@ -361,8 +362,13 @@ def place(root: Path, result: Result) -> Path:
     """
     if len(result.seeds) != 1:
         raise ArgumentError(f"A result file is of one seed; this result of {result.method} is of {result.seeds}.")
-    family, quality, protocol = result.benchmark.split("/")
-    return root / result.method / f"{family}-{quality}" / f"{protocol}-s{result.seeds[0]}.json"
+    return root / result.method / result_place(result.benchmark, result.seeds[0])
+
+
+def result_place(benchmark: str, seed: int) -> Path:
+    """Return where a benchmark's result of one seed lies in the folder of its method."""
+    family, quality, protocol = benchmark.split("/")
+    return Path(f"{family}-{quality}") / f"{protocol}-s{seed}.json"
 
 
 def gather(folder: Path, root: Path) -> None:

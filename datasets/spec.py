@@ -18,6 +18,13 @@ from offlinemeta.envs.registry import NAMESPACE
 VERSION = 1
 """The version in every dataset's id; a change of content needs a new one."""
 
+CHANGES = {
+    1: "smac and replay are data of an online PEARL agent. What had these names in version 0 is called spread and "
+    "history now. Policies act on a grid of numbers, so that every machine builds the same bytes.",
+    0: "The first one.",
+}
+"""What each version changed, the newest first."""
+
 REFERENCES = Path(__file__).parent / "references.json"
 """The file of reference returns by family, which ``references.py`` reads."""
 

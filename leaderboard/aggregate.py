@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from offlinemeta.benchmark import metrics
-from offlinemeta.benchmark.protocol import Benchmark, get_benchmark
+from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, Benchmark, get_benchmark
 from offlinemeta.benchmark.result import Result
 from offlinemeta.datasets.references import read_references
 from offlinemeta.envs import SPLITS
@@ -29,8 +29,14 @@ TO_CHOOSE_BY = ("train", "val")
 """Splits whose results are no results: settings are chosen by them."""
 
 
+ONLINE = "online"
+
+
 class Setting(NamedTuple):
-    """What methods have to have in common to be compared: quality of the data, kind of protocol, split of tasks."""
+    """What methods have to have in common to be compared: quality of the data, kind of protocol, split of tasks.
+
+    Protocols ``online-K`` that have the third episode, which counts, are of one kind, :data:`ONLINE`.
+    """
 
     quality: str
     kind: str
@@ -60,7 +66,9 @@ class Cell:
     @property
     def setting(self) -> Setting:
         """At which the cell can be compared."""
-        return Setting(self.benchmark.quality, self.benchmark.protocol.kind, self.benchmark.protocol.split)
+        protocol = self.benchmark.protocol
+        third = protocol.kind.startswith("online-") and protocol.episodes > OFFLINE_ROLLOUTS
+        return Setting(self.benchmark.quality, ONLINE if third else protocol.kind, protocol.split)
 
     @cached_property
     def scores(self) -> Float[Array, "seed task"]:
@@ -129,10 +137,18 @@ def aggregates(found: Sequence[Cell]) -> list[Aggregate]:
         here = [cell for cell in counted if cell.setting == setting]
         families = len({cell.benchmark.family for cell in here})
         methods = dict.fromkeys(cell.result.method for cell in here)
-        own = [tuple(cell for cell in here if cell.result.method == method) for method in methods]
+        own = [_one_each([cell for cell in here if cell.result.method == method]) for method in methods]
         group = [_aggregate(setting, part, families) for part in own]
         summed += sorted(group, key=lambda one: (not one.complete, -settle(one.mean.value), one.method))
     return summed
+
+
+def _one_each(own: Sequence[Cell]) -> tuple[Cell, ...]:
+    """Return one cell for each family; of several, such as online-3 and online-10, that with the most episodes."""
+    chosen: dict[str, Cell] = {}
+    for cell in sorted(own, key=lambda cell: cell.benchmark.protocol.episodes):
+        chosen[cell.benchmark.family] = cell
+    return tuple(cell for cell in own if cell is chosen[cell.benchmark.family])
 
 
 def settings(found: Sequence[Cell]) -> list[Setting]:

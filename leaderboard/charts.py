@@ -1,9 +1,9 @@
-"""Interactive charts of results, as Vega-Lite specifications, and the colours that methods have everywhere."""
+"""Interactive charts of results, as Vega-Lite specifications."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,43 +14,19 @@ from offlinemeta.benchmark.protocol import OFFLINE_ROLLOUTS, get_benchmark
 from offlinemeta.benchmark.result import Result
 from offlinemeta.datasets.references import read_references
 from offlinemeta.envs import get_family
-from offlinemeta.leaderboard.table import STUDY, Row
+from offlinemeta.leaderboard.style import GREY, Style
+from offlinemeta.leaderboard.table import Row
+
+TICKS = {"tickCount": 8}
+"""As many as a phone has room for."""
 
 Spec = dict[str, Any]
 """A chart as a Vega-Lite specification."""
-
-# The palette of Okabe and Ito, then eight of Paul Tol's: told apart by colour-blind readers
-COLOURS = (
-    "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442",
-    "#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#117733", "#888888", "#661100",
-)  # fmt: skip
-GREY = "#666666"
-"""Of what is known beforehand: random actions, the best blind policy, the expert that is told its task."""
-LIGHT = 0.22
-"""The least luminance of a colour on a dark page: a contrast of about 5 with it."""
-MARKERS = "osD^vPX"
-"""As many as have no factor in common with colours, so that only after all pairs of both two methods look alike."""
-
-
-def colours(methods: Sequence[str]) -> dict[str, str]:
-    """Return the colour of each method; the package's own have the same one in every picture."""
-    order = [*STUDY["methods"], *sorted(set(methods) - set(STUDY["methods"]))]
-    return {method: COLOURS[order.index(method) % len(COLOURS)] for method in methods}
 
 
 def script_json(content: Any) -> Markup:
     """Return JSON for a script element, which nothing in it can end."""
     return Markup(json.dumps(content, separators=(",", ":")).replace("<", "\\u003c"))
-
-
-def on_dark(colour: str) -> str:
-    """Return a colour as it is on a dark page: as light as it has to be to be seen there, black as white."""
-    mixed = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    if not any(mixed):
-        return "#FFFFFF"
-    while 0.2126 * mixed[0] ** 2.2 + 0.7152 * mixed[1] ** 2.2 + 0.0722 * mixed[2] ** 2.2 < LIGHT:
-        mixed = [0.95 * part + 0.05 for part in mixed]
-    return "#" + "".join(f"{round(255 * part):02X}" for part in mixed)
 
 
 def reference_returns(row: Row) -> dict[str, Sequence[float]]:
@@ -65,13 +41,19 @@ def levels(row: Row) -> dict[str, float]:
     return {name: float(np.mean(returns)) for name, returns in reference_returns(row).items()}
 
 
-def charts(rows: Sequence[Row]) -> dict[str, Spec]:
-    """Return the interactive charts of one family and dataset by title; those that there are results for."""
+def charts(rows: Sequence[Row], style: Mapping[str, Style], legend: bool = True) -> dict[str, Spec]:
+    """Return the interactive charts of one family and dataset by title; those that there are results for.
+
+    Args:
+        rows: of one family, dataset and split.
+        style: how each method is drawn.
+        legend: whether each chart has a legend of its own, in which methods are chosen by a click.
+    """
     drawn = {
-        "Adaptation: return of each episode, adapted on those before it": _adaptation(rows),
-        "Context shift: the same size of context, logged or its own": _shift(rows),
+        "Adaptation: return of each episode, adapted on those before it": _adaptation(rows, style, legend),
+        "Context shift: the same size of context, logged or its own": _shift(rows, style),
         "Where the return is lost between the expert told its task and the agent, after two own episodes": _gap(rows),
-        "Third episode on each held-out task, or the last of fewer": _tasks(rows),
+        "Third episode on each held-out task, or the last of fewer": _tasks(rows, style, legend),
     }
     return {title: spec for title, spec in drawn.items() if spec is not None}
 
@@ -81,7 +63,7 @@ def _spec(chart: Any, **datasets: list[dict[str, Any]]) -> Spec:
     return {**chart.to_dict(validate=False), "datasets": datasets}
 
 
-def _adaptation(rows: Sequence[Row]) -> Spec | None:
+def _adaptation(rows: Sequence[Row], style: Mapping[str, Style], legend: bool) -> Spec | None:
     import altair as alt
 
     values = [
@@ -91,29 +73,29 @@ def _adaptation(rows: Sequence[Row]) -> Spec | None:
     ]
     if not values:
         return None
-    chosen = _chosen()
+    drawn, chosen = _drawn(style, values, legend), _chosen() if legend else None
     ticks = list(range(1, 1 + max(len(row.curve) for row in rows)))
     axis = alt.Axis(values=ticks, format="d", labelOverlap=True)
-    x = alt.X("episode:Q", axis=axis, title="episode on a new task")
-    y = alt.Y("return:Q", scale=alt.Scale(zero=False), title="mean return")
-    base = _chart("values").encode(x=x, color=_colour(rows))
-    lines = base.mark_line(point=True).encode(
-        y=y,
-        opacity=alt.condition(chosen, alt.value(1.0), alt.value(0.1)),
-        tooltip=["method:N", "episode:Q", "return:Q", "low:Q", "high:Q"],
+    ends = alt.Scale(domain=[1, max(2, len(ticks))], nice=False)
+    x = alt.X("episode:Q", axis=axis, scale=ends, title="episode on a new task")
+    scale = _scale(values, rows[0])
+    y = alt.Y("return:Q", scale=scale, title="mean return")
+    base = _chart("values").encode(x=x, color=drawn["color"], opacity=_seen(chosen, 1.0))
+    lines = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=drawn["strokeDash"])
+    points = base.mark_point(filled=True, size=35).encode(
+        y=y, shape=drawn["shape"], tooltip=["method:N", "episode:Q", "return:Q", "low:Q", "high:Q"]
     )
-    bands = base.mark_area(opacity=0.15).encode(
-        y=alt.Y("low:Q", title="mean return"),
-        y2="high:Q",
-        opacity=alt.condition(chosen, alt.value(0.15), alt.value(0.0)),
+    bands = base.mark_area(clip=True).encode(
+        y=alt.Y("low:Q", title="mean return", scale=scale), y2="high:Q", opacity=_seen(chosen, 0.13, 0.0)
     )
     known = _chart("known").encode(y=y, tooltip=["reference:N", "return:Q"])
     rules = known.mark_rule(color=GREY, strokeDash=[4, 4])
     names = known.mark_text(align="left", dx=4, dy=-6, color=GREY).encode(x=alt.value(0), text="reference:N")
-    return _spec((bands + lines + rules + names).add_params(chosen), values=values, known=_known(rows[0]))
+    layers = bands + lines + points + rules + names
+    return _spec(layers.add_params(chosen) if chosen else layers, values=values, known=_known(rows[0]))
 
 
-def _shift(rows: Sequence[Row]) -> Spec | None:
+def _shift(rows: Sequence[Row], style: Mapping[str, Style]) -> Spec | None:
     import altair as alt
 
     values = [
@@ -124,18 +106,22 @@ def _shift(rows: Sequence[Row]) -> Spec | None:
     ]
     if not values:
         return None
-    x = alt.X("return:Q", scale=alt.Scale(zero=False), title="mean return after two episodes' worth of context")
+    x = alt.X(
+        "return:Q", scale=_scale(values, rows[0]), axis=TICKS, title="mean return after two episodes' worth of context"
+    )
     shape = alt.Shape(
         "context:N",
         legend=alt.Legend(orient="bottom", title="context"),
         scale=alt.Scale(domain=["logged", "its own"]),
     )
-    base = _chart("values", 40 * len({value["method"] for value in values}) + 20)
-    base = base.encode(y=_by_method(rows), color=_colour(rows))
-    points = base.mark_point(size=110, filled=True).encode(
+    base = _chart("values", 42 * len({value["method"] for value in values})).encode(
+        y=_by_method(rows), yOffset=alt.YOffset("context:N", scale=alt.Scale(paddingInner=0.6, paddingOuter=0.9)),
+        color=_drawn(style, values, legend=False)["color"],
+    )  # fmt: skip
+    points = base.mark_point(size=90, filled=True, opacity=1).encode(
         x=x, shape=shape, tooltip=["method:N", "context:N", "return:Q", "low:Q", "high:Q"]
     )
-    bars = base.mark_rule().encode(x="low:Q", x2="high:Q")
+    bars = base.mark_rule(clip=True).encode(x="low:Q", x2="high:Q")
     known = alt.Chart(alt.NamedData("known")).encode(x=x, tooltip=["reference:N", "return:Q"])
     rules = known.mark_rule(color=GREY, strokeDash=[4, 4])
     names = known.mark_text(align="left", angle=270, dx=4, dy=-6, color=GREY)
@@ -153,15 +139,19 @@ def _gap(rows: Sequence[Row]) -> Spec | None:
     ]
     if not values:
         return None
+    losses = [list(gap_parts(row.online).values()) for row in rows]
+    low = min(sum(min(loss, 0.0) for loss in own) for own in losses)
+    high = max(sum(max(loss, 0.0) for loss in own) for own in losses)
+    ends = alt.Scale(domain=[low, high or 1.0])
     parts = [part for part in LOSSES if any(value["part"] == part for value in values)]
-    colour = alt.Color(  # other colours than the methods', as far as there are
+    colour = alt.Color(
         "part:N",
-        scale=alt.Scale(domain=parts, range=list(COLOURS[-len(parts) :])),
+        scale=alt.Scale(domain=parts, range=[LOSS_COLOURS[part] for part in parts]),
         legend=alt.Legend(orient="bottom", columns=1, title=None, labelLimit=0),
     )
-    bars = _chart("values", 30 * len({value["method"] for value in values}) + 20).mark_bar()
+    bars = _chart("values", 30 * len({value["method"] for value in values}) + 10).mark_bar()
     bars = bars.encode(
-        x=alt.X("sum(loss):Q", title="lost mean return"),
+        x=alt.X("sum(loss):Q", title="lost mean return", axis=TICKS, scale=ends),
         y=_by_method(rows),
         color=colour,
         order="order:Q",
@@ -170,7 +160,7 @@ def _gap(rows: Sequence[Row]) -> Spec | None:
     return _spec(bars, values=values)
 
 
-def _tasks(rows: Sequence[Row]) -> Spec | None:
+def _tasks(rows: Sequence[Row], style: Mapping[str, Style], legend: bool) -> Spec | None:
     import altair as alt
 
     values = [
@@ -183,15 +173,17 @@ def _tasks(rows: Sequence[Row]) -> Spec | None:
     ]
     if not values:
         return None
-    chosen = _chosen()
-    x = alt.X("parameter:Q", title=_parameter_name(rows[0].results[0]), scale=alt.Scale(zero=False))
+    drawn, chosen = _drawn(style, values, legend), _chosen() if legend else None
+    name = _parameter_name(rows[0].results[0])
+    x = alt.X("parameter:Q", title=name, scale=alt.Scale(zero=False), axis=TICKS)
     y = alt.Y("return:Q", scale=alt.Scale(zero=False), title="mean return")
-    points = _chart("values").mark_point(size=60, filled=True)
+    points = _chart("values").mark_point(size=50, filled=True)
     points = points.encode(
         x=x,
         y=y,
-        color=_colour(rows),
-        opacity=alt.condition(chosen, alt.value(1.0), alt.value(0.1)),
+        color=drawn["color"],
+        shape=drawn["shape"],
+        opacity=_seen(chosen, 0.9),
         tooltip=["method:N", "task:Q", "parameter:Q", "return:Q"],
     )
     parameters = _parameters(rows[0].results[0])
@@ -207,7 +199,8 @@ def _tasks(rows: Sequence[Row]) -> Spec | None:
     )
     ticks = _chart("known").mark_point(size=40, color=GREY)
     ticks = ticks.encode(x=x, y=y, shape=shape, tooltip=["reference:N", "task:Q", "parameter:Q", "return:Q"])
-    return _spec((ticks + points).add_params(chosen), values=values, known=known)
+    layers = (ticks + points).resolve_scale(shape="independent")
+    return _spec(layers.add_params(chosen) if chosen else layers, values=values, known=known)
 
 
 def _chart(data: str, height: int = 320) -> Any:
@@ -216,14 +209,40 @@ def _chart(data: str, height: int = 320) -> Any:
     return alt.Chart(alt.NamedData(data)).properties(width="container", height=height)
 
 
-def _colour(rows: Sequence[Row]) -> Any:
-    """Return the colour of each method, with a legend that leaves the curves their room on a phone."""
+def _scale(values: Sequence[Mapping[str, Any]], row: Row) -> Any:
+    """Return the scale of returns, on which means and references have room; a wide interval may end beyond it."""
     import altair as alt
 
-    palette = colours([row.method for row in rows])
-    scale = alt.Scale(domain=list(palette), range=list(palette.values()))
-    legend = alt.Legend(orient="bottom", columns=3, title=None, symbolOpacity=1, symbolLimit=0)
-    return alt.Color("method:N", scale=scale, legend=legend)
+    shown = [value["return"] for value in values] + list(levels(row).values())
+    low, high = min(shown), max(shown)
+    room = 0.08 * (high - low) or 1.0
+    return alt.Scale(domain=[round(low - room, 3), round(high + room, 3)], nice=False, zero=False)
+
+
+def _drawn(style: Mapping[str, Style], values: Sequence[Mapping[str, Any]], legend: bool) -> dict[str, Any]:
+    """Return the colour, the stroke and the shape of each method, with one legend for the three or none."""
+    import altair as alt
+
+    methods = list(dict.fromkeys(value["method"] for value in values))
+    own = [style[method] for method in methods]
+    # in columns, which leave the curves their room on a phone
+    keys = {"legend": alt.Legend(orient="bottom", columns=3, title=None, symbolOpacity=1, symbolLimit=0)}
+
+    def scale(values: list[Any]) -> dict[str, Any]:
+        return {"scale": alt.Scale(domain=methods, range=values), **(keys if legend else {"legend": None})}
+
+    return {
+        "color": alt.Color("method:N", **scale([one.colour for one in own])),
+        "strokeDash": alt.StrokeDash("method:N", **scale([list(one.dash or (1, 0)) for one in own])),
+        "shape": alt.Shape("method:N", **scale([one.shape for one in own])),
+    }
+
+
+def _seen(chosen: Any, opacity: float, otherwise: float = 0.1) -> Any:
+    """Return the opacity of methods that are chosen, and of the others; of all, where there is nothing to choose."""
+    import altair as alt
+
+    return alt.value(opacity) if chosen is None else alt.condition(chosen, alt.value(opacity), alt.value(otherwise))
 
 
 def _by_method(rows: Sequence[Row]) -> Any:
@@ -250,6 +269,10 @@ LOSSES = {
     "policy: it does not do what z asks for": ("reader", "own"),
 }
 """Parts of the gap, each from one figure to the next; the third stands for the first two where those are not known."""
+
+
+LOSS_COLOURS = dict(zip(LOSSES, ("#88CCEE", "#4477AA", "#4477AA", "#BBBBBB"), strict=True))
+"""Other colours than those of methods."""
 
 
 def gap_parts(result: Result | None) -> dict[str, float]:

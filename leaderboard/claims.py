@@ -22,6 +22,9 @@ from offlinemeta.datasets.references import read_references
 from offlinemeta.envs.shapes import Array, Float
 from offlinemeta.leaderboard.table import STUDY, Row, by_data, context_shift, escape, figure, markdown, paired, settle
 
+LEVEL = 0.025
+"""Below which a one-sided p-value is none of chance: one end of a 95 % interval."""
+
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 
 NO_GAP = 5.0
@@ -163,8 +166,8 @@ def _difference_of_metric(one: Result | None, other: Result | None, name: str) -
 
 NOTE = (
     "A claim holds where the 95 % interval of its figure, over seeds and tasks, is above 0. Corrected: the one-sided "
-    "p-value after Holm's correction for those on the same split that could be asked; below 0.025 a claim holds after "
-    "it too."
+    f"p-value after Holm's correction for those on the same split that could be asked; below {LEVEL:g} a claim holds "
+    "after it too."
 )
 HEAD = ("data", "claim of the SMAC study", "verdict", "by how much", "corrected p")
 

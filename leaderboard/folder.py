@@ -5,6 +5,7 @@ Nothing outside of the folder is read, whatever links say; what is larger than a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -93,15 +94,24 @@ def _no_place(name: str) -> str:
     )
 
 
-def is_safetensors(file: Path) -> bool:
-    """Tell whether a file begins like safetensors: eight bytes of length, and as much JSON."""
+NOTHING = hashlib.sha256().hexdigest()
+"""SHA-256 of nothing."""
+
+
+def tensors_hash(file: Path) -> str | None:
+    """Return the SHA-256 of what follows the head of a safetensors file; None if the file does not begin like one.
+
+    It begins with eight bytes of length, and as much JSON; another text in that head makes no other tensors.
+    """
     try:
         with file.open("rb") as content:
             size = int.from_bytes(content.read(8), "little")
             header = content.read(size) if size <= 1_000_000 else b""
-        return isinstance(json.loads(header.decode("utf-8")), dict)
+            if not isinstance(json.loads(header.decode("utf-8")), dict):
+                return None
+            return hashlib.file_digest(content, "sha256").hexdigest()
     except (OSError, ValueError, RecursionError):
-        return False
+        return None
 
 
 def changes(folder: Path, old: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from offlinemeta.benchmark.fields import Commit, Line, MethodName, Place, Steps,
 FILE = "method.yaml"
 LARGEST = 16_384
 """Bytes of a file; a larger one is refused unread."""
+DEEPEST = 10
+"""How deep its parts may be nested."""
 
 
 class Tuning(BaseModel):
@@ -91,17 +94,22 @@ def read_method(file: Path) -> Method:
     return method
 
 
+def method_files(paths: Sequence[Path]) -> list[Path]:
+    """Return the files of descriptions that lie in or above result files or folders; there may be none."""
+    found: dict[Path, None] = {}
+    for path in (path.resolve() for path in paths):
+        above = [folder / FILE for folder in (path, *path.parents[:2])]
+        found |= dict.fromkeys([file for file in above if file.exists()] + sorted(path.rglob(FILE)))
+    return list(found)
+
+
 def find_methods(paths: Sequence[Path]) -> dict[str, Method]:
     """Return the descriptions that lie in or above result files or folders, by name; there may be none.
 
     Raises:
         ResultError: one of them is damaged.
     """
-    found: dict[Path, None] = {}
-    for path in (path.resolve() for path in paths):
-        above = [folder / FILE for folder in (path, *path.parents[:2])]
-        found |= dict.fromkeys([file for file in above if file.exists()] + sorted(path.rglob(FILE)))
-    return {method.name: method for method in map(read_method, found)}
+    return {method.name: method for method in map(read_method, method_files(paths))}
 
 
 def remarks(methods: Sequence[Method]) -> list[str]:
@@ -114,14 +122,24 @@ def remarks(methods: Sequence[Method]) -> list[str]:
 
 
 class _Plain(yaml.SafeLoader):  # type: ignore[misc]  # it has no types
-    """YAML without aliases, which may grow without bound, tags, and repeated keys, which hide one another."""
+    """YAML without what may grow without bound or be read as something else than it looks like.
+
+    There are no aliases, tags, deep nesting, repeated keys, and numbers but decimal ones.
+    """
+
+    depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases are not allowed")
         if getattr(self.peek_event(), "tag", None) is not None:
             raise yaml.YAMLError("tags are not allowed")
-        return super().compose_node(parent, index)
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise yaml.YAMLError("it is nested too deeply")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -130,3 +148,11 @@ class _Plain(yaml.SafeLoader):  # type: ignore[misc]  # it has no types
         if repeated := [key for key, times in Counter(keys).items() if times > 1]:
             raise yaml.YAMLError(f"the key {repeated[0]!r} is there twice")
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: Any) -> int:
+        if not re.fullmatch("-?(0|[1-9][0-9]{0,17})", node.value):
+            raise yaml.YAMLError(f"{node.value[:50]!r} is no decimal number: YAML reads 010 as 8, and 1:30 as 90")
+        return int(node.value)
+
+
+_Plain.add_constructor("tag:yaml.org,2002:int", _Plain.construct_yaml_int)

@@ -13,7 +13,8 @@ import numpy as np
 from offlinemeta.envs.errors import MissingExtraError
 from offlinemeta.files import replacing, write_text
 from offlinemeta.leaderboard import claims
-from offlinemeta.leaderboard.charts import MARKERS, charts, colours, levels, script_json
+from offlinemeta.leaderboard.charts import charts, levels, script_json
+from offlinemeta.leaderboard.style import SHAPES, styles
 from offlinemeta.leaderboard.table import Row, by_data, further, grid, note
 
 ACROSS = 4
@@ -33,9 +34,7 @@ def plot(rows: Sequence[Row], files: Sequence[Path]) -> list[Path]:
     except ImportError as error:
         raise MissingExtraError("plots", "Drawing a picture") from error
     groups = by_data(rows)
-    order = list(dict.fromkeys(row.method for row in rows))
-    colour = colours(order)
-    marker = {method: MARKERS[place % len(MARKERS)] for place, method in enumerate(order)}
+    drawn = styles([row.method for row in rows])
     lines: dict[str, Any] = {}
     with rc_context({"text.parse_math": False}):  # a $ is a $
         across, down = min(len(groups), ACROSS), math.ceil(len(groups) / ACROSS)
@@ -46,11 +45,13 @@ def plot(rows: Sequence[Row], files: Sequence[Path]) -> list[Path]:
         for axes, (data, group) in zip(panels, groups.items(), strict=False):
             most = max(len(result.returns[0][0]) for row in group for result in row.results)
             for place, row in enumerate(group):
-                style = {"color": colour[row.method], "marker": marker[row.method], "label": row.method}
+                look = drawn[row.method]
+                style: dict[str, Any] = {"color": look.colour, "marker": SHAPES[look.shape], "label": row.method}
                 if row.curve:
                     values = np.array(row.curve)  # [K, 3]
                     episodes = np.arange(1, len(values) + 1)
-                    (lines[row.method],) = axes.plot(episodes, values[:, 0], ms=4, lw=1.6, **style)
+                    dashes = (0, look.dash) if look.dash else "-"
+                    (lines[row.method],) = axes.plot(episodes, values[:, 0], ls=dashes, ms=4, lw=1.6, **style)
                     axes.fill_between(episodes, values[:, 1], values[:, 2], color=style["color"], alpha=0.15, lw=0)
                 if row.offline is not None:
                     value, low, high = row.offline
@@ -101,13 +102,14 @@ def page(
         from jinja2 import Environment, PackageLoader
     except ImportError as error:
         raise MissingExtraError("plots", "Writing a page") from error
+    drawn = styles([row.method for row in rows])
     sections = [
         {
             "data": data,
             "note": (notes or {}).get(data, ""),
             "grid": grid(group),
             "further": further(group),
-            "charts": {name: script_json(spec) for name, spec in charts(group).items()},
+            "charts": {name: script_json(spec) for name, spec in charts(group, drawn).items()},
         }
         for data, group in by_data(rows).items()
     ]

@@ -10,30 +10,32 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import islice
 from pathlib import Path
 
-from offlinemeta.benchmark.errors import ResultError
 from offlinemeta.benchmark.protocol import REPEATS, Benchmark, get_benchmark
-from offlinemeta.benchmark.result import Provenance, Result, join_results, place
+from offlinemeta.benchmark.result import Provenance, Result, place
 from offlinemeta.datasets.manifest import read_manifest
 from offlinemeta.datasets.references import read_references
 from offlinemeta.datasets.spec import VERSION, get_spec
 from offlinemeta.envs import get_family
 from offlinemeta.leaderboard.method import Method
 
-LEAST_SEEDS = 3
-LEAST_EPISODES = 3
-"""Episodes of the online protocol that every cell needs: the third one is what the table scores."""
+LEAST_SEEDS, MOST_SEEDS = 3, 100
 
 ABOVE = 3
 BELOW = 30
 """How many times the distance between a family's lowest and highest reference return a return may lie beyond them. More
 is allowed below, since a body that runs the wrong way, or breaks its simulation, is charged a lot, and nobody gains by
 it."""
+
+TOLD_WITHIN = 0.25
+"""How far the told expert's return may lie from its reference where a result measures it anew, on the scale from random
+to told."""
 
 PACKAGES = ("offlinemeta", "mujoco", "gymnasium", "numpy")
 """Packages whose versions a result states."""
@@ -43,27 +45,28 @@ RULES: Mapping[str, str] = {
     "link": "a symbolic link; nothing outside of the folder is read",
     "file": "a file or folder that is no part of a submission, such as a pickle or a program",
     "method": "method.yaml is missing, no plain YAML, or against the schema",
-    "name": "the method's name looks like that of a method that is listed",
+    "name": "the method's name looks like that of a method that is listed, or means something else",
     "result": "a result is no JSON, or against the schema: fields, types, bounds, number of tasks and episodes",
     "place": "a result lies elsewhere than its method, benchmark and seed say, or holds several seeds",
-    "alike": "results of one benchmark differ in what must agree: agent, data, config",
+    "alike": "results differ in what must agree: agent, whether it is told the task, data, config, budget of a seed",
     "cells": "a seed lacks a protocol that another one has; or there is no online protocol on the test tasks",
-    "seeds": f"fewer than {LEAST_SEEDS} seeds",
-    "copies": "two seeds have the same returns to the last digit",
+    "seeds": f"fewer than {LEAST_SEEDS} seeds, or more than {MOST_SEEDS}",
+    "copies": "two seeds have the same returns to the last digit, but for a few of them or for their order",
+    "another": "returns, or a checkpoint, are those of another method that is listed",
     "repeats": f"a task was played fewer than {REPEATS} times",
-    "range": "a return is beyond what the family can give",
+    "range": "a return is beyond what the family can give, or the expert's is not that of the references",
     "older data": "the training data, or the logged context, are of an older version of the datasets",
     "data": "the training data, or the logged context, are not stated, or not those of the benchmark",
     "content": "the data have another SHA-256 than the manifest has, or the manifest does not have them",
     "steps": "neither gradient steps nor env steps of the training are stated",
     "versions": "a package's version is missing, or the physics is another than that of the datasets",
-    "provenance": "the evaluation's seed, its time or the machine is missing",
-    "commit": "the commit of the code is missing",
-    "checkpoint": "the SHA-256 of a checkpoint is missing, of two seeds the same, or of one seed two",
+    "provenance": "the evaluation's seed, its time or the machine is missing, or the time is in the future",
+    "commit": "the commit of the code is missing, or code: is no link to it",
+    "checkpoint": "a checkpoint's SHA-256 is missing, or not of one seed alone; or two files have the same tensors",
 }
 """Each rule's name, and what breaks it."""
 
-LATER = frozenset({"seeds", "older data", "data", "provenance", "checkpoint"})
+LATER = frozenset({"another", "seeds", "older data", "data", "provenance", "checkpoint"})
 """Rules that results listed before need not keep: such results stay as they are, and what they lack is named."""
 
 
@@ -130,8 +133,21 @@ def of_result(result: Result, where: str, name: str, method: Method | None) -> I
             where,
             f"a return of {worst:g} is not between {low:g} and {high:g}, so {benchmark.family} cannot give it.",
         )
+    for name, figures in result.metrics.items():
+        if name.startswith("gap_") and not all(low <= figure <= high for figure in figures):
+            yield Fault("range", where, f"{name} is a return, and not between {low:g} and {high:g}. Leave it out.")
+    yield from _of_told(result, benchmark, where)
     for provenance in result.provenance:
         yield from _of_provenance(provenance, result, benchmark, where, method)
+
+
+def _of_told(result: Result, benchmark: Benchmark, where: str) -> Iterator[Fault]:
+    """The expert's return is the package's, which a submission cannot choose."""
+    references, split = read_references(benchmark.family), benchmark.protocol.split
+    told, random = (sum(of[split]) / len(of[split]) for of in (references.told, references.random))
+    for stated in result.metrics.get("gap_told", []):
+        if abs(stated - told) > TOLD_WITHIN * (told - random):
+            yield Fault("range", where, f"gap_told is {stated:g}; the told expert gets {told:.4g}. Leave it out.")
 
 
 def _of_provenance(
@@ -153,6 +169,8 @@ def _of_provenance(
     if physics is not None and provenance.versions.get("mujoco") not in (None, "", physics):
         used = provenance.versions["mujoco"]
         yield Fault("versions", where, f"evaluated with mujoco {used}; returns compare under mujoco {physics} alone.")
+    if provenance.started and not _past(provenance.started):
+        yield Fault("provenance", where, f"{provenance.started} is no time that has been. Set the clock.")
     said = {
         "evaluation_seed": provenance.evaluation_seed is not None,
         "started": bool(provenance.started),
@@ -161,10 +179,20 @@ def _of_provenance(
     if missing := [name for name, there in said.items() if not there]:
         yield Fault("provenance", where, f"{', '.join(missing)} is missing. Evaluate it with offlinemeta.")
     ours = result.agent.startswith("offlinemeta.")
+    if method is not None and not ours and not method.code.startswith("https://"):
+        yield Fault("commit", where, f"{method.code} is a path here, but {result.agent} is not from here. Give a link.")
     if not (provenance.commit if ours else method is None or method.commit):
         yield Fault("commit", where, "the commit of the code is missing: commit: in method.yaml, of the code in code:.")
     if not provenance.checkpoint:
         yield Fault("checkpoint", where, "its SHA-256 is missing. Evaluate it with --checkpoint FILE.")
+
+
+def _past(time: str) -> bool:
+    """Tell whether a time is one, and not in the future; clocks may be wrong by a day."""
+    try:
+        return datetime.fromisoformat(time) < datetime.now(UTC) + timedelta(days=1)
+    except ValueError:  # such as the 31st of February
+        return False
 
 
 def _of_data(stated: Mapping[str, str], wanted: str, kind: str, where: str) -> Iterator[Fault]:
@@ -187,84 +215,6 @@ def _of_data(stated: Mapping[str, str], wanted: str, kind: str, where: str) -> I
         yield Fault(
             "content", where, f"{kind}: {wanted} has the content {known[wanted]['sha256'][:12]}..., not {found}..."
         )
-
-
-def of_all(results: Sequence[Result]) -> Iterator[Fault]:
-    """Yield what is wrong with the results of a method beside one another."""
-    by_data: dict[str, list[Result]] = defaultdict(list)
-    by_benchmark: dict[str, list[Result]] = defaultdict(list)
-    for result in results:
-        by_data[result.benchmark.rpartition("/")[0]].append(result)
-        by_benchmark[result.benchmark].append(result)
-    if not results:
-        yield Fault("cells", "the whole", "there are no results.")
-    for name, own in by_benchmark.items():
-        try:
-            join_results(own)
-        except ResultError as error:
-            yield Fault("alike", name, str(error))
-        if len({bool(provenance.config) for result in own for provenance in result.provenance}) > 1:
-            yield Fault("alike", name, "some seeds state the config of their training, and others do not.")
-        yield from _copies(name, own)
-    for data, own in by_data.items():
-        yield from _cells(data, own)
-        yield from _checkpoints(data, own)
-    yield from _shared(results)
-
-
-def _cells(data: str, results: Iterable[Result]) -> Iterator[Fault]:
-    """Every seed has every protocol, and one of them is the online protocol that is scored."""
-    seeds: dict[str, set[int]] = defaultdict(set)
-    for result in results:
-        seeds[result.benchmark.rpartition("/")[2]].update(result.seeds)
-    every = set().union(*seeds.values())
-    for protocol, own in sorted(seeds.items()):
-        if lacking := sorted(every - own):
-            yield Fault("cells", data, f"{protocol} is not there for seeds {lacking}, which other protocols have.")
-    if len(every) < LEAST_SEEDS:
-        yield Fault("seeds", data, f"{len(every)} seeds; {LEAST_SEEDS} are needed, each a training of its own.")
-    protocols = [get_benchmark(f"{data}/{name}").protocol for name in seeds]
-    online = [
-        p for p in protocols if p.split == "test" and p.name.startswith("online-") and p.episodes >= LEAST_EPISODES
-    ]
-    if not online:
-        yield Fault(
-            "cells", data, f"online-{LEAST_EPISODES}, or with more episodes, is not there: it is what is scored."
-        )
-
-
-def _copies(name: str, results: Sequence[Result]) -> Iterator[Fault]:
-    """Two trainings do not give the same returns to the last digit, unless all are equal, such as 0."""
-    seen: dict[str, int] = {}
-    for result in results:
-        returns = result.returns[0]
-        if len({value for task in returns for value in task}) > 1:
-            other = seen.setdefault(repr(returns), result.seeds[0])
-            if other != result.seeds[0]:
-                yield Fault(
-                    "copies", name, f"seeds {other} and {result.seeds[0]} have the same returns to the last digit."
-                )
-
-
-def _checkpoints(data: str, results: Iterable[Result]) -> Iterator[Fault]:
-    """A seed is one training, so that all protocols evaluate one checkpoint."""
-    files: dict[int, set[str]] = defaultdict(set)
-    for result in results:
-        files[result.seeds[0]].add(result.provenance[0].checkpoint)
-    for seed, own in sorted(files.items()):
-        if len(own - {""}) > 1:
-            shown = ", ".join(f"{one[:12]}..." for one in sorted(own))
-            yield Fault("checkpoint", data, f"seed {seed} has several checkpoints: {shown} A seed is one training.")
-
-
-def _shared(results: Iterable[Result]) -> Iterator[Fault]:
-    """Several evaluations of one checkpoint are not several seeds."""
-    seeds: dict[str, set[int]] = defaultdict(set)
-    for result in results:
-        seeds[result.provenance[0].checkpoint].update(result.seeds)
-    for file, own in seeds.items():
-        if file and len(own) > 1:
-            yield Fault("checkpoint", f"{file[:12]}...", f"one checkpoint is not the training of seeds {sorted(own)}.")
 
 
 @cache

@@ -16,10 +16,11 @@ from offlinemeta.datasets.spec import REFERENCES
 from offlinemeta.envs.errors import ArgumentError, MissingExtraError
 from offlinemeta.files import FileError, check_writable
 from offlinemeta.leaderboard.aggregate import TO_CHOOSE_BY, as_csv
-from offlinemeta.leaderboard.charts import COLOURS, GREY, colours, on_dark
-from offlinemeta.leaderboard.method import find_methods
+from offlinemeta.leaderboard.method import FILE, find_methods, method_files
 from offlinemeta.leaderboard.pages import SPLIT_REMARKS, pages
-from offlinemeta.leaderboard.pages.board import Board
+from offlinemeta.leaderboard.pages.board import WHY, Board
+from offlinemeta.leaderboard.rules import RULES
+from offlinemeta.leaderboard.style import COLOURS, GREY, on_dark
 from offlinemeta.leaderboard.table import summarise
 
 MARK = ".offlinemeta-site"
@@ -67,6 +68,9 @@ def build(paths: Sequence[Path], out: Path) -> Board:
         for file, result in zip(files, raw, strict=True):
             _copy(file, result, draft / "raw")
         shutil.copyfile(REFERENCES, draft / REFERENCES.name)
+        for file in method_files(paths):  # whose folder has the method's name
+            (draft / "raw" / file.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, draft / "raw" / file.parent.name / FILE)
         films = _films(paths, {result.method for result in raw}, draft)
         board = Board(rows, methods, films)
         _write(board, draft)
@@ -82,11 +86,14 @@ def _write(board: Board, folder: Path) -> None:
     environment = Environment(
         loader=PackageLoader("offlinemeta.leaderboard"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    palette = colours(board.names)
     environment.globals |= {
         "pages": NAVIGATION.items(),
         "about": ABOUT,
-        "colours": {name: {"light": colour, "dark": on_dark(colour)} for name, colour in palette.items()},
+        "styles": board.styles,
+        "badges": board.badges,
+        "why": WHY,
+        "on_dark": on_dark,
+        "rules": RULES.items(),
         "dark": json.dumps({colour: on_dark(colour) for colour in (*COLOURS, GREY)}),
         "splits": SPLIT_REMARKS,
         "to_choose_by": TO_CHOOSE_BY,
@@ -119,7 +126,7 @@ def _films(paths: Sequence[Path], methods: set[str], draft: Path) -> dict[str, d
     for path in paths:
         for film in sorted(path.rglob("*.mp4")) if path.is_dir() else []:
             method = next((folder.name for folder in film.parents if folder.name in methods), None)
-            if method is None or film.is_symlink():
+            if method is None or film.is_symlink() or not film.is_file():
                 continue
             own = found.setdefault(method, {})
             target = Path("films") / method / f"{len(own)}.mp4"

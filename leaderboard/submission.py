@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from offlinemeta.benchmark.errors import ResultError
-from offlinemeta.benchmark.fields import NAME
 from offlinemeta.benchmark.result import Result, join_results, read_result
 from offlinemeta.files import FileError, sha256
 from offlinemeta.leaderboard import rules
-from offlinemeta.leaderboard.folder import SubmissionError, is_safetensors, scan
+from offlinemeta.leaderboard.folder import NOTHING, SubmissionError, scan, tensors_hash
+from offlinemeta.leaderboard.listed import Listed, of_copies, of_name
 from offlinemeta.leaderboard.method import FILE, Method, read_method
 from offlinemeta.leaderboard.rules import LATER, Fault
-from offlinemeta.leaderboard.table import STUDY
+from offlinemeta.leaderboard.together import of_all
 
 RESULTS = Path(__file__).parent / "results"
 """The results that are listed."""
@@ -76,12 +76,13 @@ class Submission:
         return [fault for fault in self.faults if not (listed and fault.rule in LATER)]
 
 
-def check(folder: Path, root: Path = RESULTS) -> Submission:
+def check(folder: Path, root: Path = RESULTS, listed: Listed | None = None) -> Submission:
     """Check a submission; what breaks a rule is among the faults, and nothing is raised for it.
 
     Args:
         folder: the folder of a method.
-        root: the folder of the methods that are listed, whose names a new one must not resemble.
+        root: the folder of the methods that are listed, which a new one must not resemble.
+        listed: these methods, where more than one submission is compared with them.
 
     Raises:
         SubmissionError: there is no such folder.
@@ -96,7 +97,7 @@ def check(folder: Path, root: Path = RESULTS) -> Submission:
     except OSError as error:
         faults.append(Fault("file", "the whole", f"a folder cannot be read: {error.strerror}."))
     method, results, checkpoints = None, dict[str, Result](), dict[str, str]()
-    faults += _like_another(folder.name, root)
+    listed = listed or Listed(root)
     try:
         method = read_method(folder / FILE) if found["method"] else None
     except ResultError as error:
@@ -117,11 +118,12 @@ def check(folder: Path, root: Path = RESULTS) -> Submission:
                 break
         else:
             faults += rules.of_result(result, name, folder.name, method)
-    faults += rules.of_all(list(results.values()))
+    faults += of_name(folder.name, results.values(), listed)
+    faults += of_all(list(results.values()))
+    faults += of_copies(list(results.values()), listed)
+    stated, tensors = {p.checkpoint for r in results.values() for p in r.provenance}, dict[str, str]()
     for name in sorted(found["checkpoint"]):
-        faults += _of_checkpoint(
-            folder, name, checkpoints, {p.checkpoint for r in results.values() for p in r.provenance}
-        )
+        faults += _of_checkpoint(folder, name, checkpoints, tensors, stated)
     return Submission(folder, method, results, checkpoints, tuple(faults))
 
 
@@ -130,29 +132,21 @@ def _inside(error: ResultError, folder: Path) -> str:
     return re.sub(rf"{re.escape(str(folder))}/\S* ", "", str(error), count=1)
 
 
-def _like_another(name: str, root: Path) -> Iterator[Fault]:
-    """A name that can be mistaken for another method's is refused."""
-    if not re.fullmatch(NAME, name):
-        yield Fault("name", name, "a method is named by 1 to 64 letters of ASCII, digits and - _ . +.")
-    listed = sorted(folder.name for folder in root.iterdir()) if root.is_dir() else []
-    for other in dict.fromkeys([*listed, *STUDY["methods"]]):
-        if other != name and _skeleton(other) == _skeleton(name):
-            yield Fault("name", name, f"it can be mistaken for {other}, which is listed. Choose another name.")
-
-
-def _skeleton(name: str) -> str:
-    """Return what a reader sees of a name at a glance."""
-    return re.sub(r"[-_.]+", "-", name.casefold().translate(str.maketrans("01i5", "olls")).replace("rn", "m"))
-
-
-def _of_checkpoint(folder: Path, name: str, known: dict[str, str], stated: set[str]) -> Iterator[Fault]:
-    """A checkpoint is a safetensors file, and one of those that were evaluated."""
-    if not is_safetensors(folder / name):
+def _of_checkpoint(
+    folder: Path, name: str, known: dict[str, str], tensors: dict[str, str], stated: set[str]
+) -> Iterator[Fault]:
+    """A checkpoint is a safetensors file, one of those that were evaluated, and no other file's with another head."""
+    content = tensors_hash(folder / name)
+    if content is None:
         yield Fault("file", name, "no safetensors, whatever its name says. Pickles are not accepted.")
         return
     known[name] = sha256(folder / name)
     if known[name] not in stated:
         yield Fault("checkpoint", name, f"no result was made with it: its SHA-256 is {known[name][:12]}...")
+    if content == NOTHING:
+        yield Fault("checkpoint", name, "it holds no tensors, so that it is no training.")
+    elif (other := tensors.setdefault(content, name)) != name:
+        yield Fault("checkpoint", name, f"its tensors are those of {other}: one training is one seed.")
 
 
 def submit(folder: Path, root: Path = RESULTS, replace: bool = False) -> tuple[Submission, Path]:
@@ -181,7 +175,9 @@ def submit(folder: Path, root: Path = RESULTS, replace: bool = False) -> tuple[S
             f"{folder} lies among the results already. Check it: offlinemeta leaderboard check {folder}"
         )
     if home.exists():
-        _may_replace(checked, home, replace)
+        if not replace:
+            raise SubmissionError(f"{home} is there already. To replace your own submission, add --replace.")
+        check_same_author(checked, home)
     try:
         shutil.rmtree(draft, ignore_errors=True)
         for name in (FILE, *checked.results):
@@ -215,10 +211,12 @@ def raise_for(submission: Submission, listed: bool = False) -> None:
         raise SubmissionError(f"{submission.name} is refused, faults: {len(faults)}{lines}")
 
 
-def _may_replace(new: Submission, home: Path, replace: bool) -> None:
-    """Refuse to overwrite a method of others, or one's own by mistake."""
-    if not replace:
-        raise SubmissionError(f"{home} is there already. To replace your own submission, add --replace.")
+def check_same_author(new: Submission, home: Path) -> None:
+    """Refuse to change a method of others.
+
+    Raises:
+        SubmissionError: what lies at ``home`` is by other authors, or of other code.
+    """
     old = read_method(home / FILE)
     if new.method is None or (new.method.authors, new.method.code) != (old.authors, old.code):
         raise SubmissionError(

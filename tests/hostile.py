@@ -213,7 +213,7 @@ def spoil_text(text: bytes, rng: random.Random) -> tuple[str, bytes]:
 def spoil_folder(home: Path, rng: random.Random) -> str:
     """Change which files there are, and what they are."""
     files = sorted(path for path in home.rglob("*") if path.is_file())
-    file, how = rng.choice(files), rng.randrange(12)
+    file, how = rng.choice(files), rng.randrange(16)
     names = [
         "a.pkl",
         "a.json",
@@ -267,6 +267,27 @@ def spoil_folder(home: Path, rng: random.Random) -> str:
         shutil.copy(one, other)
         return "one result in place of another"
     content = json.loads(one.read_text())
+    if how == 12:
+        about = content["provenance"][0]
+        about[rng.choice(["gradient_steps", "env_steps"])] = rng.choice([1, 20000, 10**6])
+        one.write_text(json.dumps(content))
+        return "another budget"
+    if how == 13:
+        protocol = one.name.rpartition("-s")[0]
+        for each in one.parent.glob(f"{protocol}-s*.json"):
+            changed = {**json.loads(each.read_text()), **rng.choice([{"agent": "mine:Other"}, {"sees_task": True}])}
+            each.write_text(json.dumps(changed))
+        return "another agent for one protocol"
+    if how in (14, 15):
+        same = [each for each in one.parent.glob(f"{one.name.rpartition('-s')[0]}-s*.json") if each != one]
+        target = rng.choice(same)
+        theirs, (tasks,) = json.loads(target.read_text()), content["returns"]
+        if how == 14:
+            rng.shuffle(tasks)
+        else:
+            tasks[rng.randrange(len(tasks))] = [-3.5] * len(tasks[0])
+        target.write_text(json.dumps({**theirs, "returns": [tasks]}))
+        return "a copy in another order" if how == 14 else "a copy but for one task"
     name = one.name.replace("-s", "-s1")
     if how == 10:
         content["seeds"] = [int(re.findall(r"\d+", name)[-1])]
@@ -349,9 +370,17 @@ def invalid(home: Path) -> str:
         ]
         if any(one != alike[0] for one in alike):
             return "seeds differ"
-        if len({str(c["returns"]) for c in own.values()}) < len(own):
-            return "copies"
-    return wrong
+        flat = [[value for task in c["returns"][0] for value in task] for c in own.values()]
+        for k, ours in enumerate(flat):
+            for theirs in flat[:k]:
+                equal = sum(a == b for a, b in zip(ours, theirs, strict=True))
+                if equal > 0.9 * len(ours) or sorted(ours) == sorted(theirs):
+                    return "copies"
+    every = [c for own in seen.values() for c in own.values()]
+    if len({(c["agent"], c.get("sees_task", False)) for c in every}) > 1:
+        return "several agents"
+    budgets = {(c["seeds"][0], *(c["provenance"][0].get(k, 0) for k in ("gradient_steps", "env_steps"))) for c in every}
+    return "several budgets" if len(budgets) > len(seeds[0]) else wrong
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -229,11 +229,62 @@ def test_an_out_that_cannot_be_written_is_refused_before_the_evaluation(tmp_path
     said = offlinemeta(*EVALUATE, "--out", tmp_path / "file" / "r.json", code=2)
     assert "Nothing can be written in" in said
     assert "mean return" not in said
-    assert "is a folder" in offlinemeta(*EVALUATE, "--out", tmp_path, code=2)
+    (tmp_path / "r.json").mkdir()
+    assert "is a folder" in offlinemeta(*EVALUATE, "--out", tmp_path / "r.json", code=2)
+    assert "need a folder" in offlinemeta("evaluate", "smoke", *EVALUATE[2:], "--out", tmp_path / "s.json", code=2)
     offlinemeta(*EVALUATE, "--out", tmp_path / "[/x]" / "r.json")
     said = offlinemeta("report", tmp_path / "[/x]", "--out", tmp_path / "file", code=2)
     assert "Nothing can be written in" in said
     assert "third return" not in said
+
+
+TEMPLATED = """
+import numpy as np
+from offlinemeta.benchmark.agent import FunctionPolicy
+
+
+class Still:
+    def __init__(self, family, checkpoint):
+        assert checkpoint.read_text() == family.name
+
+    def adapt(self, contexts):
+        return FunctionPolicy(lambda observations: np.zeros((len(observations), 2)))
+"""
+
+
+@pytest.mark.usefixtures("built")
+def test_a_suite_is_evaluated_into_the_layout_of_a_submission_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("still.py").write_text(TEMPLATED)
+    Path("PointRobot.txt").write_text("PointRobot")
+    command = ("evaluate", "smoke", "--agent", "still:Still", "--checkpoint", "{family}.txt", "--repeats", "1")
+    command += ("--trained-on", "{family}/{quality}", "--seed", "4", "--method", "mine", "--out", "mine")
+    said = offlinemeta(*command, code=2)
+    assert "SparsePointRobot.txt" in said
+    done = {file: file.stat().st_mtime_ns for file in Path("mine").rglob("*.json")}
+    assert {str(file) for file in done} == {
+        f"mine/PointRobot-smac/{protocol}-s4.json" for protocol in ("online-3", "offline-context")
+    }, "what was evaluated before the failure is kept"
+    Path("SparsePointRobot.txt").write_text("SparsePointRobot")
+    offlinemeta("datasets", "build", "SparsePointRobot/smac")
+    said = offlinemeta(*command)
+    assert said.count("kept from before") == 2
+    assert all(file.stat().st_mtime_ns == time for file, time in done.items())
+    results = read_results([Path("mine")])
+    assert [result.benchmark for result in results] == [
+        f"{family}/smac/{protocol}"
+        for family in ("PointRobot", "SparsePointRobot")
+        for protocol in ("offline-context", "online-3")
+    ]
+    for result in results:
+        (about,), family = result.provenance, result.benchmark.partition("/")[0]
+        assert (result.method, result.seeds, about.evaluation_seed) == ("mine", [4], 4)
+        assert about.dataset["id"].startswith(f"OfflineMeta/{family}/smac-v")
+    assert "is of mine (still:Still), not of other" in offlinemeta(*command, "--method", "other", code=2)
+    assert "kept" not in offlinemeta(*command, "--repeats", "2"), "it replaces what was evaluated otherwise"
+    assert {result.repeats for result in read_results([Path("mine")])} == {2}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 from pathlib import Path
 
@@ -23,9 +22,10 @@ from offlinemeta.datasets.spec import VERSION
 from offlinemeta.envs import FAMILIES
 from offlinemeta.envs.errors import ArgumentError
 from offlinemeta.leaderboard import table
-from offlinemeta.leaderboard.charts import COLOURS, MARKERS, charts, colours, gap_parts
+from offlinemeta.leaderboard.charts import charts, gap_parts
 from offlinemeta.leaderboard.claims import FAILS, HOLDS, OPEN, check_claims
 from offlinemeta.leaderboard.report import page, plot
+from offlinemeta.leaderboard.style import COLOURS, DASHES, styles
 from offlinemeta.leaderboard.table import summarise
 
 LEVELS = {"smac-offline": (-12.0, -8.0), "smac": (-7.0, -6.0), "oracle": (-6.5, -6.0), "pearl": (-15.0, -15.0)}
@@ -279,15 +279,32 @@ def test_the_parts_of_the_gap_sum_to_it() -> None:
         assert list(gap_parts(base.model_copy(update={"metrics": known})).values()) == pytest.approx(parts)
     assert gap_parts(base) == gap_parts(None) == {}
     rows = summarise([base.model_copy(update={"metrics": levels})])
-    assert any(title.startswith("Where the return is lost") for title in charts(rows))
-    assert not any(title.startswith("Where the return is lost") for title in charts(summarise([base])))
+    assert any(
+        title.startswith("Where the return is lost") for title in charts(rows, styles([row.method for row in rows]))
+    )
+    rows = summarise([base])
+    assert not any(title.startswith("Where the return is lost") for title in charts(rows, styles([rows[0].method])))
 
 
-def test_usual_methods_keep_their_colours() -> None:
-    assert colours(["smac"])["smac"] == colours(["pearl", "mine", "smac"])["smac"]
-    methods = [*table.STUDY["methods"], "mine"]
-    assert len(set(colours(methods).values())) == len(methods) == len(COLOURS)
-    assert math.gcd(len(COLOURS), len(MARKERS)) == 1, "two of many methods would look alike"
+def test_no_two_methods_look_alike_and_usual_ones_always_look_the_same() -> None:
+    assert styles(["smac"])["smac"] == styles(["pearl", "mine", "smac"])["smac"]
+    usual = table.STUDY["methods"]
+    drawn = styles([*usual, *(f"method-{k}" for k in range(80 - len(usual)))])
+    looks = {(style.colour, style.dash) for style in drawn.values()}
+    assert len(looks) == len(drawn) == len(COLOURS) * len(DASHES)
+    assert len({drawn[name].colour for name in usual}) == len(usual)
+    assert {drawn[name].dash for name in usual} == {()}
+
+
+def test_a_wide_interval_does_not_shrink_the_chart() -> None:
+    rows = summarise(results())
+    spec = charts(rows, styles([row.method for row in rows]))[
+        "Adaptation: return of each episode, adapted on those before it"
+    ]
+    low, high = spec["layer"][1]["encoding"]["y"]["scale"]["domain"]
+    shown = [point["return"] for name in ("values", "known") for point in spec["datasets"][name]]
+    assert low < min(shown) < max(shown) < high
+    assert high - low < 1.2 * (max(shown) - min(shown))
 
 
 def test_a_picture_and_a_page_are_drawn(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from offlinemeta import datasets
 from offlinemeta.baselines.registry import METHODS
 from offlinemeta.baselines.training.board import Board
 from offlinemeta.baselines.training.cell import Cell, plan, split, steps_of
-from offlinemeta.baselines.training.estimate import alike, estimate
+from offlinemeta.baselines.training.estimate import START, alike, estimate
 from offlinemeta.baselines.training.on_ray import bring, train_there
 from offlinemeta.benchmark.errors import RunError
 from offlinemeta.benchmark.protocol import get_benchmark
@@ -173,26 +173,33 @@ def result_of(cell: Cell, seconds: float, family: str = "PointRobot", **changes:
     return committed.model_copy(update={"method": cell.method, "provenance": [training], "benchmark": name})
 
 
-def test_times_are_estimated_from_results_with_the_same_settings_and_else_unknown(tmp_path: Path) -> None:
+def test_times_are_estimated_from_the_results_that_are_most_alike(tmp_path: Path) -> None:
     spec = datasets.get_spec("PointRobot/smac")
     bc, smac, oracle = cells = [Cell(spec, name, 0, "smoke", tmp_path) for name in ("bc", "smac", "oracle")]
     folders = {cell.folder for cell in cells}
-    assert estimate(bc, folders, []).seconds is None
-    assert estimate(bc, folders, [result_of(smac, 100.0)]).seconds is None
-    assert estimate(bc, folders, [result_of(bc, 100.0, hidden=[64])]).seconds is None
+
+    def taken(cell: Cell, results: list[Result], among: set[Path] = folders) -> float | None:
+        seconds = estimate(cell, among, results).seconds
+        return None if seconds is None else seconds - START
+
+    assert taken(bc, []) is None
     guess = estimate(bc, folders, [result_of(bc, 100.0)])
-    assert (guess.step, guess.steps, guess.seconds, guess.source) == (0, 30, 30.0, "the same family")
+    assert (guess.step, guess.steps, guess.seconds, guess.source) == (0, 30, 30.0 + START, "the same family")
     assert guess.machines == {"here"}
-    assert estimate(bc, folders, [result_of(bc, 100.0, steps=7)]).seconds == 30.0
+    assert taken(bc, [result_of(bc, 100.0, steps=7)]) == 30.0
     other = [result_of(bc, 50.0, "AntDir"), result_of(bc, 70.0, "AntDir"), result_of(bc, 60.0, "AntDir")]
     assert estimate(bc, folders, other) == estimate(bc, folders, other[2:])  # the median
     assert estimate(bc, folders, other).source == "other families"
-    assert estimate(bc, folders, [*other, result_of(bc, 100.0)]).seconds == 30.0
-    assert estimate(oracle, folders, [result_of(oracle, 100.0)]).seconds == 10.0, "SMAC's cell makes the first 20 steps"
-    assert estimate(oracle, {oracle.folder}, [result_of(oracle, 100.0)]).seconds == 30.0
+    wide, another = result_of(bc, 200.0, hidden=[64]), result_of(smac, 400.0)
+    ever_less_like = [result_of(bc, 100.0), other[0], wide, another]
+    sources = [estimate(bc, folders, ever_less_like[k:]).source for k in range(4)]
+    assert sources == ["the same family", "other families", "other settings", "other methods"]
+    assert [taken(bc, ever_less_like[k:]) for k in range(4)] == [30.0, 15.0, 60.0, 120.0]
+    assert taken(oracle, [result_of(oracle, 100.0)]) == 10.0, "SMAC's cell makes the first 20 steps"
+    assert taken(oracle, [result_of(oracle, 100.0)], {oracle.folder}) == 30.0
     bc.folder.mkdir(parents=True)
     (bc.folder / "log.jsonl").write_text('{"step": 20, "seconds": 9.0}\n')
-    assert estimate(bc, folders, [result_of(bc, 100.0)]).seconds == 10.0
+    assert taken(bc, [result_of(bc, 100.0)]) == 10.0
 
 
 def test_settings_are_alike_up_to_the_length_of_phases(tmp_path: Path) -> None:
@@ -210,19 +217,21 @@ def test_the_plan_is_shown_and_nothing_is_run(tmp_path: Path) -> None:
     cells = cells_of({"PointRobot/smac": ["online-3"]}, "bc", 1, "smoke", tmp_path / "runs")
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    assert "6 trainings: 0 finished, 0 of a known duration, 6 of an unknown one" in done.output
+    assert "6 trainings: 0 finished, 6 of a known duration, 0 of an unknown one" in done.output, "by those that ship"
+    assert {" ".join(line.split()[-2:]) for line in done.output.splitlines() if "/smac" in line} == {"other settings"}
+    assert "6 of them are known to an order of magnitude alone" in " ".join(done.output.split())
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "r.json").write_text(result_of(cells[0], 1000.0).model_dump_json())
     done = CliRunner().invoke(app, [*arguments, "--jobs", "3"])
     assert done.exit_code == 0, done.output
     said = " ".join(done.output.split())
-    assert "6 trainings: 0 finished, 2 of a known duration, 4 of an unknown one." in said
-    assert "about 10 min of one core, so about 3 min with 3 at once" in said
-    assert "made on here" in said
+    assert "about 11 min of one core, so about 4 min with 3 at once" in said
+    assert "results of here" in said
+    assert "4 of them are known to an order of magnitude alone" in said
     rows = {tuple(line.split()[:2]): line for line in done.output.splitlines() if "/smac" in line}
     assert "about 5 min" in rows["PointRobot/smac", "bc"]
-    assert "unknown" in rows["SparsePointRobot/smac", "smac"]
+    assert "about 9 s" in rows["SparsePointRobot/smac", "smac"]
     assert "3 trainings" in CliRunner().invoke(app, [*arguments, "--shard", "2/2"]).output
     assert "is empty" in CliRunner().invoke(app, [*arguments[:-5], "--shard", "9/9"]).output
 

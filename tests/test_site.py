@@ -33,6 +33,8 @@ from offlinemeta.files import FileError
 from offlinemeta.leaderboard import aggregate, table
 from offlinemeta.leaderboard.charts import script_json
 from offlinemeta.leaderboard.pages import method as method_page
+from offlinemeta.leaderboard.pages.board import Board, elsewhere
+from offlinemeta.leaderboard.pages.standings import standings
 from offlinemeta.leaderboard.site import MARK, build, server
 
 pytestmark = pytest.mark.xdist_group("site")  # which is built once
@@ -67,7 +69,7 @@ def made_up(name: str, method: str, seed: int, level: float) -> Result:
     about = Provenance(
         dataset={"id": f"OfflineMeta/{benchmark.family}/smac-v1{evil}", "sha256": "0" * 64},
         config={"lr": f"0.1{evil}"}, commit="c0ffee0", machine=f"x{evil}", started="2026-11-28T00:00:00Z",
-        versions={"offlinemeta": f"0.1.0{evil}", "mujoco": "3.3.0"},
+        versions={"offlinemeta": "0.1.0", "mujoco": "3.3.0"},
         gradient_steps=20_000, env_steps=1000 * (method == "smac"), wall_time=90.0,
     )  # fmt: skip
     figures = {"m": 1.0, "gap_told": high, "gap_reader": high - 1, "gap_own": high - 2}
@@ -167,13 +169,30 @@ def test_families_weigh_the_same_and_methods_are_compared_on_what_they_share() -
     assert aggregate.compare(alone) == {}, "they share no family"
 
 
+@pytest.mark.usefixtures("flat_scale")
+def test_the_third_episode_counts_however_many_follow() -> None:
+    def played(method: str, protocol: str, level: float) -> Result:
+        benchmark = get_benchmark(f"PointRobot/smac/{protocol}")
+        returns = np.full((20, benchmark.protocol.episodes), float(level))
+        return make_result(benchmark, method, "m:C", returns, 3)
+
+    found = [
+        played("mine", "online-3", 40), played("mine", "online-10", 50), played("smac", "online-4", 60),
+        played("bc", "online-2", 70),
+    ]  # fmt: skip
+    summed = aggregate.aggregates(aggregate.cells(table.summarise(found)))
+    assert [(one.setting.kind, one.method, one.mean.value) for one in summed] == [
+        ("online", "smac", 60.0), ("online", "mine", 50.0), ("online-2", "bc", 70.0),
+    ]  # fmt: skip
+
+
 def test_low_worth_families_are_left_out(results: Path) -> None:
     cells = aggregate.cells(table.summarise(read_results([results])))
     summed = aggregate.aggregates(cells)
     assert "WalkerParam" in {cell.benchmark.family for cell in cells}
     assert {cell.benchmark.family for one in summed for cell in one.cells} == {"PointRobot", "CheetahVel"}
     assert {one.setting.split for one in summed} == {"test", "ood", "val", "train"}
-    assert aggregate.headline(summed) == ("smac", "online-4", "test")
+    assert aggregate.headline(summed) == ("smac", "online", "test")
 
 
 def test_order_of_seeds_tasks_and_files_does_not_matter(results: Path) -> None:
@@ -206,6 +225,40 @@ def test_the_csv_has_every_cell(site: Path) -> None:
         "20000",
         "1000",
     )
+
+
+def of_scores(method: str, *levels: float, sees_task: bool = False, data: str = "smac-v1") -> list[Result]:
+    """Results of one seed for each level, on the tasks of PointRobot; scores differ between tasks."""
+    benchmark = get_benchmark("PointRobot/smac/online-3")
+    about = Provenance(dataset={"id": f"OfflineMeta/PointRobot/{data}", "sha256": "0" * 64})
+    spread = np.random.default_rng(0).normal(size=(20, 3))
+    return [
+        make_result(benchmark, method, "m:C", level + spread, 3, seed, sees_task=sees_task, provenance=about)
+        for seed, level in enumerate(levels)
+    ]
+
+
+@pytest.mark.usefixtures("flat_scale")
+def test_the_best_is_marked_and_who_cannot_be_told_apart_from_it() -> None:
+    found = [
+        *of_scores("first", 50, 51, 52), *of_scores("second", 49, 52, 50), *of_scores("third", 10, 11, 12),
+        *of_scores("expert", 99, 99, 99, sees_task=True), *of_scores("elsewhere", 98, 98, 98, data="random-v1"),
+        *of_scores("renamed", 5, 5, 5, data="smac-v1"),
+    ]  # fmt: skip
+    board = Board(table.summarise(result_module.join_all(found)), {}, {})
+    (standing,) = standings(board)
+    assert [(name, line[0]["mark"]) for name, line in standing["lines"]] == [
+        ("expert", ""), ("elsewhere", ""), ("first", "best"), ("second", "like"), ("third", ""), ("renamed", ""),
+    ]  # fmt: skip
+    assert board.badges == {"expert": "told the task", "elsewhere": "other data"}
+
+
+def test_data_of_an_earlier_version_are_known_by_their_name_of_then() -> None:
+    assert not elsewhere("OfflineMeta/AntDir/smac-v0", "AntDir/spread/online-10")
+    assert elsewhere("OfflineMeta/AntDir/smac-v0", "AntDir/smac/online-10")
+    assert elsewhere("OfflineMeta/AntDir/random-v0", "AntDir/smac/online-10")
+    assert elsewhere("OfflineMeta/AntGoal/smac-v1", "AntDir/smac/online-10")
+    assert not elsewhere("", "AntDir/smac/online-10")
 
 
 # --- the site as files
@@ -323,7 +376,8 @@ def test_what_is_only_to_choose_by_is_shown_and_said_so(site: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "link"),
     [
-        ("https://example.org/a", "https://example.org/a"), ("http://example.org", "http://example.org"),
+        ("https://example.org/a", "https://example.org/a"), ("http://example.org", ""),
+        ("https://github.com@evil.org", ""), ("https://evil\u2024org", ""),
         ("javascript:alert(1)", ""), ("baselines/smac.py", ""), ("data:text/html,x", ""), ("https://a b", ""),
     ],
 )  # fmt: skip
@@ -348,6 +402,14 @@ def test_a_site_replaces_a_site_and_nothing_else(results: Path, tmp_path: Path) 
     with pytest.raises(FileError, match="holds something else than a site"):
         build([one], tmp_path / "mine")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["damaged.json", "mine", "site"]
+
+
+def test_folders_that_are_named_like_files_do_no_harm(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results / "smac" / "PointRobot-smac", tmp_path / "smac" / "PointRobot-smac")
+    for name in ("x.json", "film.mp4"):
+        (tmp_path / "smac" / name).mkdir()
+    build([tmp_path / "smac"], tmp_path / "site")
+    assert (tmp_path / "site" / "methods" / "smac.html").exists()
 
 
 def test_films_that_are_links_are_left_out(results: Path, tmp_path: Path) -> None:
@@ -492,6 +554,34 @@ def test_charts_are_drawn_with_lines_of_what_is_known(chromium: Any, site: Path)
         for place in (0, 1, 3):  # adaptation, shift, tasks; the gap has no scale of returns
             text = charts.nth(place).text_content()
             assert all(name in text for name in ("told", "blind", "random")), text
+
+
+def test_lines_are_chosen_in_one_legend_by_keyboard(chromium: Any, site: Path) -> None:
+    with Visit(chromium, site) as visit:
+        page = visit.open("families/PointRobot.html")
+        section = page.locator("#smac-test")
+        chart = section.locator(".chart").first
+
+        def lines() -> int:
+            return int(chart.locator(".mark-line path[aria-roledescription='line mark']").count())
+
+        chart.locator("svg").wait_for()
+        until(lambda: lines() == len(LEVELS))
+        box = section.get_by_role("checkbox", name="smac-offline")
+        box.focus()
+        page.keyboard.press("Space")
+        until(lambda: lines() == len(LEVELS) - 1)
+        section.get_by_role("button", name="None").click()
+        until(lambda: lines() == 0)
+        assert all(name in chart.text_content() for name in ("told", "blind", "random")), "what is known stays"
+        section.get_by_role("checkbox", name="mine").check()
+        until(lambda: lines() == 1)
+        tasks = section.locator(".chart").last
+        tasks.scroll_into_view_if_needed()
+        tasks.locator("svg").wait_for()
+        assert tasks.locator("path[aria-label*='smac-offline']").count() == 0, "it is one legend for all charts"
+        section.get_by_role("button", name="All").click()
+        until(lambda: lines() == len(LEVELS))
 
 
 def test_dark_as_the_system_or_by_the_switch(chromium: Any, site: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -33,6 +34,7 @@ from offlinemeta.files import FileError
 from offlinemeta.leaderboard import folder as folders
 from offlinemeta.leaderboard import replay, rules, submission
 from offlinemeta.leaderboard.folder import SubmissionError, changes, submissions
+from offlinemeta.leaderboard.listed import same
 from offlinemeta.leaderboard.method import Method
 from offlinemeta.leaderboard.schema import json_schema
 from offlinemeta.leaderboard.submission import RESULTS, check, submit
@@ -73,7 +75,7 @@ def test_our_own_results_keep_the_rules_but_those_that_came_later() -> None:
         assert found.refused(listed=True) == [], folder.name
         lacking = {fault.rule for fault in found.faults}
         if folder.name.startswith("pearl-online"):
-            assert lacking <= {"older data", "data", "seeds"}, folder.name
+            assert lacking <= {"older data", "data", "seeds", "another"}, folder.name
         elif folder.name in ("macaw", "borel", "borel-rr"):  # their trainings go on
             assert lacking <= {"seeds"}, folder.name
         else:
@@ -157,6 +159,12 @@ BAD_RESULTS: list[tuple[Change, str, str]] = [
     (provenance(gradient_steps="1000"), "result", "provenance.0.gradient_steps"),
     (provenance(gradient_steps=0), "steps", "--gradient-steps"),
     (provenance(started="yesterday"), "result", "provenance.0.started"),
+    (provenance(started="2026-13-01T00:00:00Z"), "result", "provenance.0.started"),
+    (provenance(started="2026-02-31T00:00:00Z"), "provenance", "is no time that has been"),
+    (provenance(started="2099-01-01T00:00:00+00:00"), "provenance", "2099-01-01T00:00:00+00:00 is no time"),
+    (lambda c: c["provenance"][0]["versions"].update(numpy="the newest"), "result", "provenance.0.versions.numpy"),
+    (lambda c: c["metrics"].update(gap_told=[-0.1]), "range", "gap_told is -0.1; the told expert gets"),
+    (lambda c: c["metrics"].update(gap_own=[1e8]), "range", "gap_own is a return, and not between"),
     (provenance(evaluation_seed=None), "provenance", "evaluation_seed is missing"),
     (provenance(versions={}), "versions", "the version of offlinemeta, mujoco, gymnasium, numpy is missing"),
     (provenance(checkpoint=""), "checkpoint", "SHA-256 is missing"),
@@ -274,10 +282,81 @@ def spoil_seeds(mine: Path) -> None:
         file.unlink()
 
 
+def spoil_budget(mine: Path) -> None:
+    content = hostile.result("offline-context")
+    content["provenance"][0]["gradient_steps"] = 10
+    hostile.put(mine, content)
+
+
+def spoil_agents(mine: Path) -> None:
+    for seed in hostile.SEEDS:
+        hostile.put(mine, {**hostile.result("offline-context", seed), "agent": "mine:Other", "sees_task": True})
+
+
+def spoil_many_seeds(mine: Path) -> None:
+    for seed in range(3, 200):
+        for protocol in hostile.PROTOCOLS:
+            hostile.put(mine, hostile.result(protocol, seed))
+
+
 def spoil_copy(mine: Path) -> None:
     content = hostile.result(seed=1)
     content["returns"] = hostile.result(seed=0)["returns"]
     hostile.put(mine, content)
+
+
+def spoil_altered_copy(mine: Path) -> None:
+    for seed in (1, 2):
+        content = hostile.result(seed=seed)
+        content["returns"] = hostile.result(seed=0)["returns"]
+        content["returns"][0][seed] = [-7.0 - seed] * 3
+        hostile.put(mine, content)
+
+
+def spoil_shuffled_copy(mine: Path) -> None:
+    content, tasks = hostile.result(seed=1), hostile.result(seed=0)["returns"][0]
+    content["returns"] = [tasks[1:] + tasks[:1]]
+    hostile.put(mine, content)
+
+
+def list_theirs(mine: Path, change: Change) -> None:
+    """List another method, of which something is as in this one."""
+    theirs = renamed(mine.parent / "listed", "theirs")
+    for file in theirs.rglob("*.json"):
+        content = json.loads(file.read_text())
+        change(content)
+        file.write_text(json.dumps(content))
+
+
+def spoil_their_returns(mine: Path) -> None:
+    list_theirs(mine, provenance(checkpoint="e" * 64))
+
+
+def spoil_their_checkpoint(mine: Path) -> None:
+    list_theirs(mine, lambda c: c.update(returns=[[[value - 0.5 for value in task] for task in c["returns"][0]]]))
+
+
+def spoil_salted_checkpoints(mine: Path, tensors: bool = True) -> None:
+    """The same tensors, or none, in three files, which another text in their head makes different ones."""
+    from safetensors.numpy import save_file
+
+    (mine / "checkpoints").mkdir()
+    for seed in hostile.SEEDS:
+        file = mine / "checkpoints" / f"s{seed}.safetensors"
+        save_file({"a": np.arange(9.0)} if tensors else {}, file, metadata={"salt": str(seed)})
+        for protocol in hostile.PROTOCOLS:
+            content = hostile.result(protocol, seed)
+            content["provenance"][0]["checkpoint"] = hashlib.sha256(file.read_bytes()).hexdigest()
+            hostile.put(mine, content)
+
+
+def spoil_method(old: str, new: str) -> Callable[[Path], Any]:
+    assert old in hostile.METHOD
+    text = hostile.METHOD.replace(old, new)
+    return lambda mine: (mine / "method.yaml").write_text(text, encoding="utf-8")
+
+
+CODE = "code: https://example.org/mine"
 
 
 def spoil_commit(mine: Path) -> None:
@@ -302,6 +381,23 @@ BAD_FOLDERS: list[tuple[Callable[[Path], Any], str, str]] = [
     (spoil_unknown_checkpoint, "checkpoint", "no result was made with it"),
     (spoil_seeds, "seeds", "2 seeds; 3 are needed"),
     (spoil_copy, "copies", "seeds 0 and 1 have the same returns"),
+    (spoil_budget, "alike", "trained for 10 gradient and 0 env steps and 20,000 gradient and 0 env steps"),
+    (spoil_agents, "alike", "a method is one agent, but agent differs: mine:Agent, mine:Other"),
+    (spoil_agents, "alike", "a method is one agent, but sees_task differs: False, True"),
+    (spoil_many_seeds, "seeds", "200 seeds; at most 100 are compared"),
+    (spoil_altered_copy, "copies", "seeds 0 and 1 have the same returns"),
+    (spoil_shuffled_copy, "copies", "seeds 0 and 1 have the same returns"),
+    (spoil_their_returns, "another", "its returns are those of theirs"),
+    (spoil_their_checkpoint, "another", "its checkpoint 000000000000... is that of theirs"),
+    (spoil_salted_checkpoints, "checkpoint", "its tensors are those of checkpoints/s0.safetensors"),
+    (lambda m: spoil_salted_checkpoints(m, tensors=False), "checkpoint", "it holds no tensors"),
+    (spoil_method(CODE, "code: https://github.com@evil.org/x"), "method", "code: String should match"),
+    (spoil_method(CODE, "code: https://a"), "method", "code: String should match"),
+    (spoil_method(CODE, "code: baselines/smac.py"), "commit", "is a path here, but mine:Agent is not from here"),
+    (spoil_method("One core.", '" "'), "method", "hardware: String should match: one line of plain text"),
+    (spoil_method("One core.", '"\u2800"'), "method", "hardware: String should match: one line of plain text"),
+    (spoil_method("trials: 3", "trials: 010"), "method", "'010' is no decimal number"),
+    (spoil_method("trials: 3", "trials: 1:30"), "method", "'1:30' is no decimal number"),
     (spoil_nothing_online, "cells", "online-3, or with more episodes, is not there"),
     (lambda m: (m / "method.yaml").unlink(), "method", "there is no such file"),
     (lambda m: (m / "run.sh").write_text("rm -rf /"), "file", "run.sh: no part of a submission"),
@@ -332,6 +428,39 @@ def test_a_name_that_looks_like_a_listed_one_is_refused(name: str, like: str, tm
     assert f"mistaken for {like}" in "\n".join(map(str, check(renamed(tmp_path, name)).faults))
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("CON", "on Windows"), ("nul.x", "on Windows"), ("mine.", "on Windows"), ("index", "means something else"),
+        ("random", "means something else"), ("true-labels", "means something else"), ("mine.json", "name of a file"),
+        ("s-mac", "mistaken for smac"), ("pearl+", "mistaken for pearl"),
+    ],
+)  # fmt: skip
+def test_a_name_that_means_something_else_is_refused(name: str, message: str, tmp_path: Path) -> None:
+    assert message in "\n".join(map(str, check(renamed(tmp_path, name)).faults))
+
+
+def test_our_own_methods_have_their_names(tmp_path: Path) -> None:
+    home = renamed(tmp_path, "true-labels")
+    for file in home.rglob("*.json"):
+        file.write_text(file.read_text().replace("mine:Agent", "offlinemeta.baselines.training.checkpoint:load_agent"))
+    assert check(home).faults == ()
+
+
+def test_what_is_no_coincidence() -> None:
+    rng = np.random.default_rng(0)
+    ours = rng.uniform(-20, 0, 60).round(3).tolist()
+    for few in (0, 1, 5):
+        assert same(ours, [value + 0.5 * (place < few) for place, value in enumerate(ours)])
+    assert not same(ours, [value + 0.5 * (place < 8) for place, value in enumerate(ours)])
+    assert same(ours, rng.permutation(ours).tolist())
+    assert not same(ours, ours[1:])
+    assert not same([0.0] * 60, [0.0] * 60), "nothing was found, twice"
+    assert not same([0.0] * 55 + [1.0, 0.0, 0.0, 2.0, 1.0], [0.0] * 55 + [1.0, 1.0, 0.0, 2.0, 0.0])
+    counts = [float(value) for value in rng.integers(0, 4, 60)]
+    assert not same(counts, rng.permutation(counts).tolist()), "few different returns have one order as well as another"
+
+
 def renamed(folder: Path, name: str) -> Path:
     """Return a valid submission of another name."""
     home = hostile.write(folder).rename(folder / name)
@@ -343,9 +472,13 @@ def renamed(folder: Path, name: str) -> Path:
 
 def test_yaml_that_explodes_or_makes_objects_is_refused(mine: Path) -> None:
     bomb = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
-    for text in (bomb, "name: !!python/object/apply:os.system [id]", "name: !!timestamp x", "? [a]\n: b", "[" * 9000):
+    for text in (bomb, "name: !!python/object/apply:os.system [id]", "name: !!timestamp x", "? [a]\n: b"):
         (mine / "method.yaml").write_text(text)
         assert "method" in refused_by(mine)
+    started = time.perf_counter()
+    (mine / "method.yaml").write_text("[" * 16_000)
+    assert "it is nested too deeply" in said(mine)
+    assert time.perf_counter() - started < 2
 
 
 @settings(max_examples=40, deadline=None)
@@ -490,7 +623,13 @@ def test_a_pull_request_is_compared_with_what_is_listed(mine: Path, tmp_path: Pa
     submit(mine, theirs)
     said = offlinemeta("leaderboard", "check", theirs, "--against", base, "--markdown", summary)
     assert "differs from" in said
-    shutil.copytree(renamed(tmp_path / "x", "another"), theirs / "another")
+    another = renamed(tmp_path / "x", "another")
+    for file in another.rglob("*.json"):
+        content = json.loads(file.read_text())
+        content["returns"] = [[[value - 0.5 for value in task] for task in content["returns"][0]]]
+        content["provenance"][0]["checkpoint"] = "a" * 63 + str(content["seeds"][0])
+        file.write_text(json.dumps(content))
+    shutil.copytree(another, theirs / "another")
     said = offlinemeta("leaderboard", "check", theirs, "--against", base, "--markdown", summary)
     assert "another: 6 results, keep all rules (new)" in said
     assert "mine" not in said
@@ -498,6 +637,15 @@ def test_a_pull_request_is_compared_with_what_is_listed(mine: Path, tmp_path: Pa
     (theirs / "mine" / "method.yaml").write_text(hostile.METHOD.replace("Look out", "Look in"), encoding="utf-8")
     said = offlinemeta("leaderboard", "check", theirs, "--against", base)
     assert "mine: 6 results, keep all rules (1 files changed)" in said
+    (theirs / "mine" / "method.yaml").write_text(hostile.METHOD.replace("A. Author", "M. Allory"), encoding="utf-8")
+    said = offlinemeta("leaderboard", "check", theirs, "--against", base, code=2)
+    assert "is by A. Author, Ω. Μέλος, of https://example.org/mine, and is not overwritten" in said
+    assert "Refused: mine." in said
+    (theirs / "mine" / "method.yaml").write_text(hostile.METHOD, encoding="utf-8")
+    shutil.rmtree(theirs / "another")
+    shutil.copytree(another, theirs / "another")
+    spoil_salted_checkpoints(theirs / "mine")
+    assert "which stay with their authors" in offlinemeta("leaderboard", "check", theirs, "--against", base, code=2)
     (theirs / "another" / "a|<b>\n::warning::x").touch()
     shutil.rmtree(theirs / "mine")
     said = offlinemeta("leaderboard", "check", theirs, "--against", base, "--markdown", summary, code=2)
@@ -505,6 +653,21 @@ def test_a_pull_request_is_compared_with_what_is_listed(mine: Path, tmp_path: Pa
     assert "Refused: another, mine" in said
     assert "\n::warning" not in said
     assert r"a\|\<b\>\\n::warning::x" in summary.read_text()
+
+
+def test_two_methods_of_one_pull_request_must_not_resemble_one_another(mine: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    submit(mine, theirs)
+    renamed(tmp_path / "x", "another").rename(theirs / "another")
+    for name in ("Mine", "m1ne"):
+        renamed(tmp_path / name, name).rename(theirs / name)
+    nothing = tmp_path / "nothing"
+    assert "nothing is no folder" in offlinemeta("leaderboard", "check", theirs, "--against", nothing, code=2)
+    nothing.mkdir()
+    said = offlinemeta("leaderboard", "check", theirs, "--against", nothing, code=2)
+    assert "its returns are those of Mine" in said
+    assert "it can be mistaken for Mine" in said
+    assert "Refused: another, m1ne, mine" in said, "all but the first, Mine"
 
 
 def test_what_was_hidden_deep_in_a_listed_method_is_a_change(mine: Path, tmp_path: Path) -> None:
@@ -686,4 +849,35 @@ def test_workflows_have_no_rights_and_put_nothing_from_outside_into_a_shell(name
         assert base["ref"] == "${{ github.event.pull_request.base.sha }}"
         assert theirs["path"] == "submission"
     else:
-        assert triggers["workflow_call"]["inputs"].keys() == {"agent", "benchmarks", "requirement", "checkpoint"}
+        assert triggers["workflow_call"]["inputs"].keys() == {"agent", "suite", "requirement", "checkpoint"}
+
+
+def test_the_workflow_for_agents_evaluates_one_on_the_suite_smoke(tmp_path: Path, built: Path) -> None:
+    """Its commands, run by a shell as GitHub runs them."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "evaluate-agent.yml").read_text())
+    (step,) = [one for one in workflow["jobs"]["evaluate"]["steps"] if one.get("name") == "evaluate"]
+    given = {
+        name: value["default"]
+        for name, value in workflow[True]["workflow_call"]["inputs"].items()
+        if not value.get("required")
+    }
+    assert given["suite"] == "smoke"
+    shim = tmp_path / "bin" / "offlinemeta"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m offlinemeta "$@"\n')
+    shim.chmod(0o755)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "mine.py").write_text("from offlinemeta.benchmark.agent import RandomAgent as Agent\n")
+    environment = {"AGENT": "mine:Agent", "SUITE": given["suite"], "CHECKPOINT": given["checkpoint"]}
+    environment |= {"RUNNER_TEMP": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
+    assert step["env"].keys() < environment.keys()
+    environment |= {**os.environ, "PATH": f"{shim.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+        cwd=tmp_path / "here", env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = (tmp_path / "summary.md").read_text()
+    assert "| PointRobot/smac | Agent | 1 |" in summary
+    assert "| SparsePointRobot/smac | Agent | 1 |" in summary
+    assert len(list((tmp_path / "results").rglob("*-s0.json"))) == 4

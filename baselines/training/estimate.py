@@ -11,8 +11,14 @@ from typing import Any
 from offlinemeta.baselines.registry import plain_config, read_config
 from offlinemeta.baselines.training.cell import Cell, steps_of
 from offlinemeta.baselines.training.log import read_log
-from offlinemeta.benchmark.result import Result
+from offlinemeta.benchmark.result import Provenance, Result
 from offlinemeta.envs.errors import ArgumentError
+
+START = 8.0
+"""Seconds that even the shortest training takes, on one core, for its start and its evaluation."""
+
+ROUGH = ("other settings", "other methods")
+"""Sources that give no more than an order of magnitude."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +28,8 @@ class Estimate:
     Attributes:
         step: gradient steps that are made already.
         steps: gradient steps of the whole training.
-        seconds: for the steps that are left, without start and evaluation; None where there is no result to go by.
-        source: of which families the results are that it is made by.
+        seconds: for its start and the steps that are left; None where there is no result to go by.
+        source: of what the results are that it is made by: the same family, other families, or one of :data:`ROUGH`.
         machines: on which machines they were made.
     """
 
@@ -35,10 +41,10 @@ class Estimate:
 
 
 def estimate(cell: Cell, folders: Collection[Path], results: Sequence[Result]) -> Estimate:
-    """Estimate how long a cell takes: the median time per gradient step of the method's results, times its steps.
+    """Estimate how long a cell takes: the median time per gradient step of the results that are most like it.
 
-    Only results with the same settings count, up to how long the phases are; if there are any on the same family, only
-    those.
+    These are the method's results with the same settings, up to how long the phases are, on the same family; else on
+    others; else those with other settings; else those of other methods.
 
     Args:
         cell: the cell.
@@ -47,21 +53,28 @@ def estimate(cell: Cell, folders: Collection[Path], results: Sequence[Result]) -
     """
     config, log = cell.run.config, read_log(cell.folder)
     step, steps = (log[-1]["step"] if log else 0), config.phases[-1].end
-    known = [
-        (result.benchmark.partition("/")[0], training)
-        for result in results
-        for training in result.provenance
-        if result.method == cell.method and training.gradient_steps and training.wall_time > 0
-        if alike(cell.method, config, training.config)
-    ]
-    same = [each for each in known if each[0] == cell.spec.family]
-    known = same or known
-    if not known:
+    found: dict[str, list[Provenance]] = {}
+    for result in results:
+        for training in result.provenance:
+            if training.gradient_steps and training.wall_time > 0:
+                found.setdefault(_source(cell, config, result, training), []).append(training)
+    source = next((name for name in ("the same family", "other families", *ROUGH) if name in found), None)
+    if source is None:
         return Estimate(step, steps)
+    known = found[source]
     left = max(min(steps - step, steps_of(cell, folders)), 0)
-    pace = median(training.wall_time / training.gradient_steps for _, training in known)
-    machines = frozenset(training.machine for _, training in known if training.machine)
-    return Estimate(step, steps, pace * left, "the same family" if same else "other families", machines)
+    pace = median(training.wall_time / training.gradient_steps for training in known)
+    machines = frozenset(training.machine for training in known if training.machine)
+    return Estimate(step, steps, START + pace * left, source, machines)
+
+
+def _source(cell: Cell, config: Any, result: Result, training: Provenance) -> str:
+    """Say how like a cell a result is."""
+    if result.method != cell.method:
+        return "other methods"
+    if not alike(cell.method, config, training.config):
+        return "other settings"
+    return "the same family" if result.benchmark.partition("/")[0] == cell.spec.family else "other families"
 
 
 def alike(method: str, config: Any, other: Mapping[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,8 @@ from offlinemeta.envs import get_family
 from offlinemeta.leaderboard import aggregate
 from offlinemeta.leaderboard.aggregate import Aggregate, Cell, Setting
 from offlinemeta.leaderboard.method import Method
-from offlinemeta.leaderboard.table import Row, figure
+from offlinemeta.leaderboard.style import Style, styles
+from offlinemeta.leaderboard.table import STUDY, Row, figure
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,42 @@ class Board:
         return aggregate.rank([row.method for row in self.rows])
 
     @cached_property
-    def told(self) -> set[str]:
-        """Names of the methods that are told the task."""
-        return {cell.result.method for cell in self.cells if cell.result.sees_task}
+    def styles(self) -> dict[str, Style]:
+        """How each method is drawn, on every page."""
+        return styles(self.names)
+
+    @cached_property
+    def badges(self) -> dict[str, str]:
+        """What is said beside the name of a method that is a reference and no competitor."""
+        bound = STUDY["claims"]["bound"]
+        found = {bound: BOUND} if bound in self.names else {}
+        for cell in self.cells:
+            if cell.result.sees_task:
+                found[cell.result.method] = TOLD
+            elif any(elsewhere(p.dataset.get("id", ""), cell.result.benchmark) for p in cell.result.provenance):
+                found.setdefault(cell.result.method, OTHER_DATA)
+        return found
+
+
+TOLD, OTHER_DATA, BOUND = "told the task", "other data", "upper bound"
+WHY = {
+    TOLD: "It is told its task",
+    OTHER_DATA: "It was trained on other data than the benchmark's",
+    BOUND: "It is given the true rewards where the study's method has to do without",
+}
+"""Why such a method is no competitor."""
+
+RENAMED = {("smac", "0"): "spread", ("replay", "0"): "history"}
+"""What qualities of data of an earlier version are called now."""
+
+
+def elsewhere(dataset: str, benchmark: str) -> bool:
+    """Tell whether a dataset is known to be of another family or quality than a benchmark's."""
+    named = re.fullmatch(r"[^/]*/([^/]*)/(.*)-v(\d+)", dataset)
+    if named is None:
+        return False
+    family, quality, version = named.groups()
+    return [family, RENAMED.get((quality, version), quality)] != benchmark.split("/")[:2]
 
 
 def cell_id(benchmark: str) -> str:
@@ -103,7 +138,6 @@ def summed(one: Aggregate, root: str) -> dict[str, Any]:
     return {
         **one.setting._asdict(),
         "method": one.method,
-        "told": any(cell.result.sees_task for cell in one.cells),
         "complete": one.complete,
         "href": setting_link(one.setting, one.method, root),
         "families": f"{len(one.cells)} of {one.families}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from offlinemeta.leaderboard.pages.board import (
     family_facts,
     family_of,
 )
-from offlinemeta.leaderboard.table import Row, by_data, figure, grid, note, remarks
+from offlinemeta.leaderboard.table import Row, by_data, figure, grid, note, remarks, settle
 
 
 def of_family(board: Board, name: str) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def of_family(board: Board, name: str) -> dict[str, Any]:
             "observations": family.observation_space.shape[0],
             "actions": family.action_space.shape[0],
             "terminates": family.terminates,
-            "blind_policy": references.blind_policy,
+            "blind_policy": _blind(references.blind_policy),
             "levels": [f"{split} tasks" for split in splits],
             "references": _references(references, splits),
         },
@@ -45,6 +46,11 @@ def of_family(board: Board, name: str) -> dict[str, Any]:
         "remarks": remarks(rows),
         "charts": True,
     }
+
+
+def _blind(policy: str) -> str:
+    """Return the blind policy as a reader knows it."""
+    return re.sub(r"^told train (\d+)$", r"the expert that is always told training task \1", policy)
 
 
 def _references(references: References, splits: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -58,13 +64,14 @@ def _references(references: References, splits: Sequence[str]) -> list[tuple[str
 
 def _section(board: Board, data: str, rows: Sequence[Row]) -> dict[str, Any]:
     """Return what a family's page shows of one quality of data and split."""
-    measured = [row for row in rows if row.online is not None or row.logged is not None]
+    measured = sorted((row for row in rows if row.online is not None or row.logged is not None), key=_place)
     head, lines = grid(measured)
     columns = head[2:]
     own = {id(result) for row in measured for result in (row.online, row.logged) if result is not None}
     cells = {id(cell.result): cell for cell in board.cells}
     further = [cells[id(result)] for row in rows for result in row.results if id(result) not in own]
     curves = [row for row in rows if row.curve and row.online is not None]
+    drawn = charts(measured or rows, board.styles, legend=False)
     most = max((len(row.curve) for row in curves), default=0)
     return {
         "id": data_id(rows[0]),
@@ -75,7 +82,6 @@ def _section(board: Board, data: str, rows: Sequence[Row]) -> dict[str, Any]:
         "lines": [
             {
                 "method": row.method,
-                "told": row.results[0].sees_task,
                 "figures": [
                     (text, cell_link(_source(row, name), "../")) for name, text in zip(columns, line, strict=True)
                 ],
@@ -85,14 +91,14 @@ def _section(board: Board, data: str, rows: Sequence[Row]) -> dict[str, Any]:
         "further": [
             {
                 "method": cell.result.method,
-                "told": cell.result.sees_task,
                 "protocol": cell.benchmark.protocol.name,
                 "href": cell_link(cell.result, "../"),
                 "figures": [str(len(cell.result.seeds)), figure(cell.score), figure(cell.returned)],
             }
             for cell in further
         ],
-        "charts": [{"title": title, "spec": script_json(spec)} for title, spec in charts(rows).items()],
+        "charts": [{"title": title, "spec": script_json(spec)} for title, spec in drawn.items()],
+        "keys": list(dict.fromkeys(row.method for row in measured)),
         "episodes": [f"episode {k + 1}" for k in range(most)],
         "curves": [
             {
@@ -104,6 +110,11 @@ def _section(board: Board, data: str, rows: Sequence[Row]) -> dict[str, Any]:
             if row.online is not None
         ],
     }
+
+
+def _place(row: Row) -> tuple[bool, float]:
+    """Return the place of a row: the best score with own contexts first, those without one last."""
+    return row.score is None, -settle(row.score.value) if row.score is not None else 0.0
 
 
 def _source(row: Row, column: str) -> Result:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from offlinemeta.benchmark.fields import is_place
 from offlinemeta.leaderboard.aggregate import Cell
-from offlinemeta.leaderboard.method import Method
+from offlinemeta.leaderboard.method import FILE, Method
 from offlinemeta.leaderboard.pages.board import (
     Board,
     cell_id,
@@ -27,7 +28,6 @@ def of_method(board: Board, name: str) -> dict[str, Any]:
     return {
         "title": name,
         "name": name,
-        "told": name in board.told,
         "method": board.methods.get(name),
         "facts": _facts(board.methods.get(name), own),
         "aggregates": [summed(one, "../") for one in board.aggregates if one.method == name],
@@ -40,6 +40,7 @@ def of_method(board: Board, name: str) -> dict[str, Any]:
             }
             for (family, quality), part in parts.items()
         ],
+        "described": f"../raw/{quote(name)}/{FILE}" if name in board.methods else "",
         "films": [{"href": f"../{quote(href)}", "name": text} for href, text in board.films.get(name, {}).items()],
     }
 
@@ -71,8 +72,8 @@ def _facts(method: Method | None, own: Sequence[Cell]) -> list[tuple[str, str, s
 
 
 def _web(text: str) -> str:
-    """Return a text as a link if it is one to the web, and nothing otherwise."""
-    return text if text.startswith(("https://", "http://")) and " " not in text else ""
+    """Return a text as a link if it is one to the web, in letters that are what they look like; else nothing."""
+    return text if text.startswith("https://") and is_place(text) else ""
 
 
 def _seeds(cell: Cell) -> dict[str, Any]:

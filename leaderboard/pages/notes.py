@@ -8,7 +8,7 @@ from typing import Any
 from offlinemeta.benchmark.protocol import PROTOCOLS
 from offlinemeta.benchmark.result import Provenance
 from offlinemeta.datasets.references import LEAST_WORTH, read_references, shipped
-from offlinemeta.datasets.spec import VERSION
+from offlinemeta.datasets.spec import CHANGES, VERSION
 from offlinemeta.leaderboard import claims
 from offlinemeta.leaderboard.pages.board import (
     Board,
@@ -25,10 +25,14 @@ def of_claims(board: Board) -> dict[str, Any]:
     shown = []
     for claim in claims.check_claims(board.rows):
         data, text, verdict, figures, corrected = claims.line(claim)
+        alone = claim.verdict == claims.HOLDS and (claim.corrected is None or claim.corrected >= claims.LEVEL)
+        number, _, said = text.partition(" ")
         shown.append(
             {
                 "data": data,
-                "text": text,
+                "number": number,
+                "alone": alone,
+                "text": said,
                 "verdict": verdict,
                 "side": sides[claim.verdict],
                 "figures": figures,
@@ -73,6 +77,7 @@ def versions(board: Board) -> dict[str, Any]:
     return {
         "title": "Versions",
         "present": VERSION,
+        "changes": CHANGES.items(),
         "tables": [
             {
                 "title": "Training data",

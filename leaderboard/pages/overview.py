@@ -7,6 +7,7 @@ from typing import Any
 
 from offlinemeta.leaderboard import aggregate
 from offlinemeta.leaderboard.aggregate import TO_CHOOSE_BY, Aggregate, Setting
+from offlinemeta.leaderboard.method import remarks as method_remarks
 from offlinemeta.leaderboard.pages.board import (
     Board,
     cell_link,
@@ -15,6 +16,7 @@ from offlinemeta.leaderboard.pages.board import (
     setting_link,
     summed,
 )
+from offlinemeta.leaderboard.pages.standings import standings
 from offlinemeta.leaderboard.table import figure, remarks
 
 
@@ -41,6 +43,7 @@ def overview(board: Board, families: Sequence[str]) -> dict[str, Any]:
         "scale": scale,
         "aggregates": [summed(one, "") | {"range": [scale(v) for v in one.mean]} for one in board.aggregates],
         "choices": _choices(list(groups), first),
+        "standings": standings(board),
         "matrices": [
             _matrix(setting, group, setting == first)
             for setting, group in sorted(groups.items(), key=lambda item: item[0] != first)
@@ -50,12 +53,11 @@ def overview(board: Board, families: Sequence[str]) -> dict[str, Any]:
         "methods": [
             {
                 "name": name,
-                "told": name in board.told,
                 "title": board.methods[name].title if name in board.methods else "",
             }
             for name in board.names
         ],
-        "remarks": remarks(board.rows),
+        "remarks": [*remarks(board.rows), *method_remarks(list(board.methods.values()))],
     }
 
 
@@ -114,9 +116,9 @@ def results(board: Board) -> dict[str, Any]:
             {
                 **cell.setting._asdict(),
                 "family": cell.benchmark.family,
+                "protocol": cell.benchmark.protocol.kind,
                 "section": sections[id(cell.result)],
                 "method": cell.result.method,
-                "told": cell.result.sees_task,
                 "figures": [figure(value) for value in values],
                 "budget": [str(len(cell.result.seeds)), *counts],
                 "href": cell_link(cell.result, ""),

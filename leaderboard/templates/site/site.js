@@ -99,7 +99,28 @@ function draw(place) {
       layout: { bottom: { direction: "vertical", anchor: "start" } }, // under each other, for narrow screens
     },
   };
-  return vegaEmbed(place, JSON.parse(text), { actions: false, renderer: "svg", ast: true, config });
+  const spec = JSON.parse(text);
+  const hidden = hiddenIn(place);
+  spec.datasets.values = spec.datasets.values.filter(({ method }) => !hidden.has(method));
+  return vegaEmbed(place, spec, { actions: false, renderer: "svg", ast: true, config });
+}
+
+// the legend of a section's charts: methods whose box is not ticked are left out of all of them
+
+const hiddenIn = (place) => {
+  const boxes = place.closest("section").querySelectorAll(".keys input:not(:checked)");
+  return new Set([...boxes].map(({ value }) => value));
+};
+
+function choosable(form) {
+  const redraw = () => form.closest("section").querySelectorAll("[data-drawn]").forEach(draw);
+  form.addEventListener("change", redraw);
+  form.addEventListener("click", ({ target }) => {
+    if (target.type !== "button") return;
+    for (const box of form.querySelectorAll("input")) box.checked = target.value === "all";
+    redraw();
+  });
+  form.hidden = false;
 }
 
 const seen = new IntersectionObserver((entries) => {
@@ -129,4 +150,5 @@ function themes(button) {
 themes(document.getElementById("theme"));
 document.querySelectorAll("table.sortable").forEach(sortable);
 document.querySelectorAll("form.filters").forEach(filterable);
+document.querySelectorAll("form.keys").forEach(choosable);
 document.querySelectorAll(".chart").forEach((place) => seen.observe(place));

@@ -13,7 +13,20 @@ from rich.console import Console
 from rich.text import Text
 
 import offlinemeta
-from offlinemeta.cli import belief, curves, datasets, families, leaderboard, results, run, site, training, trials
+from offlinemeta.cli import (
+    belief,
+    curves,
+    datasets,
+    evaluate,
+    families,
+    leaderboard,
+    replay,
+    report,
+    run,
+    site,
+    training,
+    trials,
+)
 from offlinemeta.console import printable, tolerate_any_encoding
 
 app = typer.Typer(
@@ -24,13 +37,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(datasets.app, name="datasets")
+leaderboard.app.command(epilog=replay.EPILOG)(replay.replay)
 leaderboard.app.command(epilog=site.BUILD_EPILOG)(site.build)
 leaderboard.app.command(epilog=site.SERVE_EPILOG)(site.serve)
 app.add_typer(leaderboard.app, name="leaderboard")
 app.command(epilog=families.ENVS_EPILOG)(families.envs)
 app.command(epilog=families.BEHAVIOUR_EPILOG)(families.behaviour)
-app.command(epilog=results.EVALUATE_EPILOG)(results.evaluate)
-app.command(epilog=results.REPORT_EPILOG)(results.report)
+app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command(epilog=report.EPILOG)(report.report)
 app.command(epilog=training.METHODS_EPILOG)(training.methods)
 fields_as_options = {"ignore_unknown_options": True}  # --lr=1e-3
 app.command(epilog=training.TRAIN_EPILOG, context_settings=fields_as_options)(training.train)

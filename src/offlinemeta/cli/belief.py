@@ -92,7 +92,7 @@ def draw(found: Mapping[str, Tightening], family: TaskFamily, split: str, rollou
         FileError: the file cannot be written.
     """
     from offlinemeta.cli.picture import new_figure, save
-    from offlinemeta.leaderboard.charts import COLOURS
+    from offlinemeta.leaderboard.style import COLOURS
 
     figure = new_figure(11, 4)
     left, right = figure.subplots(1, 2)

@@ -87,7 +87,7 @@ def draw(logs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path) -> Path:
         FileError: the file cannot be written.
     """
     from offlinemeta.cli.picture import new_figure, save
-    from offlinemeta.leaderboard.charts import COLOURS
+    from offlinemeta.leaderboard.style import COLOURS
 
     names = sorted({name for log in logs.values() for name in losses(log)})
     across, down = min(1 + len(names), ACROSS), math.ceil((1 + len(names)) / ACROSS)

@@ -192,14 +192,14 @@ def cell_list(cells: Sequence[Cell], grid: Sequence[Cell], results: Path, jobs: 
     from rich.text import Text
 
     from offlinemeta import leaderboard
-    from offlinemeta.baselines.training.estimate import estimate
+    from offlinemeta.baselines.training.estimate import ROUGH, estimate
     from offlinemeta.benchmark.result import read_results
     from offlinemeta.console import how_long
 
     places = [folder for folder in (Path(leaderboard.__path__[0]) / "results", results) if folder.exists()]
     known, folders = read_results(places), {cell.folder for cell in grid}
     table = Table("data", "method", "seed", "state", "step", "time", "by results of", box=box.SIMPLE_HEAD)
-    seconds, unknown, done, machines = 0.0, 0, 0, set[str]()
+    seconds, unknown, done, rough, machines = 0.0, 0, 0, 0, set[str]()
     for cell in cells:
         guess = estimate(cell, folders, known)
         state, shown = "goes on" if guess.step else "new", "unknown"
@@ -209,6 +209,7 @@ def cell_list(cells: Sequence[Cell], grid: Sequence[Cell], results: Path, jobs: 
             unknown += 1
         else:
             seconds, shown = seconds + guess.seconds, f"about {how_long(guess.seconds)}"
+            rough += guess.source in ROUGH
         step = f"{guess.step:,} / {guess.steps:,}"
         row = (cell.spec.short, cell.how, str(cell.seed), state, step, shown)
         table.add_row(*row, guess.source if shown else "")
@@ -219,12 +220,13 @@ def cell_list(cells: Sequence[Cell], grid: Sequence[Cell], results: Path, jobs: 
         at_once = f", so about {how_long(seconds / jobs)} with {jobs} at once" if jobs > 1 else ""
         notes.append(f"The known ones need about {how_long(seconds)} of one core{at_once}.")
         notes.append(
-            "Times are those of results with the same settings, scaled by gradient steps, made on "
-            f"{'; '.join(sorted(machines)) or 'an unnamed machine'}. Yours may be faster or slower. Starting a "
-            "training, loading or building its data, and evaluating it come on top."
+            f"Times are scaled by gradient steps, from results of {'; '.join(sorted(machines)) or 'other machines'}; "
+            "yours may be faster or slower. Loading or building data, and evaluating by many protocols, come on top."
         )
+    if rough:
+        notes.append(f"By results of {' or '.join(ROUGH)}, {rough} of them are known to an order of magnitude alone.")
     if unknown:
-        notes.append("Unknown are those of methods and settings of which there is no result to go by.")
+        notes.append("Unknown means that there is no result at all to go by, here or among those that ship.")
     return Group(table, Text("\n".join(notes)))
 
 
