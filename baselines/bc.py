@@ -1,7 +1,8 @@
 """Meta-behaviour-cloning: SMAC's encoder and reward decoder, and an actor that imitates the logged actions.
 
 The method is the baseline of the SMAC study (Pong et al., ICML 2022): SMAC's offline phase without its reinforcement
-learning. The constants of the ``paper`` preset and the departures of the default preset are SMAC's.
+learning. The constants of the ``paper`` preset and the departures of the default preset are SMAC's; besides, the default
+preset draws each context from one rollout, and lowers the step size in the second half of the training.
 """
 
 from __future__ import annotations
@@ -70,8 +71,10 @@ PRESETS = {
         hidden=(128, 128, 128),
         encoder_hidden=(128, 128),
         lr=1e-3,
+        late_factor=0.1,
         kl_weight=0.02,
         normalise=True,
+        contexts="rollout",
     ),
     "smoke": Config(steps=30, batch=16, context=16, hidden=(16, 16), encoder_hidden=(16,), decoder_hidden=(16,)),
 }
