@@ -1,8 +1,8 @@
 """Meta-behaviour-cloning: SMAC's encoder and reward decoder, and an actor that imitates the logged actions.
 
 The method is the baseline of the SMAC study (Pong et al., ICML 2022): SMAC's offline phase without its reinforcement
-learning. The constants of the ``paper`` preset and the departures of the default preset are SMAC's; besides, the default
-preset draws each context from one rollout, and lowers the step size in the second half of the training.
+learning. The constants of the ``paper`` preset and the departures of the default preset are SMAC's; besides, the
+default preset draws each context from one rollout, and lowers the step size in the second half of the training.
 """
 
 from __future__ import annotations
