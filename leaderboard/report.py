@@ -24,6 +24,9 @@ ACROSS = 4
 def plot(rows: Sequence[Row], files: Sequence[Path]) -> list[Path]:
     """Draw adaptation curves, a panel for each family and dataset, as PNG or PDF by the files' names.
 
+    Only those on test tasks, if there are any. A panel's range is that of the means: one method's wide interval would
+    flatten the curves of all others.
+
     Raises:
         MissingExtraError: matplotlib is not installed.
         FileError: a file cannot be written.
@@ -33,7 +36,7 @@ def plot(rows: Sequence[Row], files: Sequence[Path]) -> list[Path]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("plots", "Drawing a picture") from error
-    groups = by_data(rows)
+    groups = by_data([row for row in rows if row.split == "test"] or rows)
     drawn = styles([row.method for row in rows])
     lines: dict[str, Any] = {}
     with rc_context({"text.parse_math": False}):  # a $ is a $
@@ -44,6 +47,7 @@ def plot(rows: Sequence[Row], files: Sequence[Path]) -> list[Path]:
             spare.remove()
         for axes, (data, group) in zip(panels, groups.items(), strict=False):
             most = max(len(result.returns[0][0]) for row in group for result in row.results)
+            heights = [value for row in group for value, *_ in (*row.curve, *filter(None, [row.offline]))]
             for place, row in enumerate(group):
                 look = drawn[row.method]
                 style: dict[str, Any] = {"color": look.colour, "marker": SHAPES[look.shape], "label": row.method}
@@ -52,7 +56,7 @@ def plot(rows: Sequence[Row], files: Sequence[Path]) -> list[Path]:
                     episodes = np.arange(1, len(values) + 1)
                     dashes = (0, look.dash) if look.dash else "-"
                     (lines[row.method],) = axes.plot(episodes, values[:, 0], ls=dashes, ms=4, lw=1.6, **style)
-                    axes.fill_between(episodes, values[:, 1], values[:, 2], color=style["color"], alpha=0.15, lw=0)
+                    axes.fill_between(episodes, values[:, 1], values[:, 2], color=style["color"], alpha=0.09, lw=0)
                 if row.offline is not None:
                     value, low, high = row.offline
                     bar = axes.errorbar(
@@ -61,6 +65,9 @@ def plot(rows: Sequence[Row], files: Sequence[Path]) -> list[Path]:
                     lines.setdefault(row.method, bar)
             for (name, level), dashes in zip(levels(group[0]).items(), ("--", "-.", ":"), strict=True):
                 lines[name] = axes.axhline(level, color="0.4", ls=dashes, lw=1, label=name)
+                heights.append(level)
+            margin = 0.06 * (max(heights) - min(heights)) or 1.0
+            axes.set_ylim(min(heights) - margin, max(heights) + margin)
             axes.axvline(most + 0.5, color="0.8", lw=0.8)
             axes.set_xticks([*range(1, most + 1), most + 1.5], [*map(str, range(1, most + 1)), "logged\ncontext"])
             seeds = max(row.seeds for row in group)
