@@ -10,7 +10,9 @@ Constants of the ``paper`` preset are those of the authors' public code. All pre
 drawn once a step (the code draws it twice and drops the first); hidden biases start at 0, not 0.1; where dynamics
 vary, the encoder reads s' too (the code: where its config says so); one optimiser steps all losses of an update at
 once, so that the actor and the value network see the critics as they were before the step. The default preset also has
-the sizes and the schedule in ``PRESETS``, and normalises observations by the moments of the logged ones. Online, all
+the sizes and the schedule in ``PRESETS``, normalises observations by the moments of the logged ones and the layers of
+the critics and of the value network, weighs rewards five times as much against the entropy, and lets the value target
+move four times as fast; the preset ``online`` does not have the last three. Online, all
 presets visit all training tasks in a round (published: five of them), and draw a context from all rollouts of the last
 visit to a task (published: a buffer of the rollouts with z from the prior).
 """
@@ -99,7 +101,10 @@ PRESETS = {
         hidden=(128, 128, 128),
         encoder_hidden=(128, 128),
         lr=1e-3,
+        tau=0.02,
+        reward_scale=25.0,
         normalise=True,
+        layer_norm=True,
     ),
     "smoke": Config(
         steps=30,
@@ -113,7 +118,9 @@ PRESETS = {
     ),
 }
 PRESETS["demo"] = replace(PRESETS["default"], steps=10_500)
-PRESETS["online"] = replace(PRESETS["default"], steps=40_000, online=True)
+PRESETS["online"] = replace(
+    PRESETS["default"], steps=40_000, online=True, tau=0.005, reward_scale=5.0, layer_norm=False
+)
 
 
 class PEARL:
