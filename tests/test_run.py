@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -26,11 +27,12 @@ from offlinemeta.baselines.training.estimate import START, alike, estimate
 from offlinemeta.baselines.training.on_ray import bring, train_there
 from offlinemeta.benchmark.errors import RunError
 from offlinemeta.benchmark.protocol import get_benchmark
-from offlinemeta.benchmark.result import Result, read_results
+from offlinemeta.benchmark.result import Result, make_result, read_results
 from offlinemeta.benchmark.suite import SUITES, get_suite
 from offlinemeta.cli import app
 from offlinemeta.cli.run import cells_of, parse_shard
 from offlinemeta.datasets.references import LOW_WORTH, read_references
+from offlinemeta.envs import get_family
 from offlinemeta.envs.errors import ArgumentError, UnknownNameError
 from offlinemeta.envs.vector import CORES, available_cores
 from offlinemeta.leaderboard.table import STUDY
@@ -165,12 +167,13 @@ def test_wrong_shards_are_refused(tmp_path: Path) -> None:
 def result_of(cell: Cell, seconds: float, family: str = "PointRobot", **changes: Any) -> Result:
     """A result of a cell's method, made in a time."""
     (committed, *_) = read_results([Path(str(datasets.__path__[0])).parent / "leaderboard" / "results" / "bc"])
-    committed, about = committed.of_seeds(committed.seeds[:1]), cell.run.about()["config"]
+    about = cell.run.about()["config"]
     training = committed.provenance[0].model_copy(
         update={"config": {**about, **changes}, "gradient_steps": 100, "wall_time": seconds, "machine": "here"}
     )
-    name = f"{family}/smac/{get_benchmark(committed.benchmark).protocol.name}"
-    return committed.model_copy(update={"method": cell.method, "provenance": [training], "benchmark": name})
+    returns = np.zeros((len(get_family(family).tasks["test"]), 1))
+    benchmark = get_benchmark(f"{family}/smac/zero-shot")
+    return make_result(benchmark, cell.method, "m:C", returns, 1, cell.seed, provenance=training)
 
 
 def test_times_are_estimated_from_the_results_that_are_most_alike(tmp_path: Path) -> None:
