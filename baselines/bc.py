@@ -42,19 +42,19 @@ class Config:
     encoder_hidden: tuple[PositiveInt, ...] = option((200, 200, 200), "Widths of the encoder's hidden layers.")
     decoder_hidden: tuple[PositiveInt, ...] = option((64, 64), "Widths of the reward decoder's hidden layers.")
     lr: PositiveFloat = option(3e-4, "Step size of Adam.")
-    late_factor: PositiveFloat = option(1.0, "Factor of all step sizes in the second half of the training.")
+    late_factor: PositiveFloat = option(1.0, "Factor on all step sizes in the second half of the training.")
     kl_weight: NonNegativeFloat = option(0.1, "Weight of KL(q(z|c) || N(0, I)), averaged over the tasks of a batch.")
     explore_rollouts: Annotated[int, Field(ge=0, le=OFFLINE_ROLLOUTS)] = option(
-        2, "First rollouts in a new task, explored with z ~ N(0, I)."
+        2, "Number of first rollouts in a new task, which explore with z ~ N(0, I)."
     )
-    test_context: NonNegativeInt = option(0, "Transitions, drawn by chance, of a longer context at test; 0 for all.")
+    test_context: NonNegativeInt = option(0, "Number of transitions sampled from a longer context at test; 0 for all.")
     next_observations: bool = option(False, "Whether the encoder reads s' too; where dynamics vary, it does anyway.")
-    normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
+    normalise: bool = option(False, "Whether observations are normalised by the moments of the logged observations.")
     contexts: Source = option(
-        "all", "Source of a training context: all of a task's data, its exploring rollouts, or one."
+        "all", "Source of a training context: all of a task's data, its exploring rollouts, or one rollout."
     )
-    z_period: NonNegativeInt = option(1, "Steps after which z is drawn anew; 0 to hold it for an episode.")
-    explore_mean: bool = option(True, "Whether exploring episodes too are acted by the mean, not by sampled actions.")
+    z_period: NonNegativeInt = option(1, "Steps after which z is drawn again; 0 to hold it for an episode.")
+    explore_mean: bool = option(True, "Whether exploring episodes also use mean actions, not sampled ones.")
 
     @property
     def phases(self) -> tuple[Phase, ...]:

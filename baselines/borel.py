@@ -63,29 +63,35 @@ class Config:
     vae_steps: PositiveInt = option(25_700, "Gradient steps of the VAE: 100 passes over 2,050 published trajectories.")
     sac_steps: PositiveInt = option(1_000_000, "Gradient steps of SAC, on the frozen VAE's beliefs.", "offline")
     episodes: PositiveInt = option(2, "Rollouts in a meta-episode.")
-    pairings: PositiveInt = option(1, "How often each logged rollout stands at each place of a meta-episode.")
-    relabel: bool = option(False, "Whether meta-episodes may begin in another task, relabelled by the true reward.")
-    relabel_share: Annotated[float, Field(ge=0, le=1)] = option(0.63, "Share of meta-episodes that begin so.")
+    pairings: PositiveInt = option(1, "How often each logged rollout is put at each position of a meta-episode.")
+    relabel: bool = option(
+        False, "Whether meta-episodes may begin with another task's relabelled rollout (true rewards)."
+    )
+    relabel_share: Annotated[float, Field(ge=0, le=1)] = option(
+        0.63, "Share of meta-episodes that begin with such a rollout."
+    )
     vae_tasks: PositiveInt = option(4, "Tasks in a gradient step of the VAE.")
     vae_batch: PositiveInt = option(8, "Meta-episodes of a task in a gradient step of the VAE.")
-    elbo_terms: NonNegativeInt = option(0, "Times t at which a step of the VAE draws z to decode; 0 for all.")
-    decoded_steps: NonNegativeInt = option(0, "Transitions of a meta-episode that each z has to explain; 0 for all.")
+    elbo_terms: NonNegativeInt = option(0, "Number of times t at which a VAE step draws z for decoding; 0 for all.")
+    decoded_steps: NonNegativeInt = option(
+        0, "Number of transitions in a meta-episode that each z must explain; 0 for all."
+    )
     latent: PositiveInt = option(5, "Size of the latent variable z.")
     recurrent: PositiveInt = option(128, "Size of the encoder's GRU.")
     decoder_hidden: tuple[PositiveInt, ...] = option((32, 32), "Widths of the decoders' hidden layers.")
-    kl_weight: NonNegativeFloat = option(0.05, "Weight of the sum of KL(q_t || q_t-1), against mean squared errors.")
+    kl_weight: NonNegativeFloat = option(0.05, "Weight of the sum of KL(q_t || q_t-1) relative to mean squared errors.")
     transition_weight: NonNegativeFloat = option(
-        1.0, "Weight of the error of s' - s in its scales, where dynamics vary."
+        1.0, "Weight of the error of s' - s, measured in its scales, where dynamics vary."
     )
     meta_batch: PositiveInt = option(16, "Tasks in a gradient step of SAC.", "offline")
     batch: PositiveInt = option(256, "Transitions of a task in a batch of SAC.", "offline")
     hidden: tuple[PositiveInt, ...] = option((256, 256), "Widths of the hidden layers of actor and critics.")
     lr: PositiveFloat = option(3e-4, "Step size of Adam.")
-    late_factor: PositiveFloat = option(1.0, "Factor of SAC's step size in the second half of its steps.", "offline")
+    late_factor: PositiveFloat = option(1.0, "Factor on SAC's step size in the second half of its steps.", "offline")
     discount: Annotated[float, Field(ge=0, le=1)] = option(0.99, "Discount factor γ.", "offline")
     tau: Annotated[float, Field(ge=0, le=1)] = option(0.005, "Polyak step τ of the critics' targets.", "offline")
     alpha: NonNegativeFloat = option(0.2, "Weight α of the policy's entropy.", "offline")
-    normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
+    normalise: bool = option(False, "Whether observations are normalised by the moments of the logged observations.")
     layer_norm: bool = option(False, "Whether the critics have layer normalisation (Ba et al., 2016).", "offline")
 
     @property

@@ -67,27 +67,35 @@ class Config:
     inner_batch: PositiveInt = option(256, "Transitions of a task in an inner step.")
     outer_batch: PositiveInt = option(256, "Transitions of a task in an outer step.")
     hidden: tuple[PositiveInt, ...] = option((100, 100, 100), "Widths of the hidden layers of policy and value.")
-    code: PositiveInt = option(100, "Size of the code of which a layer's weights are a linear function.")
+    code: PositiveInt = option(100, "Size of the code from which a linear function makes a layer's weights.")
     advantage_hidden: PositiveInt = option(32, "Width of the advantage head's hidden layer.")
     lr: PositiveFloat = option(1e-4, "Step size of Adam for the policy.")
     value_lr: PositiveFloat = option(1e-5, "Step size of Adam for the value function.")
     inner_lr: PositiveFloat = option(1e-3, "Inner step sizes at the start of training; they are learned.")
     rate_lr: PositiveFloat = option(1e-3, "Step size of Adam for inner step sizes and the advantage loss's weight.")
-    late_factor: PositiveFloat = option(1.0, "Factor of all step sizes in the second half of the training.")
-    advantage_weight: PositiveFloat = option(1e-2, "Weight of the advantage loss at the start; it is learned.")
+    late_factor: PositiveFloat = option(1.0, "Factor on all step sizes in the second half of the training.")
+    advantage_weight: PositiveFloat = option(
+        1e-2, "Weight of the advantage loss at the start of training; it is learned."
+    )
     temperature: PositiveFloat = option(1.0, "Temperature T of the weights exp(A / T).")
-    most_weight: PositiveFloat = option(20.0, "Bound of the weights exp(A / T).")
+    most_weight: PositiveFloat = option(20.0, "Upper bound of the weights exp(A / T).")
     std: PositiveFloat = option(0.2, "Standard deviation of the policy's Gaussian.")
     discount: Annotated[float, Field(ge=0, le=1)] = option(0.99, "Discount factor γ of the Monte-Carlo returns.")
     standardise: bool = option(False, "Whether advantages are standardised within a task's batch, as in the code.")
     bootstrap: Literal["cut", "truncations", "ends"] = option(
-        "cut", "Ends to whose returns a value is added: of cut episodes, of all but terminated ones, or of all (code)."
+        "cut", "Where returns add a value at the end: in cut episodes, in all but terminated ones, or in all (code)."
     )
-    outer_mean: bool = option(False, "Whether outer losses are divided by the number of training tasks (code).")
-    normalise: bool = option(False, "Whether observations and returns are normalised by the logged ones' moments.")
-    contexts: Source = option("all", "Source of an inner batch: all of a task's data, its exploring rollouts, or one.")
+    outer_mean: bool = option(
+        False, "Whether outer losses are divided by the number of training tasks, as in the code."
+    )
+    normalise: bool = option(
+        False, "Whether observations and returns are normalised by the moments of the logged data."
+    )
+    contexts: Source = option(
+        "all", "Source of inner batches: all data of a task, its exploring rollouts, or one rollout."
+    )
     explore_rollouts: Annotated[int, Field(ge=0, le=OFFLINE_ROLLOUTS)] = option(
-        2, "First rollouts in a new task, explored by the initial policy."
+        2, "Number of first rollouts in a new task, in which the initial policy explores."
     )
 
     @property

@@ -55,32 +55,32 @@ class Config:
     )
     encoder_hidden: tuple[PositiveInt, ...] = option((200, 200, 200), "Widths of the encoder's hidden layers.")
     lr: PositiveFloat = option(3e-4, "Step size of Adam.")
-    late_factor: PositiveFloat = option(1.0, "Factor of all step sizes in the second half of the training.")
+    late_factor: PositiveFloat = option(1.0, "Factor on all step sizes in the second half of the training.")
     discount: Annotated[float, Field(ge=0, le=1)] = option(0.99, "Discount factor γ.")
     tau: Annotated[float, Field(ge=0, le=1)] = option(0.005, "Polyak step τ of the value network's target.")
-    reward_scale: PositiveFloat = option(5.0, "Factor of the rewards, which sets the weight of the entropy.")
+    reward_scale: PositiveFloat = option(5.0, "Factor on the rewards, which sets the weight of the entropy.")
     kl_weight: NonNegativeFloat = option(0.1, "Weight of KL(q(z|c) || N(0, I)), summed over the tasks of a batch.")
     regularisation: NonNegativeFloat = option(1e-3, "Weight of the actor's squared means and log standard deviations.")
     explore_rollouts: Annotated[int, Field(ge=0, le=OFFLINE_ROLLOUTS)] = option(
-        2, "First rollouts in a new task, explored with z ~ N(0, I)."
+        2, "Number of first rollouts in a new task, which explore with z ~ N(0, I)."
     )
-    test_context: NonNegativeInt = option(0, "Transitions, drawn by chance, of a longer context at test; 0 for all.")
+    test_context: NonNegativeInt = option(0, "Number of transitions sampled from a longer context at test; 0 for all.")
     next_observations: bool = option(False, "Whether the encoder reads s' too; where dynamics vary, it does anyway.")
-    normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
+    normalise: bool = option(False, "Whether observations are normalised by the moments of the logged observations.")
     layer_norm: bool = option(False, "Whether the hidden layers of value and critics are normalised (Ba et al., 2016).")
     contexts: Source = option(
-        "all", "Source of a training context: all of a task's data, its exploring rollouts, or one."
+        "all", "Source of a training context: all of a task's data, its exploring rollouts, or one rollout."
     )
     z_period: NonNegativeInt = option(
-        0, "Steps after which z is drawn anew; 0 to hold it for an episode, in collection for a rollout."
+        0, "Steps after which z is drawn again; 0 to hold it for an episode, or for a rollout during collection."
     )
-    explore_mean: bool = option(False, "Whether exploring episodes too are acted by the mean, not by sampled actions.")
-    bfloat16: bool = option(False, "Whether matrix products are made in bfloat16.")
-    online: bool = option(False, "Whether experience is collected; of the logged one, only a start is used then.")
-    start_rollouts: PositiveInt = option(2, "Logged rollouts of a task with which an online training starts.")
+    explore_mean: bool = option(False, "Whether exploring episodes also use mean actions, not sampled ones.")
+    bfloat16: bool = option(False, "Whether matrix products are computed in bfloat16.")
+    online: bool = option(False, "Whether experience is collected; then only the first logged rollouts are used.")
+    start_rollouts: PositiveInt = option(2, "Number of logged rollouts per task with which an online training starts.")
     round_steps: PositiveInt = option(2_000, "Gradient steps between two visits to the training tasks.")
-    round_prior: PositiveInt = option(1, "Rollouts in a visit to a task with z from the prior.")
-    round_posterior: NonNegativeInt = option(1, "Rollouts in a visit to a task with z ~ q(z|c) of this visit.")
+    round_prior: PositiveInt = option(1, "Rollouts with z from the prior in each visit to a task.")
+    round_posterior: NonNegativeInt = option(1, "Rollouts with z ~ q(z|c) of this visit, in each visit to a task.")
     stages: PositiveInt = option(10, "Number of agents that an online training keeps, evenly spaced.")
 
     @property

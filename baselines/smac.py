@@ -60,8 +60,8 @@ class Config:
     rounds: NonNegativeInt = option(501, "Rounds of the self-supervised phase: collect, label, train.", "online")
     round_steps: PositiveInt = option(16_000, "Gradient steps in a round of the self-supervised phase.", "online")
     round_tasks: PositiveInt = option(5, "Training tasks visited in a self-supervised round.", "online")
-    round_prior: NonNegativeInt = option(3, "Rollouts in a visit to a task with z from the prior.", "online")
-    round_posterior: NonNegativeInt = option(2, "Rollouts in a visit to a task with z ~ q(z|c).", "online")
+    round_prior: NonNegativeInt = option(3, "Rollouts with z from the prior in each visit to a task.", "online")
+    round_posterior: NonNegativeInt = option(2, "Rollouts with z ~ q(z|c) in each visit to a task.", "online")
     meta_batch: PositiveInt = option(4, "Tasks in a gradient step.")
     batch: PositiveInt = option(128, "Transitions of a task in an offline batch, for actor, critics and decoder.")
     online_batch: PositiveInt = option(256, "Transitions of a task in a batch of the self-supervised phase.", "online")
@@ -76,39 +76,41 @@ class Config:
     online_lr: PositiveFloat = option(3e-4, "Step size of Adam in the self-supervised phase.", "online")
     discount: Annotated[float, Field(ge=0, le=1)] = option(0.99, "Discount factor γ.")
     tau: Annotated[float, Field(ge=0, le=1)] = option(0.005, "Polyak step τ of the critics' targets.")
-    target_draw: Literal["policy", "all"] = option("policy", "Which nets of the target read a second draw of z.")
-    reward_scale: PositiveFloat = option(5.0, "Factor of the rewards in the Bellman target, not in the decoder's loss.")
+    target_draw: Literal["policy", "all"] = option("policy", "Which of the target's networks read a second draw of z.")
+    reward_scale: PositiveFloat = option(5.0, "Factor on the rewards in the Bellman target, not in the decoder's loss.")
     temperature: PositiveFloat = option(100.0, "Temperature λ of AWAC in the offline phase.")
     online_temperature: PositiveFloat = option(100.0, "Temperature λ of AWAC in the self-supervised phase.", "online")
-    relative_advantages: bool = option(False, "Whether advantages and Q are divided by advantages' standard deviation.")
+    relative_advantages: bool = option(
+        False, "Whether advantages and Q are divided by the advantages' standard deviation."
+    )
     kl_weight: NonNegativeFloat = option(0.1, "Weight of KL(q(z|c) || N(0, I)), averaged over the tasks of a batch.")
     pearl_weight: NonNegativeFloat = option(1.0, "Weight λ_pearl of PEARL's loss after the offline phase.", "online")
     actor: Literal["awac", "pearl"] = option("awac", "Loss of the actor: AWAC's, or PEARL's, which maximises Q alone.")
     encoder_loss: Literal["reward", "q"] = option("reward", "Error that trains the encoder: that of rewards or of Q.")
     online_nets: Literal["actor-critic", "encoder", "all"] = option(
-        "actor-critic", "What the self-supervised phase trains: actor and critics, the encoder too, or all.", "online"
+        "actor-critic", "What the self-supervised phase trains: actor and critics, also the encoder, or all.", "online"
     )
     online_rewards: Literal["decoder", "true"] = option("decoder", "Labels of own rollouts: decoded or true.", "online")
-    critic_steps: NonNegativeInt = option(0, "Self-supervised steps, at first, that leave the actor alone.", "online")
+    critic_steps: NonNegativeInt = option(0, "First self-supervised steps that do not train the actor.", "online")
     explore_rollouts: Annotated[int, Field(ge=0, le=OFFLINE_ROLLOUTS)] = option(
-        2, "First rollouts in a new task, explored with z ~ N(0, I).", "online"
+        2, "Number of first rollouts in a new task, which explore with z ~ N(0, I).", "online"
     )
     test_context: NonNegativeInt = option(
-        0, "Transitions, drawn by chance, of a longer context at test; 0 for all.", "online"
+        0, "Number of transitions sampled from a longer context at test; 0 for all.", "online"
     )
     next_observations: bool = option(False, "Whether the encoder reads s' too; where dynamics vary, it does anyway.")
-    normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
+    normalise: bool = option(False, "Whether observations are normalised by the moments of the logged observations.")
     layer_norm: bool = option(False, "Whether the critics have layer normalisation (Ball et al., 2023).")
     contexts: Source = option(
-        "all", "Source of an offline context, also for labels: all of a task's data, its exploring rollouts, or one."
+        "all", "Source of an offline context, also for labels: all data of a task, exploring rollouts, or one rollout."
     )
     online_contexts: Literal["all", "prior", "rollout", "visit"] = option(
-        "all", "Source of a self-supervised context: the same of logged and own data, or one own visit.", "online"
+        "all", "Source of a self-supervised context: as `contexts`, of logged and own data; or one own visit.", "online"
     )
     z_period: NonNegativeInt = option(
-        1, "Steps after which z is drawn anew; 0 to hold it for an episode, in collection for a rollout.", "online"
+        1, "Steps after which z is drawn again; 0 to hold it for an episode, in collection for a rollout.", "online"
     )
-    explore_mean: bool = option(True, "Whether exploring episodes at test too are acted by the mean.", "online")
+    explore_mean: bool = option(True, "Whether exploring episodes at test also use mean actions.", "online")
 
     @property
     def steps(self) -> int:

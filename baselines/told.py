@@ -38,13 +38,13 @@ class Config:
     batch: PositiveInt = option(128, "Transitions of a task in a batch, for actor and critics.")
     hidden: tuple[PositiveInt, ...] = option((300, 300, 300), "Widths of the hidden layers of actor and critics.")
     lr: PositiveFloat = option(3e-4, "Step size of Adam.")
-    late_factor: PositiveFloat = option(1.0, "Factor of all step sizes in the second half of the training.")
+    late_factor: PositiveFloat = option(1.0, "Factor on all step sizes in the second half of the training.")
     discount: Annotated[float, Field(ge=0, le=1)] = option(0.99, "Discount factor γ.")
     tau: Annotated[float, Field(ge=0, le=1)] = option(0.005, "Polyak step τ of the critics' targets.")
-    reward_scale: PositiveFloat = option(5.0, "Factor of the rewards in the Bellman target.")
+    reward_scale: PositiveFloat = option(5.0, "Factor on the rewards in the Bellman target.")
     temperature: PositiveFloat = option(100.0, "Temperature λ of AWAC.")
     relative_advantages: bool = option(False, "Whether advantages are divided by their standard deviation.")
-    normalise: bool = option(False, "Whether observations are normalised by the moments of the logged ones.")
+    normalise: bool = option(False, "Whether observations are normalised by the moments of the logged observations.")
     layer_norm: bool = option(False, "Whether the critics have layer normalisation (Ball et al., 2023).")
 
     @property

@@ -26,14 +26,16 @@ EPILOG = (
 
 
 def belief(
-    agents: Annotated[list[Path], typer.Argument(help="Agent files of one family, of methods with a latent variable.")],
-    split: Annotated[str, typer.Option(help="Tasks to play, such as val or test.")] = "val",
+    agents: Annotated[
+        list[Path], typer.Argument(help="Agent files of one family, from methods with a latent variable.")
+    ],
+    split: Annotated[str, typer.Option(help="Split of the tasks to play, such as val or test.")] = "val",
     rollouts: Annotated[int, typer.Option(min=1, help="Number of rollouts in each task, of horizon steps each.")] = 3,
-    points: Annotated[int, typer.Option(min=1, help="Number of times in a rollout at which beliefs are read.")] = 20,
+    points: Annotated[int, typer.Option(min=1, help="Number of steps per rollout at which beliefs are read.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resets and of the agents' randomness.")] = 0,
     out: Annotated[Path, typer.Option(help="PNG file for the picture.")] = Path("out/belief.png"),
 ) -> None:
-    """Show how the beliefs of agents tighten, step by step, as they play rollouts in tasks that are new to them."""
+    """Show how agents' beliefs tighten, step by step, while they play rollouts in tasks that are new to them."""
     from offlinemeta.cli.training import require_torch
 
     require_torch("Reading beliefs")

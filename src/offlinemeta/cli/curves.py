@@ -29,10 +29,10 @@ ACROSS = 4
 
 
 def curves(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, finished or not, of one method or of several.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, finished or not, of one or several methods.")],
     out: Annotated[Path, typer.Option(help="PNG file for the picture.")] = Path("out/curves.png"),
 ) -> None:
-    """Show how trainings went: returns on training tasks and losses against gradient steps."""
+    """Show how trainings went: plot returns on training tasks and losses against gradient steps."""
     from offlinemeta.cli.training import require_torch
 
     require_torch("Reading a run")

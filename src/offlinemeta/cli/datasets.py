@@ -50,16 +50,16 @@ def build(
     ids: Annotated[
         list[str], typer.Argument(help="The datasets to build, such as AntDir/history, one after the other.")
     ],
-    force: Annotated[bool, typer.Option("--force", help="Replace datasets that are here already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace datasets that are already on this machine.")] = False,
     allow_other: Annotated[
         bool,
         typer.Option(
             "--allow-other",
-            help="Keep a dataset whose content is not that of the manifest. Results trained on it are marked.",
+            help="Keep a dataset whose content differs from the manifest's. Results trained on it are marked.",
         ),
     ] = False,
 ) -> None:
-    """Collect datasets with the policies that ship, and write them as Minari datasets."""
+    """Collect datasets with the policies of this package, and write them as Minari datasets."""
     from offlinemeta.datasets.loading import build as build_dataset
     from offlinemeta.datasets.spec import get_spec
 
@@ -73,9 +73,11 @@ def build(
 def load(
     name: Id,
     offline: Offline = False,
-    rebuild: Annotated[bool, typer.Option(help="Build the dataset if it is neither here nor at the remote.")] = True,
+    rebuild: Annotated[
+        bool, typer.Option(help="Build the dataset if neither this machine nor the remote has it.")
+    ] = True,
 ) -> None:
-    """Load a dataset from this machine, else from the remote, else build it; then say what is in it."""
+    """Load a dataset from this machine, else from the remote, else build it; then list its content."""
     from offlinemeta.cli import show
     from offlinemeta.datasets.loading import load as load_dataset
 
@@ -113,7 +115,9 @@ def card(
 def download(
     name: Id,
     remote: Remote = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the dataset if it is here already.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the dataset if it is already on this machine.")
+    ] = False,
 ) -> None:
     """Download a dataset through Minari, and verify its content against the manifest of this package."""
     from offlinemeta.console import say
@@ -134,7 +138,7 @@ def download(
 @app.command(
     epilog="Examples:\n\n  HF_TOKEN=... offlinemeta datasets publish AntDir/history --remote hf://<organisation>\n\n"
     "  offlinemeta datasets publish AntDir/history --remote gcp://<bucket> --key service-account.json\n\n"
-    "  HF_TOKEN=... offlinemeta datasets publish --all --remote hf://<organisation>   [dim]# repeat it to go on[/dim]"
+    "  HF_TOKEN=... offlinemeta datasets publish --all --remote hf://<organisation>  [dim]# repeat it to continue[/dim]"
 )
 def publish(
     name: Annotated[
@@ -144,8 +148,8 @@ def publish(
         bool,
         typer.Option(
             "--all",
-            help="Publish all datasets of the manifest that the remote does not have: build what is missing here, "
-            "upload, download again and compare.",
+            help="Publish all datasets of the manifest that the remote does not have: build those that are "
+            "missing on this machine, upload, download again and compare.",
         ),
     ] = False,
     remote: Remote = None,
@@ -158,7 +162,7 @@ def publish(
         typer.Option(help="The manifest to write, or with --all to read. Default: the one of this package."),
     ] = None,
 ) -> None:
-    """Upload a local dataset through Minari, and record its hash in the manifest; or all datasets of the manifest."""
+    """Upload a local dataset through Minari, and record its hash in the manifest; or upload all of the manifest's."""
     from offlinemeta.console import say
     from offlinemeta.datasets import remote as remotes
     from offlinemeta.datasets.manifest import MANIFEST, read_manifest, write_manifest
@@ -194,15 +198,15 @@ def publish(
 )
 def references(
     family: Annotated[
-        str | None, typer.Argument(help="The family to measure. Without one, the references that ship are listed.")
+        str | None, typer.Argument(help="The family to measure. Without it, list the references of this package.")
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Write the measured references into references.json.")] = False,
     episodes: Annotated[int, typer.Option(min=1, help="Number of episodes on each task.")] = 20,
     doc: Annotated[
-        Path | None, typer.Option(help="A Markdown file with a place for references: write the list there.")
+        Path | None, typer.Option(help="A Markdown file with a place for references, into which the list is written.")
     ] = None,
 ) -> None:
-    """List what random actions, blind policies and experts get and what a task is worth, or measure a family's."""
+    """List the returns of random, blind and expert policies and the worth of a task; or measure those of a family."""
     from offlinemeta.cli import show
     from offlinemeta.console import bar
     from offlinemeta.datasets import measure as module
@@ -231,11 +235,13 @@ def references(
 def manifest(
     ids: Annotated[list[str] | None, typer.Argument(help="Datasets or families. Default: all families.")] = None,
     most_minutes: Annotated[
-        float, typer.Option(help="Leave out datasets whose build takes longer on two cores, roughly.")
+        float, typer.Option(help="Leave out datasets whose build takes roughly longer than this on two cores.")
     ] = float("inf"),
-    force: Annotated[bool, typer.Option("--force", help="Record anew what the manifest has already.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Record datasets again that the manifest already has.")
+    ] = False,
 ) -> None:
-    """Collect datasets, and record their hashes in the manifest, with which later builds are compared."""
+    """Collect datasets, and record their hashes in the manifest; later builds are compared with these hashes."""
     from offlinemeta.console import bar, say
     from offlinemeta.datasets import loading, manifest
     from offlinemeta.datasets.collect import collect
@@ -259,7 +265,7 @@ def verify(
         typer.Argument(help="Datasets, or families for all of their datasets. Default: all datasets of the manifest."),
     ] = None,
 ) -> None:
-    """Collect datasets once more, write nothing, and compare their content with the manifest of this package."""
+    """Collect datasets again and compare their content with the manifest of this package; write nothing."""
     from offlinemeta.console import bar, say
     from offlinemeta.datasets import loading, manifest
     from offlinemeta.datasets.errors import OtherContentError

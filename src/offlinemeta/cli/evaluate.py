@@ -45,25 +45,26 @@ def evaluate(
     what: Annotated[
         str,
         typer.Argument(
-            help="A benchmark, family/quality/protocol, such as AntDir/smac/online-10; or a suite of them: smoke, "
-            "core, study or full."
+            help="A benchmark, named family/quality/protocol, such as AntDir/smac/online-10; or a suite of benchmarks: "
+            "smoke, core, study or full."
         ),
     ],
     agent: Annotated[
         str,
         typer.Option(
-            help="random, expert, checkpoint (for an agent file of ours), pearl-online (as it ships for some "
-            "families), or module:Class, called as Class(family, checkpoint)."
+            help="random, expert, checkpoint (an agent file of this package), pearl-online (which the package includes "
+            "for some families), or module:Class, called as Class(family, checkpoint)."
         ),
     ] = "checkpoint",
     checkpoint: Annotated[
         str | None,
         typer.Option(
-            help="File that is given to the agent. {family} and {quality} in it stand for those of each benchmark."
+            help="File that is passed to the agent. {family} and {quality} stand for those of each benchmark."
         ),
     ] = None,
     stage: Annotated[
-        int | None, typer.Option(min=1, help="Stage of pearl-online's training, of ten; by default, the last.")
+        int | None,
+        typer.Option(min=1, help="Which of the ten stages of pearl-online's training; by default, the last."),
     ] = None,
     method: Annotated[
         str | None, typer.Option(help="Name under which the result is listed; by default, the agent's name.")
@@ -72,31 +73,35 @@ def evaluate(
         int | None,
         typer.Option(
             min=0,
-            help="Seed of the evaluation; by default, that of the checkpoint's training, or 0. For an agent of another "
-            "project it is the seed of its training too.",
+            help="Seed of the evaluation; by default, the seed of the checkpoint's training, or 0. For an agent of "
+            "another project, it is also the seed of its training.",
         ),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Number of evaluations of each task; returns are averaged.")] = 3,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Number of evaluations of each task; their returns are averaged.")
+    ] = 3,
     trained_on: Annotated[
         str | None,
         typer.Option(
-            help="The dataset that the agent was trained on, such as AntDir/smac; {family}/{quality} for that of each "
-            "benchmark."
+            help="The dataset that the agent was trained on, such as AntDir/smac; {family}/{quality} stands for the "
+            "dataset of each benchmark."
         ),
     ] = None,
     gradient_steps: Annotated[
-        int, typer.Option(min=0, help="Gradient steps of its training; a fit in closed form counts as one.")
+        int, typer.Option(min=0, help="Gradient steps of the agent's training; a fit in closed form counts as one.")
     ] = 0,
-    env_steps: Annotated[int, typer.Option(min=0, help="Env steps of its training, beyond the logged data.")] = 0,
+    env_steps: Annotated[
+        int, typer.Option(min=0, help="Env steps of the agent's training, beyond the logged data.")
+    ] = 0,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="File for the result, as .json; or a folder, where results lie as in a submission: "
-            "FAMILY-QUALITY/PROTOCOL-sSEED.json. Repeating the command evaluates what is not there yet."
+            help="A .json file for the result; or a folder, in which results are placed as in a submission: "
+            "FAMILY-QUALITY/PROTOCOL-sSEED.json. Repeating the command evaluates only what is missing."
         ),
     ] = None,
 ) -> None:
-    """Evaluate any agent by a benchmark's protocol, such as online-10 or offline-context, or on a whole suite."""
+    """Evaluate any agent with a benchmark's protocol, such as online-10 or offline-context, or on a whole suite."""
     from offlinemeta.benchmark.fields import check_method
     from offlinemeta.benchmark.protocol import get_benchmark
     from offlinemeta.benchmark.suite import SUITES

@@ -24,23 +24,23 @@ BEHAVIOUR_EPILOG = "Example:\n\n  offlinemeta behaviour"
 
 def envs(
     family: Annotated[str | None, typer.Argument(help="A family to show in detail, such as AntDir.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="List each ML1 family on a line of its own.")] = False,
-    film: Annotated[Path | None, typer.Option(help="Write a film of one episode: a .mp4 or a .gif.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="List each ML1 family on its own line.")] = False,
+    film: Annotated[Path | None, typer.Option(help="Write a film of one episode to this .mp4 or .gif file.")] = None,
     split: Annotated[str, typer.Option(help="Split of the filmed task: train, val, test, test100 or ood.")] = "train",
     task: Annotated[
         int | None,
-        typer.Option(help="Index of the filmed task; by default 0, or the first with the aim of the policy."),
+        typer.Option(help="Index of the filmed task; by default 0, or the first task with the policy's aim."),
     ] = None,
     policy: Annotated[
         str,
         typer.Option(
-            help="Who acts in the film: random, scripted or expert, where there is one; in the manipulation scenes "
-            "random-behaviour, or an aim, such as move_block; or the file of an agent of ours, agent.safetensors."
+            help="Who acts in the film: random, scripted or expert (if the family has one); in the manipulation scenes "
+            "also random-behaviour or an aim, such as move_block; or an agent file of this package, agent.safetensors."
         ),
     ] = "random",
     rollout: Annotated[
         int,
-        typer.Option(min=1, help="Which of an agent's rollouts in the task is filmed: it has adapted to those before."),
+        typer.Option(min=1, help="Which of an agent's rollouts is filmed; the agent has adapted to the earlier ones."),
     ] = 3,
     seed: Annotated[int, typer.Option(help="Seed of the film.")] = 0,
 ) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
-    help="Check submissions, place them among the results, evaluate their checkpoints once more.",
+    help="Check submissions, place them among the results, and evaluate their checkpoints again.",
     epilog="Examples:\n\n  offlinemeta leaderboard check mine\n\n  offlinemeta leaderboard submit mine\n\n"
     "  offlinemeta leaderboard replay mine --cell PointRobot/smac/online-3 --seed 0",
 )
@@ -29,21 +29,23 @@ Folder = Annotated[Path, typer.Argument(help="The folder of the method, with its
     "  offlinemeta leaderboard check theirs/leaderboard/results --against leaderboard/results --markdown summary.md"
 )
 def check(
-    path: Annotated[Path, typer.Argument(help="The folder of a method, or one that holds several of them.")],
+    path: Annotated[Path, typer.Argument(help="The folder of a method, or a folder that holds several such folders.")],
     listed: Annotated[
         bool,
         typer.Option(
-            "--listed", help="They were listed before: what later rules ask for may be missing, and is only named."
+            "--listed",
+            help="The methods are already listed: what later rules require may be missing, and is only named.",
         ),
     ] = False,
     against: Annotated[
-        Path | None, typer.Option(help="Results as they were: only methods that differ from those are checked.")
+        Path | None,
+        typer.Option(help="The folder of earlier results: only methods that differ from these are checked."),
     ] = None,
     markdown: Annotated[
         Path | None, typer.Option(help="A file to which the rows and the faults are appended as Markdown.")
     ] = None,
 ) -> None:
-    """Check submissions by the rules of the leaderboard, and show their rows. Nothing in them is run."""
+    """Check submissions by the rules of the leaderboard, and show their rows. No code in them is run."""
     from offlinemeta.console import say
     from offlinemeta.leaderboard.folder import SubmissionError, changes, submissions
     from offlinemeta.leaderboard.listed import Listed
@@ -141,13 +143,13 @@ def submit(
     path: Folder,
     to: Annotated[
         Path | None,
-        typer.Option(help="Folder of results; by default, leaderboard/results of the checkout that you are in."),
+        typer.Option(help="Folder of results; by default, leaderboard/results of the current checkout."),
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace an earlier submission of the same authors and code.")
+        bool, typer.Option("--replace", help="Replace an earlier submission with the same authors and code.")
     ] = False,
 ) -> None:
-    """Check a submission, and copy it to its place among the results; a pull request makes it public."""
+    """Check a submission, and copy it to its place among the results. A pull request then makes it public."""
     from offlinemeta.console import say
     from offlinemeta.leaderboard.folder import SubmissionError
     from offlinemeta.leaderboard.submission import submit as place

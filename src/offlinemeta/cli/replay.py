@@ -26,18 +26,20 @@ EPILOG = (
 
 def replay(
     path: Annotated[Path, typer.Argument(help="The folder of the method, with its method.yaml.")],
-    cell: Annotated[str, typer.Option(help="Which benchmark, as family/quality/protocol.")],
-    seed: Annotated[int, typer.Option(min=0, help="Which of its seeds.")],
+    cell: Annotated[str, typer.Option(help="The benchmark to replay, as family/quality/protocol.")],
+    seed: Annotated[int, typer.Option(min=0, help="The seed of the result to replay.")],
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="The checkpoint; by default, that of its checkpoints folder with the right hash."),
+        typer.Option(
+            help="The checkpoint; by default, the file with the right hash in the method's checkpoints folder."
+        ),
     ] = None,
     evaluation_seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Another seed of the evaluation, to see whether the submitted one was a lucky one."),
+        typer.Option(min=0, help="Another seed of the evaluation, to see whether the submitted seed was a lucky one."),
     ] = None,
 ) -> None:
-    """Evaluate a submitted checkpoint once more, and say whether the numbers hold.
+    """Evaluate a submitted checkpoint again, and say whether the numbers hold.
 
     This runs the class that the result names, as it is installed here: replay only code that you trust.
     """

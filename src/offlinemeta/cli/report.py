@@ -23,11 +23,11 @@ def report(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the tables, the picture and the page.")] = Path("out/report"),
     readme: Annotated[
-        Path | None, typer.Option(help="A Markdown file with a place for results, in which a short table is written.")
+        Path | None, typer.Option(help="A Markdown file with a place for results, into which a short table is written.")
     ] = None,
-    pdf: Annotated[bool, typer.Option("--pdf", help="Write the picture as a PDF file too.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also write the picture as a PDF file.")] = False,
 ) -> None:
-    """Draw results: tables (report.md), adaptation.png, and report.html, one page that needs no network."""
+    """Summarise results: tables (report.md), adaptation.png, and report.html, one page that needs no network."""
     from offlinemeta.benchmark.result import read_results
     from offlinemeta.console import say
     from offlinemeta.files import check_writable, fill, write_text

@@ -24,13 +24,13 @@ JOBS = 2
 """How many trainings run at once on this machine, unless another number is asked for."""
 
 Methods = Annotated[
-    str, typer.Option(help="Comma-separated methods, trained in this order; or all, those that the study trains.")
+    str, typer.Option(help="Comma-separated methods, trained in this order; or all, for those that the study trains.")
 ]
 
 
 def run(
     suite: Annotated[
-        str | None, typer.Argument(help="The suite: smoke, core, study or full. Without one, they are listed.")
+        str | None, typer.Argument(help="The suite: smoke, core, study or full. Without it, list the suites.")
     ] = None,
     methods: Methods = "all",
     seeds: Annotated[
@@ -54,16 +54,18 @@ def run(
     ] = None,
     shard: Annotated[
         str | None,
-        typer.Option(metavar="I/N", help="Run only the I-th of N shards, such as 3/16: one for each job of a cluster."),
+        typer.Option(
+            metavar="I/N", help="Run only the I-th of N shards, such as 3/16; give each job of a cluster one shard."
+        ),
     ] = None,
     ray: Annotated[
-        bool, typer.Option("--ray", help="Run on the Ray cluster of RAY_ADDRESS, or on the one that runs here.")
+        bool, typer.Option("--ray", help="Run on the Ray cluster at RAY_ADDRESS, or on the one on this machine.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the trainings and how long they may take, and run nothing.")
     ] = False,
 ) -> None:
-    """Train and evaluate methods on a suite of benchmarks. Repeating the command goes on where it was stopped."""
+    """Train and evaluate methods on a suite of benchmarks. Repeat the command to continue where it was stopped."""
     from offlinemeta.benchmark.suite import get_suite
 
     if suite is None:
@@ -102,7 +104,7 @@ def study(
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("out/runs"),
     results: Annotated[Path, typer.Option(help="Folder where results are gathered.")] = Path("leaderboard/results"),
 ) -> None:
-    """Train methods with several seeds on one dataset, and gather the results; repeating the command resumes it."""
+    """Train methods with several seeds on one dataset, and gather the results. Repeat the command to resume it."""
     require_torch("Training")
     from offlinemeta.datasets.spec import get_spec
     from offlinemeta.leaderboard.table import STUDY
@@ -226,7 +228,7 @@ def cell_list(cells: Sequence[Cell], grid: Sequence[Cell], results: Path, jobs: 
     if rough:
         notes.append(f"By results of {' or '.join(ROUGH)}, {rough} of them are known to an order of magnitude alone.")
     if unknown:
-        notes.append("Unknown means that there is no result at all to go by, here or among those that ship.")
+        notes.append("Unknown means that there is no result to estimate by, here or in the package.")
     return Group(table, Text("\n".join(notes)))
 
 
@@ -245,8 +247,8 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 RUN_EPILOG = (
-    "Examples:\n\n  offlinemeta run                                 # which suites there are\n\n"
-    "  offlinemeta run smoke                           # minutes; whether everything works\n\n"
+    "Examples:\n\n  offlinemeta run                                 # lists the suites\n\n"
+    "  offlinemeta run smoke                           # takes minutes; tests that everything works\n\n"
     "  offlinemeta run core --methods smac,pearl --dry-run\n\n"
     "  offlinemeta run core --methods smac,pearl,macaw,borel,bc --seeds 5 --jobs 8\n\n"
     "  offlinemeta run core --shard 3/16               # one of 16 jobs of a cluster; see docs/cluster.md\n\n"

@@ -187,12 +187,12 @@ def reference_table(families: Mapping[str, Mapping[str, Any]], splits: Sequence[
 
 
 REFERENCE_NOTE = (
-    "Mean returns over the tasks of a split: of random actions, of the best policy that is not told its task, and of "
-    "the expert that is. Worth is (told - blind) / (told - random), with its standard error over tasks (none of "
-    "fewer than three tasks, nor where random actions are the best blind policy). Scores are 0 at blind and 100 at "
-    f"told, of means over all tasks but ood's. A family that is worth less than {LEAST_WORTH:g} on these is tagged "
-    f"{LOW_WORTH}: its scores are 0 at random, and averages over families should leave it out, since there is little "
-    "to gain by adapting."
+    "Mean returns over the tasks of a split: of random actions, of the best policy that is not told its task (blind), "
+    "and of the expert that is told its task. Worth is (told - blind) / (told - random), with its standard error over "
+    "tasks (left out for fewer than three tasks, and where random actions are the best blind policy). Scores are 0 at "
+    "blind and 100 at told, which are means over all tasks except ood tasks. A family whose worth on these is below "
+    f"{LEAST_WORTH:g} is tagged {LOW_WORTH}: its scores are 0 at random, and averages over families should leave it "
+    "out, since there is little to gain by adapting."
 )
 
 

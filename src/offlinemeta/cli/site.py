@@ -21,14 +21,14 @@ SERVE_EPILOG = "Examples:\n\n  offlinemeta leaderboard serve\n\n  offlinemeta le
 def build(
     results: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of results; may be given several times. By default, those of the package."),
+        typer.Option(help="Folder of results; may be given several times. By default, the results of the package."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the site; an older site there is replaced.")] = Path("out/site"),
     readme: Annotated[
-        Path | None, typer.Option(help="A Markdown file with a place for results, in which a short table is written.")
+        Path | None, typer.Option(help="A Markdown file with a place for results, into which a short table is written.")
     ] = None,
 ) -> None:
-    """Build the leaderboard from raw results: a site that needs no network, results.csv, and a README's table."""
+    """Build the leaderboard from raw results: a site that needs no network, results.csv, and a table for a README."""
     import offlinemeta.leaderboard
     from offlinemeta.console import say
     from offlinemeta.files import fill
@@ -46,7 +46,7 @@ def build(
 
 def serve(
     folder: Annotated[Path, typer.Argument(help="Folder of a site.")] = Path("out/site"),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free port.")] = 8000,
 ) -> None:
     """Serve a site to browsers on this machine, until Ctrl-C."""
     from offlinemeta.console import say

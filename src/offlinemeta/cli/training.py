@@ -16,7 +16,7 @@ def methods(
     name: Annotated[str | None, typer.Argument(help="A method to show in detail, such as smac.")] = None,
     preset: Annotated[str, typer.Option(help="The preset whose values are shown.")] = "default",
 ) -> None:
-    """List the methods that can be trained, or show one's presets and every field of its config."""
+    """List the methods that can be trained, or show the presets and config fields of one method."""
     require_torch("Listing the methods")
     from offlinemeta.cli import show
 
@@ -43,20 +43,25 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; by default out/runs/<dataset>/<method>-s<seed>.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run that is in the folder.")] = False,
     branch: Annotated[
         Path | None,
-        typer.Option(help="Folder of another run: begin where the last phase that both runs share ended."),
+        typer.Option(help="Folder of another run: begin at the end of the last phase that both runs share."),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="Device, cpu or cuda; by default, cuda where it is available.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch; at these sizes one is as fast as two.")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Number of threads of torch; at these network sizes, one is as fast as two.")
+    ] = 1,
     protocols: Annotated[
         str, typer.Option(help="Comma-separated protocols that are evaluated at the end of each phase.")
     ] = "online-10,offline-context",
     watch: Annotated[
-        int, typer.Option(min=0, help="Gradient steps between two curves on training tasks; 0 for no curves.")
+        int,
+        typer.Option(
+            min=0, help="Gradient steps between two evaluations on training tasks, which give the curves; 0 for none."
+        ),
     ] = 5000,
 ) -> None:
     """Train a method on a dataset, and evaluate it. Every field of its config is an option, such as --lr=1e-3."""
@@ -97,7 +102,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the runs, the picture, the page and the films.")] = Path("out"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the trainings.")] = 0,
     preset: Annotated[
-        str, typer.Option(help="Preset of the methods' configs: demo, or smoke to see that it runs.")
+        str, typer.Option(help="Preset of the methods' configs: demo, or smoke to check that the demo runs.")
     ] = "demo",
 ) -> None:
     """Train offline PEARL and SMAC, and show how they adapt to held-out tasks. It takes minutes."""

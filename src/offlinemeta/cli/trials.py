@@ -78,10 +78,11 @@ def trials(
     jobs: Annotated[int, typer.Option(min=1, help="Number of trainings at once, which use one core each.")] = 2,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("out/trials"),
     results: Annotated[
-        Path | None, typer.Option(help="Folder where results are gathered; by default, beside the file, of its name.")
+        Path | None,
+        typer.Option(help="Folder where results are gathered; by default, beside the file and with its name."),
     ] = None,
 ) -> None:
-    """Train what a file lists, compare it on validation tasks, and write the table. Repeat the command to resume it."""
+    """Train the trials that a file lists, compare them on validation tasks, and write a table. Repeat it to resume."""
     from offlinemeta.cli.training import require_torch
 
     require_torch("Training")
