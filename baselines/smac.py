@@ -17,9 +17,9 @@ The default preset also has the sizes and the schedule in ``PRESETS``, with more
 a batch. It normalises observations by the moments of the logged ones, normalises the critics' layers, divides
 advantages by their standard deviation, draws a context in the self-supervised phase from one own visit, half of which
 explored, and goes on training the encoder in that phase, on rewards that the decoder labelled with the encoder of the
-offline phase; ``smac-frozen`` freezes it, as published. The preset ``scenes`` is the default one for SawyerSceneDense: there,
-rewards vary so little that the default weight of the KL leaves z empty, and larger nets learn the fifty training scenes
-by heart. ``docs/training.md`` says what was tried and seen.
+offline phase; ``smac-frozen`` freezes it, as published. The preset ``scenes`` is the default one for SawyerSceneDense.
+There, rewards vary so little that the default weight of the KL leaves z empty, and larger nets learn the fifty training
+scenes by heart. ``docs/training.md`` says what was tried and seen.
 
 The methods ``oracle`` and ``true-labels`` are given the true rewards of their interaction; the oracle trains the
 decoder on them too, as the study's does.

@@ -22,17 +22,20 @@ OFFLINE_ROLLOUTS = 2
 exploratory trajectories."""
 
 PROTOCOLS = {
-    "online-K": "K episodes on each test task, each adapted on what the agent has collected itself before it; where an "
-    "episode terminates, more follow, until horizon steps are collected",
-    "offline-context": "one episode on each test task, adapted on logged transitions of it, as many as two episodes",
-    "offline-episodes": "one episode on each test task, adapted on two whole logged rollouts of it, in random order",
-    "offline-context-QUALITY": "the same, and offline-episodes-QUALITY, on data of another quality, such as expert: "
-    "contexts of other behaviour policies than those of the training data",
+    "online-K": "K episodes on each test task; before each, the agent adapts to all that it has collected. Where "
+    "an episode terminates early, more follow until as many steps as the horizon are collected; the first one counts",
+    "offline-context": "one episode on each test task, after adapting to as many logged transitions of it as two "
+    "episodes have",
+    "offline-episodes": "one episode on each test task, after adapting to two whole logged rollouts of it, in random "
+    "order",
+    "offline-context-QUALITY": "the same with logged data of another quality, such as expert, so of other behaviour "
+    "policies than those of the training data; also offline-episodes-QUALITY",
     "zero-shot": "one episode on each test task, without context",
     "ood": "online-10 on the tasks outside of the training distribution",
-    "train-*": "any of these but ood, on training tasks: to choose by, since test tasks are for results alone",
-    "val-*": "the same on validation tasks, fresh ones of the training distribution: to choose by",
-    "test100-*": "the same on a hundred more test tasks, where the published ones are too few to decide by",
+    "train-*": "any of these except ood, on training tasks: for choosing settings, since test tasks are for results "
+    "alone",
+    "val-*": "the same on validation tasks, which are fresh tasks of the training distribution: for choosing settings",
+    "test100-*": "the same on further test tasks, a hundred in most families, since the published ones are few",
 }
 
 PREFIXES = ("train", "val", "test100")
