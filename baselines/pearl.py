@@ -12,7 +12,8 @@ vary, the encoder reads s' too (the code: where its config says so); one optimis
 once, so that the actor and the value network see the critics as they were before the step. The default preset also has
 the sizes and the schedule in ``PRESETS``, normalises observations by the moments of the logged ones and the layers of
 the critics and of the value network, weighs rewards five times as much against the entropy, and lets the value target
-move four times as fast; the preset ``online`` does not have the last three. Online, all
+move four times as fast; the preset ``online`` does not have the last three, and the preset ``scenes``, for SawyerSceneDense, has a
+smaller encoder, longer contexts and less weight of the KL. Online, all
 presets visit all training tasks in a round (published: five of them), and draw a context from all rollouts of the last
 visit to a task (published: a buffer of the rollouts with z from the prior).
 """
@@ -118,6 +119,7 @@ PRESETS = {
     ),
 }
 PRESETS["demo"] = replace(PRESETS["default"], steps=10_500)
+PRESETS["scenes"] = replace(PRESETS["default"], kl_weight=0.01, encoder_hidden=(32, 32), context=256)
 PRESETS["online"] = replace(
     PRESETS["default"], steps=40_000, online=True, tau=0.005, reward_scale=5.0, layer_norm=False
 )
