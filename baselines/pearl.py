@@ -12,10 +12,10 @@ vary, the encoder reads s' too (the code: where its config says so); one optimis
 once, so that the actor and the value network see the critics as they were before the step. The default preset also has
 the sizes and the schedule in ``PRESETS``, normalises observations by the moments of the logged ones and the layers of
 the critics and of the value network, weighs rewards five times as much against the entropy, and lets the value target
-move four times as fast; the preset ``online`` does not have the last three, and the preset ``scenes``, for SawyerSceneDense, has a
-smaller encoder, longer contexts and less weight of the KL. Online, all
-presets visit all training tasks in a round (published: five of them), and draw a context from all rollouts of the last
-visit to a task (published: a buffer of the rollouts with z from the prior).
+move four times as fast; the preset ``online`` does not have the last three. The preset ``scenes``, for
+SawyerSceneDense, has a smaller encoder, longer contexts and less weight of the KL. Online, all presets visit all
+training tasks in a round (published: five of them), and draw a context from all rollouts of the last visit to a task
+(published: a buffer of the rollouts with z from the prior).
 """
 
 from __future__ import annotations
