@@ -24,8 +24,8 @@ ACROSS = 4
 def plot(rows: Sequence[Row], files: Sequence[Path]) -> list[Path]:
     """Draw adaptation curves, a panel for each family and dataset, as PNG or PDF by the files' names.
 
-    Only those on test tasks, if there are any. A panel's range is that of the means: one method's wide interval would
-    flatten the curves of all others.
+    Only test tasks are drawn, and only data on which a method was given logged context too, if there are any. A panel's
+    range is that of the means: one method's wide interval would flatten the curves of all others.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -37,6 +37,7 @@ def plot(rows: Sequence[Row], files: Sequence[Path]) -> list[Path]:
     except ImportError as error:
         raise MissingExtraError("plots", "Drawing a picture") from error
     groups = by_data([row for row in rows if row.split == "test"] or rows)
+    groups = {data: group for data, group in groups.items() if any(row.offline for row in group)} or groups
     drawn = styles([row.method for row in rows])
     lines: dict[str, Any] = {}
     with rc_context({"text.parse_math": False}):  # a $ is a $
@@ -74,7 +75,7 @@ def plot(rows: Sequence[Row], files: Sequence[Path]) -> list[Path]:
             title = f"{data}, {seeds} seed{'s' * (seeds > 1)}"
             axes.set(title=title, xlabel="episode on a new task", ylabel="mean return")
         names = list(lines)  # given by hand: a label of a line that begins with _ would be left out
-        columns = min(len(lines), 4 * across)
+        columns = min(len(lines), 3 * across)
         figure.legend(handles=list(lines.values()), labels=names, loc="outside lower center", ncols=columns)
         for file in files:
             with replacing(file) as draft:
