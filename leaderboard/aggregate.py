@@ -23,11 +23,7 @@ from offlinemeta.benchmark.result import Result
 from offlinemeta.datasets.references import read_references
 from offlinemeta.envs import SPLITS
 from offlinemeta.envs.shapes import Array, Float
-from offlinemeta.leaderboard.table import STUDY, Row, settle
-
-TO_CHOOSE_BY = ("train", "val")
-"""Splits whose results are no results: settings are chosen by them."""
-
+from offlinemeta.leaderboard.table import STUDY, TO_CHOOSE_BY, Row, settle
 
 ONLINE = "online"
 

@@ -15,13 +15,13 @@ from offlinemeta.benchmark.result import Result, join_all, place, read_result, r
 from offlinemeta.datasets.spec import REFERENCES
 from offlinemeta.envs.errors import ArgumentError, MissingExtraError
 from offlinemeta.files import FileError, check_writable
-from offlinemeta.leaderboard.aggregate import TO_CHOOSE_BY, as_csv
+from offlinemeta.leaderboard.aggregate import as_csv
 from offlinemeta.leaderboard.method import FILE, find_methods, method_files
 from offlinemeta.leaderboard.pages import SPLIT_REMARKS, pages
 from offlinemeta.leaderboard.pages.board import WHY, Board
 from offlinemeta.leaderboard.rules import RULES
 from offlinemeta.leaderboard.style import COLOURS, GREY, on_dark
-from offlinemeta.leaderboard.table import summarise
+from offlinemeta.leaderboard.table import TO_CHOOSE_BY, summarise
 
 MARK = ".offlinemeta-site"
 """A file that says that a folder is such a site, which may be replaced."""

@@ -131,10 +131,10 @@ def context_shift(given: Result | None, own: Result | None) -> metrics.Estimate 
 
 def _row(data: str, method: str, results: tuple[Result, ...]) -> Row:
     protocols = [get_benchmark(result.benchmark).protocol for result in results]
-    by_protocol = {  # training and validation tasks are there to choose by; returns on them are no results
+    by_protocol = {
         protocol.kind: result
         for protocol, result in zip(protocols, results, strict=True)
-        if protocol.split not in ("train", "val")
+        if protocol.split not in TO_CHOOSE_BY
     }
     online = [result for name, result in by_protocol.items() if name.startswith("online-")]
     own = max(online, key=lambda result: len(result.returns[0][0]), default=None)
@@ -203,7 +203,11 @@ def cells(row: Row) -> dict[str, str]:
 
 
 def grid(rows: Sequence[Row], columns: Sequence[str] = tuple(MEANING)) -> tuple[list[str], list[list[str]]]:
-    """Return the head and the lines of a table of these rows; of the columns with figures, those that are not empty."""
+    """Return the head and the lines of a table of these rows; of the columns with figures, those that are not empty.
+
+    Rows on tasks to choose by, which have no figures but those of :func:`further`, are left out beside others.
+    """
+    rows = [row for row in rows if row.split not in TO_CHOOSE_BY] or rows
     every = [cells(row) for row in rows]
     columns = [name for name in columns if any(line[name] for line in every)]
     lines = [
@@ -213,6 +217,9 @@ def grid(rows: Sequence[Row], columns: Sequence[str] = tuple(MEANING)) -> tuple[
     return ["data", "method", "seeds", *columns], lines
 
 
+TO_CHOOSE_BY = ("train", "val")
+"""Splits of tasks that settings are chosen by; returns on them are shown, and are no results."""
+
 COUNTED = re.compile(r"online-\d+|offline-context|offline-episodes")
 """Kinds of protocols that have columns of their own in a table."""
 
@@ -220,13 +227,13 @@ COUNTED = re.compile(r"online-\d+|offline-context|offline-episodes")
 def further(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Return the head and the lines of a table of the other protocols, such as zero-shot; no lines if there are none.
 
-    The last episode is shown, which is the only one of these protocols.
+    Of tasks to choose by, all protocols are in it. The last episode is shown, which in most of these is the only one.
     """
     lines = []
     for row in rows:
         for result in row.results:
             kind = get_benchmark(result.benchmark).protocol.kind
-            if not COUNTED.fullmatch(kind):
+            if row.split in TO_CHOOSE_BY or not COUNTED.fullmatch(kind):
                 lines.append([row.data, row.label, str(len(result.seeds)), kind, figure(result.curve()[-1])])
     return ["data", "method", "seeds", "protocol", "mean return"], lines
 

@@ -83,6 +83,19 @@ def test_splits_have_rows_of_their_own_and_other_protocols_a_table() -> None:
     assert table.report_further([rows["PointRobot/smac, ood tasks"]]) == ""
 
 
+def test_returns_on_tasks_to_choose_by_are_shown_beside_the_results() -> None:
+    found = []
+    for protocol, level in (("online-3", -8.0), ("train-online-3", -7.0)):
+        benchmark = get_benchmark(f"PointRobot/smac/{protocol}")
+        shape = (len(FAMILIES["PointRobot"].tasks[benchmark.protocol.split]), 3)
+        found.append(make_result(benchmark, "smac", "m:C", np.full(shape, level), 1, 0))
+    rows = summarise(found)
+    assert [line[:2] for line in table.grid(rows)[1]] == [["PointRobot/smac", "smac"]]
+    (line,) = table.further(rows)[1]
+    assert line[:4] == ["PointRobot/smac, train tasks", "smac", "1", "online-3"]
+    assert line[4].startswith("-7")
+
+
 def flat_references(random: float, blind: float, told: float) -> References:
     """References that are the same on every task of PointRobot's training distribution."""
     returns = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from offlinemeta.leaderboard import aggregate
-from offlinemeta.leaderboard.aggregate import TO_CHOOSE_BY, Aggregate, Setting
+from offlinemeta.leaderboard.aggregate import Aggregate, Setting
 from offlinemeta.leaderboard.method import remarks as method_remarks
 from offlinemeta.leaderboard.pages.board import (
     Board,
@@ -17,7 +17,7 @@ from offlinemeta.leaderboard.pages.board import (
     summed,
 )
 from offlinemeta.leaderboard.pages.standings import standings
-from offlinemeta.leaderboard.table import figure, remarks
+from offlinemeta.leaderboard.table import TO_CHOOSE_BY, figure, remarks
 
 
 def overview(board: Board, families: Sequence[str]) -> dict[str, Any]:

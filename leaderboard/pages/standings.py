@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from offlinemeta.benchmark import metrics
-from offlinemeta.leaderboard.aggregate import TO_CHOOSE_BY, Cell, headline
+from offlinemeta.leaderboard.aggregate import Cell, headline
 from offlinemeta.leaderboard.pages.board import Board, cell_link, data_id, family_facts, family_of
-from offlinemeta.leaderboard.table import Row, figure, settle
+from offlinemeta.leaderboard.table import TO_CHOOSE_BY, Row, figure, settle
 
 BEST, LIKE = "best", "like"
 
