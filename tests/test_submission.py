@@ -41,7 +41,7 @@ from offlinemeta.leaderboard.submission import RESULTS, check, submit
 
 ROOT = Path(__file__).parents[1]
 
-GOING_ON = {"AntDir/smac", "CheetahVel/smac of borel", "CheetahVel/smac of borel-rr", "CheetahVel/smac of macaw"}
+GOING_ON = {"AntDir/smac", "CheetahVel/smac of macaw"}
 """Data on which some trainings go on, of one method or of all."""
 
 
